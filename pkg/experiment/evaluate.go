@@ -1,0 +1,135 @@
+package experiment
+
+import (
+	"fmt"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+)
+
+// evaluationBatch is large enough to keep the device busy and small enough for the activations of large networks.
+const evaluationBatch = 1000
+
+// Metrics of a network on a data set: means over all of its N examples, the last partial batch included.
+type Metrics struct {
+	Loss, Accuracy float64 // Accuracy between 0 and 1
+	N              int
+}
+
+type evalKey struct{ resident Resident } // nil: a data set that yields batches
+
+// Evaluate is NewTrainer and Trainer.Evaluate, for a single evaluation.
+func Evaluate(task Task, store *model.Store, ds train.Dataset) (Metrics, error) {
+	tr, err := NewTrainer(task, store)
+	if err != nil {
+		return Metrics{}, err
+	}
+	return tr.Evaluate(ds)
+}
+
+// Evaluate computes the network's loss and accuracy on a data set, in inference mode. It changes no variable.
+func (tr *Trainer) Evaluate(ds train.Dataset) (Metrics, error) {
+	if ds == nil {
+		return Metrics{}, ErrNoData
+	}
+	var m Metrics
+	err := guard(fmt.Sprintf("evaluate on %q", ds.Name()), func() error {
+		r, ok := ds.(Resident)
+		if !ok {
+			return tr.evaluateBatches(ds, &m)
+		}
+		exec, err := tr.evaluator(evalKey{r}, func(scope *model.Scope, nodes []*graph.Node) []*graph.Node {
+			at := graph.InsertAxes(nodes[2], -1) // [batch] -> [batch, 1]
+			return tr.scores(r.Decode(graph.Gather(nodes[0], at)), graph.Gather(nodes[1], at))
+		})
+		if err != nil {
+			return err
+		}
+		inputs, labels := r.Arrays()
+		for at, n := 0, inputs.Shape().Dimensions[0]; at < n; {
+			size := min(evaluationBatch, n-at)
+			indices := make([]int32, size)
+			for i := range indices {
+				indices[i] = int32(at + i)
+			}
+			if err := m.add(exec, size, inputs, labels, tensors.FromFlatDataAndDimensions(indices, size)); err != nil {
+				return err
+			}
+			at += size
+		}
+		return nil
+	})
+	if err != nil {
+		return Metrics{}, err
+	}
+	if m.N == 0 {
+		return Metrics{}, fmt.Errorf("data set %q: %w", ds.Name(), ErrNoData)
+	}
+	m.Loss /= float64(m.N)
+	m.Accuracy /= float64(m.N)
+	return m, nil
+}
+
+func (tr *Trainer) evaluateBatches(ds train.Dataset, m *Metrics) error {
+	exec, err := tr.evaluator(evalKey{}, func(scope *model.Scope, nodes []*graph.Node) []*graph.Node {
+		return tr.scores(nodes[0], nodes[1])
+	})
+	if err != nil {
+		return err
+	}
+	for batch, err := range ds.Iter() {
+		if err != nil {
+			return err
+		}
+		size := batch.Inputs[0].Shape().Dimensions[0]
+		if err := m.add(exec, size, batch.Inputs[0], batch.Labels[0]); err != nil {
+			return err
+		}
+		if err := batch.Finalize(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scores returns the mean loss and the number of right answers of a batch.
+func (tr *Trainer) scores(x, labels *graph.Node) []*graph.Node {
+	tr.store.SetTraining(x.Graph(), false)
+	labels = column(labels)
+	logits := tr.task.Model(tr.store.RootScope(), x)
+	return []*graph.Node{graph.ConvertDType(tr.task.meanLoss(labels, logits), dtypes.Float64), correct(labels, logits)}
+}
+
+// evaluator returns the executable for a kind of data; it is compiled anew for each size of batch.
+func (tr *Trainer) evaluator(key evalKey, build func(*model.Scope, []*graph.Node) []*graph.Node) (*model.Exec, error) {
+	if exec := tr.evals[key]; exec != nil {
+		return exec, nil
+	}
+	exec, err := model.NewExec(tr.task.Backend, tr.store, build)
+	if err != nil {
+		return nil, err
+	}
+	exec.SetMaxCache(-1)
+	tr.evals[key] = exec
+	return exec, nil
+}
+
+// add evaluates one batch and adds its sums.
+func (m *Metrics) add(exec *model.Exec, size int, args ...any) error {
+	results, err := exec.Call(args...)
+	if err != nil {
+		return err
+	}
+	m.Loss += results[0].Value().(float64) * float64(size)
+	m.Accuracy += float64(results[1].Value().(int32))
+	m.N += size
+	for _, r := range results {
+		if err := r.FinalizeAll(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package experiment
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+)
+
+// Init creates the model's variables and gives them their first values, deterministic by seed.
+//
+// Variables that the model leaves to GoMLX's default initialiser get the same distribution from the host: He et al. 2015
+// (arXiv:1502.01852), normal with deviation √(2/fan-in) for kernels, zeros for vectors. Each value depends on the seed and on the variable's
+// path only, so it is the same on every backend and does not change when another layer is added. It also saves compiling a
+// random number generator, which takes as long as compiling the training step. A model's own initialisers are left to GoMLX, which runs
+// them in no fixed order.
+func Init(task Task, seed int64) (*model.Store, error) {
+	task, err := task.complete()
+	if err != nil {
+		return nil, err
+	}
+	store := model.NewStore()
+	store.RootScope().SetParam(model.ParamInitialSeed, seed)
+	err = guard("initialise", func() error {
+		x, err := example(task)
+		if err != nil {
+			return err
+		}
+		// Variables with the default initialiser are found by the mark that this one leaves: no network starts from NaN.
+		marked := store.RootScope().WithInitializer(func(g *graph.Graph, shape shapes.Shape) *graph.Node {
+			if !shape.DType.IsFloat() {
+				return graph.Zeros(g, shape)
+			}
+			return graph.BroadcastToShape(graph.ConstAsDType(g, shape.DType, math.NaN()), shape)
+		})
+		buildForward(task, store, marked, x)
+		if err := store.InitializeVariables(task.Backend, nil); err != nil {
+			return err
+		}
+		for v := range store.IterVariables() {
+			if err := replaceMark(v, seed); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// example returns the shape of one batch as the model sees it.
+func example(task Task) (func(g *graph.Graph) *graph.Node, error) {
+	for _, ds := range []train.Dataset{task.Train, task.Validation, task.Test} {
+		if r, ok := ds.(Resident); ok {
+			inputs, _ := r.Arrays()
+			shape := inputs.Shape().Clone()
+			shape.Dimensions[0] = max(1, min(r.Batch(), shape.Dimensions[0]))
+			return func(g *graph.Graph) *graph.Node { return r.Decode(graph.Parameter(g, "examples", shape)) }, nil
+		}
+	}
+	for _, ds := range []train.Dataset{task.Train, task.Validation, task.Test} {
+		if ds == nil {
+			continue
+		}
+		for batch, err := range ds.Iter() {
+			if err != nil {
+				return nil, fmt.Errorf("data set %q: %w", ds.Name(), err)
+			}
+			shape := batch.Inputs[0].Shape()
+			if err := batch.Finalize(); err != nil {
+				return nil, err
+			}
+			return func(g *graph.Graph) *graph.Node { return graph.Parameter(g, "examples", shape) }, nil
+		}
+	}
+	return nil, ErrNoData
+}
+
+// buildForward builds the forward pass in a graph that is never compiled, which creates the model's variables.
+func buildForward(task Task, store *model.Store, scope *model.Scope, input func(*graph.Graph) *graph.Node) {
+	g := graph.NewGraph(task.Backend, "create variables")
+	defer g.Finalize()
+	model.SetStore(g, store)
+	store.SetTraining(g, true)
+	task.Model(scope, input(g))
+}
+
+// replaceMark gives a variable that is all NaN its first values.
+func replaceMark(v *model.Variable, seed int64) error {
+	shape := v.Shape()
+	if !shape.DType.IsFloat() || shape.Size() == 0 {
+		return nil
+	}
+	value, err := v.Value()
+	if err != nil {
+		return err
+	}
+	isMarked := false
+	if err := value.ConstFlatData(func(flat any) {
+		switch data := flat.(type) {
+		case []float32:
+			isMarked = math.IsNaN(float64(data[0]))
+		case []float64:
+			isMarked = math.IsNaN(data[0])
+		}
+	}); err != nil || !isMarked {
+		return err
+	}
+	deviation := 0.0
+	if shape.Rank() > 1 {
+		fanIn := 1 // dense [in, out], convolution [spatial…, in, out]
+		for _, d := range shape.Dimensions[:shape.Rank()-1] {
+			fanIn *= d
+		}
+		deviation = math.Sqrt(2 / float64(fanIn))
+	}
+	rng := rand.New(rand.NewPCG(uint64(seed), pathHash(v.Path())))
+	next := func() float64 {
+		if deviation == 0 {
+			return 0
+		}
+		return deviation * rng.NormFloat64()
+	}
+	switch shape.DType {
+	case dtypes.Float32:
+		return v.SetValue(tensors.FromFlatDataAndDimensions(fill[float32](shape.Size(), next), shape.Dimensions...))
+	case dtypes.Float64:
+		return v.SetValue(tensors.FromFlatDataAndDimensions(fill[float64](shape.Size(), next), shape.Dimensions...))
+	}
+	return fmt.Errorf("variable %q has type %s, which has no default initialiser here: give it one with Scope.WithInitializer, or use float32", v.Path(), shape.DType)
+}
+
+func fill[T float32 | float64](n int, next func() float64) []T {
+	values := make([]T, n)
+	for i := range values {
+		values[i] = T(next())
+	}
+	return values
+}
+
+func pathHash(path string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(path))
+	return h.Sum64()
+}
+
+// sorted returns the store's variables by path: a store's own order is not fixed.
+func sorted(store *model.Store) []*model.Variable {
+	return slices.SortedFunc(store.IterVariables(), func(a, b *model.Variable) int { return strings.Compare(a.Path(), b.Path()) })
+}

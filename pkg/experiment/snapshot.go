@@ -1,0 +1,80 @@
+package experiment
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/espalier-ml/espalier/pkg/mask"
+)
+
+// Values holds copies of a store's variables by path: where a run can start from again, any number of times.
+type Values map[string]*tensors.Tensor
+
+// Snapshot copies the values of all variables of a store. GoMLX frees a variable's old value at each step, so the copies are deep.
+func Snapshot(store *model.Store) (Values, error) {
+	values := Values{}
+	for v := range store.IterVariables() {
+		if !v.HasValue() {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return nil, fmt.Errorf("snapshot of %q: %w", v.Path(), err)
+		}
+		copied, err := value.LocalClone()
+		if err != nil {
+			return nil, fmt.Errorf("snapshot of %q: %w", v.Path(), err)
+		}
+		values[v.Path()] = copied
+	}
+	return values, nil
+}
+
+// MismatchError says that values belong to another network. Nothing was changed.
+type MismatchError struct {
+	Problems []string // one for each variable: what the network has, what was given
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("these values are for another network; nothing was changed:\n  %s", strings.Join(e.Problems, "\n  "))
+}
+
+// Restore sets the store's variables to the values, which it copies. Masks that the values lack, because they were made since, are set to
+// all alive. Other variables that the values lack are left: they belong to optimizers, and Train starts those afresh. Values for a variable
+// that the store lacks, or of another shape, are a *MismatchError, and nothing is changed.
+func Restore(store *model.Store, values Values) error {
+	var problems []string
+	for path, value := range values {
+		v := store.GetVariable(path)
+		switch {
+		case v == nil:
+			problems = append(problems, fmt.Sprintf("%s: given %s, the network has no such variable", path, value.Shape()))
+		case !v.Shape().Equal(value.Shape()):
+			problems = append(problems, fmt.Sprintf("%s: given %s, the network has %s", path, value.Shape(), v.Shape()))
+		}
+	}
+	if len(problems) > 0 {
+		return &MismatchError{Problems: slices.Sorted(slices.Values(problems))}
+	}
+	for v := range store.IterVariables() {
+		value, found := values[v.Path()]
+		if !found {
+			if !strings.HasPrefix(v.Path(), mask.Scope) {
+				continue
+			}
+			value = tensors.FromScalarAndDimensions(true, v.Shape().Dimensions...)
+		}
+		copied, err := value.LocalClone()
+		if err != nil {
+			return fmt.Errorf("restore %q: %w", v.Path(), err)
+		}
+		if err := v.SetValue(copied); err != nil {
+			return fmt.Errorf("restore %q: %w", v.Path(), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+// Package experiment trains, fine-tunes and evaluates networks: deterministic by seed, interruptible, resumable, with masks kept and checked.
+//
+// Train runs many steps in one dispatch where the network allows it (see step.go), which is what makes small networks train at the speed of
+// XLA instead of at the speed of the host. The plain, one-step way is the reference that a test holds it equal to.
+package experiment
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/loss"
+
+	"github.com/espalier-ml/espalier/pkg/backend"
+)
+
+// ModelFn is a network: it gets a batch of examples as its data set decodes them, [batch, …] in float32, and returns logits [batch, classes].
+type ModelFn = func(scope *model.Scope, x *graph.Node) *graph.Node
+
+// Task is what is to be learnt. Model and the data sets that are used have no default.
+type Task struct {
+	// Backend computes. nil: backend.Open().
+	Backend compute.Backend
+	// Model is the network.
+	Model ModelFn
+	// Loss of labels[0] [batch, 1] and predictions[0] [batch, classes]; per example or a mean. nil: sparse categorical cross-entropy of logits.
+	Loss train.LossFn
+	// Train is what Train learns from; Validation is for choosing, Test for reporting, once.
+	Train, Validation, Test train.Dataset
+}
+
+// Resident is implemented by data sets whose examples all lie in memory. Train keeps them on the device and sends only the order of the
+// examples; any other train.Dataset is fed batch by batch.
+type Resident interface {
+	train.Dataset
+	// Arrays returns the raw inputs [n, …] and labels [n] (int32). They belong to the data set: they must not be changed or finalised.
+	Arrays() (inputs, labels *tensors.Tensor)
+	// Order returns the indices of an epoch's examples, a pure function of the data set's seed and the epoch.
+	Order(epoch int) []int32
+	// Batch returns the batch size.
+	Batch() int
+	// Decode turns a raw batch into what the model sees, for instance uint8 into float32 between 0 and 1.
+	Decode(x *graph.Node) *graph.Node
+}
+
+// Errors that callers can tell apart with errors.Is.
+var (
+	ErrNoModel = errors.New("the task has no model: set Task.Model")
+	ErrNoData  = errors.New("no data set given, or an empty one")
+)
+
+// complete returns the task with its defaults filled in.
+func (t Task) complete() (Task, error) {
+	if t.Model == nil {
+		return t, ErrNoModel
+	}
+	if t.Loss == nil {
+		t.Loss = loss.SparseCategoricalCrossEntropyLogits
+	}
+	if t.Backend == nil {
+		b, err := backend.Open()
+		if err != nil {
+			return t, err
+		}
+		t.Backend = b
+	}
+	return t, nil
+}
+
+// meanLoss returns the task's loss as one number, whatever form its function gives it in.
+func (t Task) meanLoss(labels, logits *graph.Node) *graph.Node {
+	l := t.Loss([]*graph.Node{labels}, []*graph.Node{logits})
+	if l.Rank() > 0 {
+		l = graph.ReduceAllMean(l)
+	}
+	return l
+}
+
+// column makes [batch] labels into the [batch, 1] that GoMLX's losses ask for.
+func column(labels *graph.Node) *graph.Node {
+	if labels.Rank() == 1 {
+		return graph.InsertAxes(labels, -1)
+	}
+	return labels
+}
+
+// correct counts the examples whose largest logit is at their label. labels [batch, 1], logits [batch, classes] -> int32 scalar.
+func correct(labels, logits *graph.Node) *graph.Node {
+	predicted := graph.ArgMax(logits, -1, dtypes.Int32) // [batch]
+	same := graph.Equal(predicted, graph.ConvertDType(graph.Reshape(labels, -1), dtypes.Int32))
+	return graph.ReduceAllSum(graph.ConvertDType(same, dtypes.Int32))
+}
+
+// guard turns a panic of GoMLX's graph building into an error.
+func guard(what string, f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if e, ok := r.(error); ok {
+				err = fmt.Errorf("%s: %w", what, e)
+				return
+			}
+			err = fmt.Errorf("%s: %v", what, r)
+		}
+	}()
+	return f()
+}

@@ -1,0 +1,440 @@
+package experiment
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"math"
+	"path/filepath"
+	"time"
+
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
+
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/schedule"
+)
+
+// Training says how to train. The zero value trains for one epoch with Adam.
+type Training struct {
+	// Epochs over the training data, or Steps (batches), whichever is set; both is an error. Default: one epoch.
+	Epochs, Steps int
+	// Optimizer. nil: Adam with learning rate 1e-3. Every run starts with fresh optimizer state.
+	Optimizer optimizer.Interface
+	// Seed chooses the order of the examples, together with the data set's own seed, and the random numbers of dropout and the like.
+	Seed int64
+	// Pruner keeps its masks while training: dead weights stay zero, which is checked in each step. nil: nothing is pruned.
+	Pruner *prune.Pruner
+	// Schedule and When prune while training: after step s, if When(s), to sparsity Schedule(s). Both need Pruner.
+	Schedule schedule.Schedule
+	When     schedule.When
+	// Dir is where runs are saved, each in a subdirectory named by its digest: of all of this configuration, the data and the weights it
+	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on. "": nothing is saved.
+	Dir string
+	// SaveEvery is the time between two saves. Default: 20 seconds. A run is also saved when it is interrupted and when it ends.
+	SaveEvery time.Duration
+	// Progress is told how far the run is, at most 5 times a second, and at the end. nil: nobody is told.
+	Progress func(done, total int, note string)
+	// StepsPerDispatch is the number of steps that the device does at a time. Default: 50, or 1 where that is not possible or slow: for
+	// data sets that are not Resident, for networks with convolutions, for backends without loops.
+	StepsPerDispatch int
+	// Name distinguishes runs that differ in what the digest can't see: the settings of an optimizer, the code of a schedule.
+	Name string
+}
+
+// Result of a run.
+type Result struct {
+	Steps   int     // steps done in all
+	Loss    float64 // mean training loss over the last dispatch
+	Losses  []Point // mean training loss of each dispatch
+	Loaded  bool    // the run had been finished before and was loaded from Dir
+	Resumed int     // the step from which an interrupted run went on; 0: from the start
+	Dir     string  // where this run is saved; "": nowhere
+}
+
+// Point is a value after a step.
+type Point struct {
+	Step  int
+	Value float64
+}
+
+// ConfigError says which field of a configuration can't be used.
+type ConfigError struct{ Field, Problem, Remedy string }
+
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("%s: %s; %s", e.Field, e.Problem, e.Remedy)
+}
+
+// InterruptedError says that a run was stopped by its context. errors.Is(err, context.Canceled) holds for it.
+type InterruptedError struct {
+	Step, Steps int
+	Dir         string // where the run is saved; "": nowhere
+	cause       error
+}
+
+func (e *InterruptedError) Error() string {
+	if e.Dir == "" {
+		return fmt.Sprintf("interrupted at step %d of %d; nothing was saved: set Training.Dir to be able to go on", e.Step, e.Steps)
+	}
+	return fmt.Sprintf("interrupted at step %d of %d and saved; run it again to go on", e.Step, e.Steps)
+}
+
+func (e *InterruptedError) Unwrap() error { return e.cause }
+
+// Interrupted tells a notebook that this is no fault.
+func (e *InterruptedError) Interrupted() bool { return true }
+
+// DivergedError says that the loss is no number any more. The last saved state, if any, is from before.
+type DivergedError struct {
+	Step int
+	Loss float64
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("the training loss is %v after step %d: try a smaller learning rate", e.Loss, e.Step)
+}
+
+// LeakError says that a weight which its mask calls dead was not zero after a step.
+type LeakError struct {
+	Path  string // the parameter
+	Count int    // how many, summed over the steps of the dispatch
+	Step  int    // the last step of the dispatch
+}
+
+func (e *LeakError) Error() string {
+	return fmt.Sprintf("%s: %d dead weights were not zero up to step %d: the optimizer was not made by Pruner.Optimizer, or something else writes to the variable", e.Path, e.Count, e.Step)
+}
+
+// Trainer trains and evaluates one store for one task, and compiles what it needs once. Only one Trainer may work on a store at a time,
+// and none from several goroutines.
+type Trainer struct {
+	task  Task
+	store *model.Store
+	adam  optimizer.Interface
+
+	step    *stepper
+	stepFor stepKey
+	evals   map[evalKey]*model.Exec
+}
+
+type stepKey struct {
+	optimizer   optimizer.Interface
+	pruner      *prune.Pruner
+	perDispatch int
+}
+
+// NewTrainer returns a trainer for a store made by Init.
+func NewTrainer(task Task, store *model.Store) (*Trainer, error) {
+	task, err := task.complete()
+	if err != nil {
+		return nil, err
+	}
+	return &Trainer{task: task, store: store, adam: optimizer.Adam().LearningRate(1e-3).Done(), evals: map[evalKey]*model.Exec{}}, nil
+}
+
+// Train is NewTrainer and Trainer.Train, for a single run.
+func Train(ctx context.Context, task Task, store *model.Store, t Training) (Result, error) {
+	tr, err := NewTrainer(task, store)
+	if err != nil {
+		return Result{}, err
+	}
+	return tr.Train(ctx, t)
+}
+
+// Train trains the store's variables in place. On *InterruptedError the store holds the step that was reached.
+func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
+	perEpoch, err := tr.stepsPerEpoch()
+	if err != nil {
+		return Result{}, err
+	}
+	total, err := t.steps(perEpoch)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := tr.compile(t); err != nil {
+		return Result{}, err
+	}
+	if err := tr.step.restart(); err != nil {
+		return Result{}, err
+	}
+	if tr.store.GetVariable("/"+model.RNGStateVariableName) != nil {
+		if err := tr.store.SetRNGStateFromSeed(t.Seed); err != nil {
+			return Result{}, err
+		}
+	}
+
+	var result Result
+	if t.Dir != "" {
+		digest, err := tr.digest(t, total)
+		if err != nil {
+			return Result{}, err
+		}
+		result.Dir = filepath.Join(t.Dir, digest[:16])
+		state, err := load(result.Dir, tr.store)
+		if err != nil {
+			return Result{}, err
+		}
+		result.Steps, result.Losses, result.Resumed = state.Step, state.Losses, state.Step
+		if state.Step == total {
+			result.Loaded = true
+			result.Loss = lastLoss(state.Losses)
+			return result, nil
+		}
+	}
+	save := func() error {
+		if t.Dir == "" {
+			return nil
+		}
+		return save(result.Dir, tr.store, state{Step: result.Steps, Losses: result.Losses})
+	}
+	saveEvery := t.SaveEvery
+	if saveEvery <= 0 {
+		saveEvery = 20 * time.Second
+	}
+	progress := throttled(t.Progress)
+	batches := tr.batches(t.Seed, perEpoch)
+	defer batches.stop()
+	saved := time.Now()
+	for result.Steps < total {
+		if ctx.Err() != nil {
+			if err := save(); err != nil {
+				return result, err
+			}
+			return result, &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, cause: context.Cause(ctx)}
+		}
+		n := t.untilEvent(result.Steps, min(tr.step.perDispatch, total-result.Steps))
+		o, err := batches.run(result.Steps, n)
+		if err != nil {
+			return result, err
+		}
+		result.Steps += n
+		if math.IsNaN(o.loss) || math.IsInf(o.loss, 0) {
+			return result, &DivergedError{Step: result.Steps, Loss: o.loss}
+		}
+		for i, count := range o.leaks {
+			if count != 0 {
+				return result, &LeakError{Path: tr.step.leaky[i], Count: int(count), Step: result.Steps}
+			}
+		}
+		result.Loss = o.loss
+		result.Losses = append(result.Losses, Point{Step: result.Steps, Value: o.loss})
+		if t.When != nil && t.When(result.Steps) {
+			if _, err := t.Pruner.Prune(t.Schedule(result.Steps)); err != nil {
+				return result, err
+			}
+		}
+		progress(result.Steps, total, fmt.Sprintf("loss %.4f", o.loss))
+		if result.Steps < total && time.Since(saved) >= saveEvery {
+			if err := save(); err != nil {
+				return result, err
+			}
+			saved = time.Now()
+		}
+	}
+	return result, save()
+}
+
+// compile makes the step for t unless the last one serves.
+func (tr *Trainer) compile(t Training) error {
+	key := stepKey{t.Optimizer, t.Pruner, t.StepsPerDispatch}
+	if key.optimizer == nil {
+		key.optimizer = tr.adam
+	}
+	if tr.step != nil && tr.stepFor == key {
+		return nil
+	}
+	if tr.step != nil {
+		tr.step.exec.Finalize()
+		tr.step = nil
+	}
+	step, err := newStepper(tr.task, tr.store, key.optimizer, key.pruner, key.perDispatch)
+	if err != nil {
+		return err
+	}
+	tr.step, tr.stepFor = step, key
+	return nil
+}
+
+// steps checks the configuration and returns the number of steps.
+func (t Training) steps(perEpoch int) (int, error) {
+	switch {
+	case t.Epochs < 0 || t.Steps < 0:
+		return 0, &ConfigError{"Training.Epochs, Training.Steps", fmt.Sprintf("got %d and %d", t.Epochs, t.Steps), "give a positive number of one of them"}
+	case t.Epochs > 0 && t.Steps > 0:
+		return 0, &ConfigError{"Training.Epochs, Training.Steps", fmt.Sprintf("both are set, to %d and %d", t.Epochs, t.Steps), "set one of them"}
+	case (t.Schedule == nil) != (t.When == nil):
+		return 0, &ConfigError{"Training.Schedule, Training.When", "one is set and the other is not", "set both to prune while training, or neither"}
+	case t.Schedule != nil && t.Pruner == nil:
+		return 0, &ConfigError{"Training.Pruner", "a schedule is set, but nothing that prunes", "set Training.Pruner to what prune.New returns"}
+	case t.StepsPerDispatch < 0:
+		return 0, &ConfigError{"Training.StepsPerDispatch", fmt.Sprintf("got %d", t.StepsPerDispatch), "give a positive number, or 0 for the default"}
+	case t.Steps > 0:
+		return t.Steps, nil
+	case perEpoch == 0:
+		return 0, &ConfigError{"Training.Epochs", "the data set does not say how many examples it has", "give Training.Steps instead"}
+	}
+	return max(1, t.Epochs) * perEpoch, nil
+}
+
+// untilEvent returns how many of the next n steps may be done before pruning is due.
+func (t Training) untilEvent(step, n int) int {
+	if t.When == nil {
+		return n
+	}
+	for i := 1; i < n; i++ {
+		if t.When(step + i) {
+			return i
+		}
+	}
+	return n
+}
+
+// stepsPerEpoch is 0 where the data set can't say.
+func (tr *Trainer) stepsPerEpoch() (int, error) {
+	if tr.task.Train == nil {
+		return 0, fmt.Errorf("Task.Train: %w", ErrNoData)
+	}
+	r, ok := tr.task.Train.(Resident)
+	if !ok {
+		return 0, nil
+	}
+	inputs, _ := r.Arrays()
+	if r.Batch() < 1 {
+		return 0, &ConfigError{"batch size of " + r.Name(), fmt.Sprintf("got %d", r.Batch()), "give a positive one"}
+	}
+	return min(len(r.Order(0)), inputs.Shape().Dimensions[0]) / r.Batch(), nil
+}
+
+// feeder hands the data to the steps.
+type feeder struct {
+	run  func(step, n int) (outcome, error)
+	stop func()
+}
+
+// batches returns the feeder of a run: the examples of step s are a function of the seed and of s, so that a resumed run sees the same.
+func (tr *Trainer) batches(seed int64, perEpoch int) feeder {
+	st := tr.step
+	if st.resident == nil {
+		return tr.fed()
+	}
+	epoch, order := -1, []int32(nil)
+	indices := make([]int32, 0, st.perDispatch*st.batch)
+	return feeder{stop: func() {}, run: func(step, n int) (outcome, error) {
+		indices = indices[:0]
+		for s := step; s < step+n; s++ {
+			if e := s / perEpoch; e != epoch {
+				// A data set's order is a function of its own seed and the epoch; the run's seed picks other epochs.
+				epoch, order = e, st.resident.Order(int(seed%1_000_003)*10_007+e)
+			}
+			at := s % perEpoch * st.batch
+			indices = append(indices, order[at:at+st.batch]...)
+		}
+		return st.run(n, indices)
+	}}
+}
+
+// fed draws from a data set that only yields batches. A resumed run draws and drops what had been used.
+func (tr *Trainer) fed() feeder {
+	drawn := 0
+	next, stop := iter.Pull2(tr.task.Train.Iter())
+	draw := func() (train.Batch, error) {
+		for range 2 {
+			batch, err, ok := next()
+			if err != nil {
+				return batch, fmt.Errorf("data set %q: %w", tr.task.Train.Name(), err)
+			}
+			if ok {
+				drawn++
+				return batch, nil
+			}
+			stop()
+			next, stop = iter.Pull2(tr.task.Train.Iter())
+		}
+		return train.Batch{}, fmt.Errorf("data set %q: %w", tr.task.Train.Name(), ErrNoData)
+	}
+	return feeder{stop: func() { stop() }, run: func(step, _ int) (outcome, error) {
+		for drawn < step {
+			batch, err := draw()
+			if err != nil {
+				return outcome{}, err
+			}
+			if err := batch.Finalize(); err != nil {
+				return outcome{}, err
+			}
+		}
+		batch, err := draw()
+		if err != nil {
+			return outcome{}, err
+		}
+		return tr.step.feed(batch)
+	}}
+}
+
+// digest identifies a run: what it starts from, on what, and how.
+func (tr *Trainer) digest(t Training, total int) (string, error) {
+	h := sha256.New()
+	identity := map[string]any{
+		"steps": total, "seed": t.Seed, "name": t.Name, "optimizer": fmt.Sprintf("%T", tr.stepFor.optimizer), "data": tr.task.Train.Name(),
+	}
+	if d, ok := tr.task.Train.(interface{ Digest() string }); ok {
+		identity["data digest"] = d.Digest()
+	}
+	if tr.step.resident != nil {
+		identity["batch"] = tr.step.batch
+		identity["order"] = tr.step.resident.Order(0)[:tr.step.batch]
+	}
+	if t.Pruner != nil {
+		identity["recipe"] = t.Pruner.Recipe().String()
+	}
+	if t.Schedule != nil {
+		var events []Point
+		for s := 1; s <= total; s++ {
+			if t.When(s) {
+				events = append(events, Point{s, t.Schedule(s)})
+			}
+		}
+		identity["schedule"] = events
+	}
+	if err := json.NewEncoder(h).Encode(identity); err != nil {
+		return "", err
+	}
+	for _, v := range sorted(tr.store) {
+		if !v.HasValue() {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s %s %t\n", v.Path(), v.Shape(), v.Trainable)
+		if err := value.ConstBytes(func(data []byte) { _, err = h.Write(data) }); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func lastLoss(losses []Point) float64 {
+	if len(losses) == 0 {
+		return math.NaN()
+	}
+	return losses[len(losses)-1].Value
+}
+
+// throttled calls f at most 5 times a second, and always at the end.
+func throttled(f func(done, total int, note string)) func(done, total int, note string) {
+	if f == nil {
+		return func(int, int, string) {}
+	}
+	var last time.Time
+	return func(done, total int, note string) {
+		if now := time.Now(); done == total || now.Sub(last) >= 200*time.Millisecond {
+			last = now
+			f(done, total, note)
+		}
+	}
+}
