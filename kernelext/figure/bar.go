@@ -1,0 +1,210 @@
+package figure
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/espalier-ml/espalier/pkg/report"
+)
+
+// Bar draws values as bars: a group for each label, in it a bar for each series, with error bars where the series has Low and High.
+type Bar struct {
+	Title, XLabel, YLabel string
+	Caption               string
+	Labels                []string // below the groups
+	Series                []Series // Y[i] belongs to Labels[i]; X must be nil
+
+	LogY       bool    // logarithmic y axis; the bars then begin at its lower end
+	YPercent   bool    // the values are fractions, written as percentages
+	YMin, YMax float64 // limits of the y axis; both 0: from the data, and from 0
+
+	Width, Height int // px; 0: 640, and a height that suits
+}
+
+// MIMEBundle returns the figure as PNG, SVG and text.
+func (b Bar) MIMEBundle() (map[string]any, error) { return bundle(b) }
+
+// MIMEMetadata says at which size the PNG is to be shown.
+func (b Bar) MIMEMetadata() map[string]any { return metadata(b) }
+
+func (b Bar) kind() string { return "bar chart" }
+
+func (b Bar) frame() frame { return frame{b.Title, b.Caption, b.Width, b.Height} }
+
+func (b Bar) ySpec() axisSpec {
+	return axisSpec{log: b.LogY, percent: b.YPercent, min: b.YMin, max: b.YMax, slack: 1, count: 5}
+}
+
+func (b Bar) check() error {
+	wrong := func(series, format string, args ...any) error {
+		return &InputError{Figure: b.kind(), Series: series, Problem: fmt.Sprintf(format, args...)}
+	}
+	if len(b.Series) == 0 || len(b.Labels) == 0 {
+		return wrong("", "it has %d labels and %d series; expected at least one of each", len(b.Labels), len(b.Series))
+	}
+	for i, s := range b.Series {
+		name := seriesName(b.Series, i, true)
+		if s.X != nil {
+			return wrong(name, "X is set; expected nil, since a bar stands where its label is")
+		}
+		if problem := s.problem(b.LogY); problem != "" {
+			return wrong(name, "%s", problem)
+		}
+		if len(s.Y) != len(b.Labels) {
+			return wrong(name, "Y has %d values for %d labels; expected one for each", len(s.Y), len(b.Labels))
+		}
+	}
+	if problem := b.ySpec().checkLimits("y"); problem != "" {
+		return wrong("", "%s", problem)
+	}
+	return nil
+}
+
+func (b Bar) legend() []legendItem {
+	var items []legendItem
+	for i := range b.Series {
+		if name := seriesName(b.Series, i, false); name != "" {
+			items = append(items, legendItem{name: name, color: seriesColor(i)})
+		}
+	}
+	return items
+}
+
+func (b Bar) naturalWidth() float64 { return defaultWidth }
+
+func (b Bar) bodyHeight(width float64) float64 {
+	return math.Round(0.5*width) + legendHeight(b.legend(), width)
+}
+
+func (b Bar) drawBody(p painter, body rect) {
+	items := b.legend()
+	p.legend(items, body)
+	top := legendHeight(items, body.w)
+	body.y, body.h = body.y+top, body.h-top
+
+	ys := newSpan()
+	if !b.LogY {
+		ys.add(0)
+	}
+	for _, s := range b.Series {
+		ys.add(s.Y...)
+		ys.add(s.Low...)
+		ys.add(s.High...)
+	}
+	if b.LogY {
+		ys.lo /= 1.5 // or the smallest bar would have no height
+	}
+	y := newAxis(ys.lo, ys.hi, b.ySpec())
+	if b.YMin == 0 && b.YMax == 0 && !b.LogY {
+		room := 0.06 * (y.hi - y.lo) // for the numbers at the ends of the bars
+		y.hi += room
+		if ys.lo < 0 {
+			y.lo -= room
+		}
+	}
+
+	// Labels that don't fit side by side are slanted, and get the room they need.
+	const slant, longest = math.Pi / 4, 120
+	slot := (body.w - 60) / float64(len(b.Labels))
+	widest := 0.0
+	for _, l := range b.Labels {
+		widest = math.Max(widest, textWidth(shorten(l, longest, textSize, false), textSize, false))
+	}
+	slanted := widest > slot-6
+	area := body
+	if slanted {
+		area.h -= widest * math.Sin(slant)
+	}
+	x := axis{lo: -0.5, hi: float64(len(b.Labels)) - 0.5}
+	pl := p.axes(area, x, y, "", b.YLabel)
+	if b.XLabel != "" {
+		p.text(pl.rect.x+pl.w/2, body.y+body.h-2, shorten(b.XLabel, pl.w, textSize, false), style{size: textSize, color: muted, align: center})
+	}
+	bottom := pl.rect.y + pl.h
+	for i, l := range b.Labels {
+		at := pl.at(float64(i), y.lo).x
+		if slanted {
+			p.text(at+4, bottom+textSize+2, shorten(l, longest, textSize, false), style{size: textSize, color: muted, align: right, rotate: slant})
+		} else {
+			p.text(at, bottom+4+textSize, l, style{size: textSize, color: muted, align: center})
+		}
+	}
+	b.drawBars(p, pl)
+}
+
+func (b Bar) drawBars(p painter, pl plane) {
+	base := math.Max(0, pl.y.lo)
+	if pl.y.hi < base {
+		base = pl.y.hi
+	}
+	group := pl.w / float64(len(b.Labels)) * 0.78
+	width := math.Min(group/float64(len(b.Series)), 70)
+	group = width * float64(len(b.Series))
+	// Numbers stand above the bars where they fit.
+	var all []float64
+	for _, s := range b.Series {
+		all = append(all, s.Y...)
+	}
+	format := numberFormat(all, b.YPercent)
+	numbers := !slices.ContainsFunc(all, func(v float64) bool { return textWidth(format(v), textSize-1, false) > width+2 })
+	zero := pl.at(0, base).y
+	for i, s := range b.Series {
+		for j, v := range s.Y {
+			x := pl.at(float64(j), base).x - group/2 + width*float64(i)
+			top := pl.at(0, v).y
+			p.fillIn(pl.rect, seriesColor(i), rect{x + 1, math.Min(top, zero), width - 2, math.Abs(zero - top)}.corners()...)
+			ends := newSpan()
+			ends.add(top, zero)
+			if s.Low != nil {
+				middle := x + width/2
+				low, high := pl.at(0, s.Low[j]).y, pl.at(0, s.High[j]).y
+				p.strokeIn(pl.rect, ink, 1.3, nil, point{middle, low}, point{middle, high})
+				for _, end := range []float64{low, high} {
+					p.strokeIn(pl.rect, ink, 1.3, nil, point{middle - 4, end}, point{middle + 4, end})
+				}
+				ends.add(low, high)
+			}
+			label := ends.lo - 4
+			if v < 0 {
+				label = ends.hi + textSize
+			}
+			if numbers && label >= pl.rect.y-textSize && label <= pl.rect.y+pl.h+textSize {
+				p.text(x+width/2, label, format(v), style{size: textSize - 1, align: center})
+			}
+		}
+	}
+	if pl.y.lo < 0 && base == 0 {
+		p.stroke(middle, 1, nil, point{pl.rect.x, zero}, point{pl.rect.x + pl.w, zero})
+	}
+}
+
+func (b Bar) describe() string {
+	name := b.XLabel
+	t := report.Table{Columns: []report.Column{{Name: name}}}
+	for i, s := range b.Series {
+		name := seriesName(b.Series, i, false)
+		if name == "" {
+			name = b.YLabel
+		}
+		t.Columns = append(t.Columns, column(name, b.YPercent))
+		if s.Low != nil {
+			t.Columns = append(t.Columns, column("low", b.YPercent), column("high", b.YPercent))
+		}
+	}
+	for _, j := range thin(len(b.Labels), maxTextRows) {
+		row := []any{b.Labels[j]}
+		for _, s := range b.Series {
+			row = append(row, cell(s.Y[j], b.YPercent))
+			if s.Low != nil {
+				row = append(row, cell(s.Low[j], b.YPercent), cell(s.High[j], b.YPercent))
+			}
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	var out strings.Builder
+	out.WriteString(axisText("y", b.YLabel, b.LogY))
+	out.WriteString(tableText(t, len(b.Labels)))
+	return out.String()
+}

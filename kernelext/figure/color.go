@@ -1,0 +1,109 @@
+package figure
+
+import (
+	"cmp"
+	"image"
+	"image/color"
+	"maps"
+	"math"
+	"slices"
+)
+
+var (
+	// sequential is ColorBrewer's YlGnBu: light is little, dark is much, in print and to colour-blind readers too.
+	sequential = []color.RGBA{rgb(0xffffd9), rgb(0xedf8b1), rgb(0xc7e9b4), rgb(0x7fcdbb), rgb(0x41b6c4), rgb(0x1d91c0), rgb(0x225ea8), rgb(0x253494), rgb(0x081d58)}
+	// diverging is ColorBrewer's PuOr, purple for negative values.
+	diverging = []color.RGBA{rgb(0x2d004b), rgb(0x542788), rgb(0x8073ac), rgb(0xb2abd2), rgb(0xf7f7f7), rgb(0xfdb863), rgb(0xe08214), rgb(0xb35806), rgb(0x7f3b08)}
+
+	keptColor   = rgb(0x08519c)
+	prunedColor = rgb(0xe6e6e6)
+)
+
+// colorScale maps lo … hi to colours, evenly between the stops.
+type colorScale struct {
+	lo, hi float64
+	stops  []color.RGBA
+}
+
+func (s colorScale) at(v float64) color.RGBA {
+	// 128 shades look like all of them, and leave half of a PNG's palette to text and lines.
+	const shades = 127
+	t := math.Round(shades*math.Min(1, math.Max(0, (v-s.lo)/(s.hi-s.lo)))) / shades * float64(len(s.stops)-1)
+	i := min(int(t), len(s.stops)-2)
+	return mix(s.stops[i], s.stops[i+1], t-float64(i))
+}
+
+// mix returns a, b or what lies between.
+func mix(a, b color.RGBA, t float64) color.RGBA {
+	f := func(x, y uint8) uint8 { return uint8(math.Round(float64(x) + t*(float64(y)-float64(x)))) }
+	return color.RGBA{f(a.R, b.R), f(a.G, b.G), f(a.B, b.B), 255}
+}
+
+// withAlphaOnCard is what a histogram's fill looks like on the card.
+func withAlphaOnCard(c color.RGBA) color.RGBA { return mix(card, c, histogramAlpha+0.15) }
+
+// luminance is how bright a colour looks, 0 to 1.
+func luminance(c color.RGBA) float64 {
+	return (0.299*float64(c.R) + 0.587*float64(c.G) + 0.114*float64(c.B)) / 255
+}
+
+// compact returns img with a palette of its 256 most frequent colours if nearly all of its pixels have one of these: the PNG is then less than
+// half as large. Other pixels, on the edges of lines and letters, take the nearest colour. An image with photographs stays as it is.
+func compact(img image.Image) image.Image {
+	rgba, ok := img.(*image.RGBA)
+	if !ok {
+		return img
+	}
+	count := map[color.RGBA]int{}
+	var before color.RGBA
+	run := 0
+	pixels(rgba, func(c color.RGBA) { // neighbours are often equal; a map access for each pixel would take most of the time
+		if c == before {
+			run++
+			return
+		}
+		count[before] += run
+		before, run = c, 1
+	})
+	count[before] += run
+	if count[color.RGBA{}] == 0 {
+		delete(count, color.RGBA{}) // what before was at first
+	}
+	frequent := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
+	})
+	total, inPalette := rgba.Rect.Dx()*rgba.Rect.Dy(), 0
+	var p color.Palette
+	for _, c := range frequent[:min(256, len(frequent))] {
+		p = append(p, c)
+		inPalette += count[c]
+	}
+	if inPalette < total*97/100 {
+		return img
+	}
+	index := make(map[color.RGBA]uint8, len(frequent))
+	for _, c := range frequent {
+		index[c] = uint8(p.Index(c))
+	}
+	out := image.NewPaletted(rgba.Rect, p)
+	i := 0
+	pixels(rgba, func(c color.RGBA) {
+		if c != before || i == 0 {
+			before = c
+			run = int(index[c])
+		}
+		out.Pix[i] = uint8(run)
+		i++
+	})
+	return out
+}
+
+// pixels calls f for each pixel in turn.
+func pixels(img *image.RGBA, f func(color.RGBA)) {
+	for y := range img.Rect.Dy() {
+		row := img.Pix[y*img.Stride : y*img.Stride+4*img.Rect.Dx()]
+		for x := 0; x < len(row); x += 4 {
+			f(color.RGBA{row[x], row[x+1], row[x+2], row[x+3]})
+		}
+	}
+}
