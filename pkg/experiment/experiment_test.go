@@ -1,0 +1,553 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/nets"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/schedule"
+)
+
+// points is a Resident data set: points in the plane, labelled by their quadrant.
+type points struct {
+	inputs, labels *tensors.Tensor
+	n, batch       int
+}
+
+func newPoints(n, batch int) *points {
+	rng := rand.New(rand.NewPCG(7, 7))
+	x, y := make([]uint8, 2*n), make([]int32, n)
+	for i := range n {
+		a, b := rng.IntN(256), rng.IntN(256)
+		x[2*i], x[2*i+1] = uint8(a), uint8(b)
+		y[i] = int32(a/128 + 2*(b/128))
+	}
+	return &points{tensors.FromFlatDataAndDimensions(x, n, 2), tensors.FromFlatDataAndDimensions(y, n), n, batch}
+}
+
+func (p *points) Name() string                             { return "points" }
+func (p *points) Arrays() (inputs, labels *tensors.Tensor) { return p.inputs, p.labels }
+func (p *points) Batch() int                               { return p.batch }
+func (p *points) Decode(x *graph.Node) *graph.Node {
+	return graph.AddScalar(graph.DivScalar(graph.ConvertDType(x, dtypes.Float32), 128), -1)
+}
+func (p *points) Iter() iter.Seq2[train.Batch, error] { return p.batches(0) }
+func (p *points) Order(epoch int) []int32 {
+	order := make([]int32, p.n)
+	for i, j := range rand.New(rand.NewPCG(1, uint64(epoch))).Perm(p.n) {
+		order[i] = int32(j)
+	}
+	return order
+}
+
+func (p *points) batches(epoch int) iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		x := tensors.MustCopyFlatData[uint8](p.inputs)
+		y := tensors.MustCopyFlatData[int32](p.labels)
+		order := p.Order(epoch)
+		for at := 0; at+p.batch <= p.n; at += p.batch {
+			var xs []float32
+			var ys []int32
+			for _, i := range order[at : at+p.batch] {
+				xs = append(xs, float32(x[2*i])/128-1, float32(x[2*i+1])/128-1)
+				ys = append(ys, y[i])
+			}
+			b := train.Batch{Inputs: []*tensors.Tensor{tensors.FromFlatDataAndDimensions(xs, p.batch, 2)},
+				Labels: []*tensors.Tensor{tensors.FromFlatDataAndDimensions(ys, p.batch, 1)}}
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
+}
+
+// streamed hides that a data set is resident.
+type streamed struct{ *points }
+
+func (s streamed) plain() train.Dataset { return struct{ train.Dataset }{s.points} }
+
+func mlp(scope *model.Scope, x *graph.Node) *graph.Node {
+	x = activation.Relu(layers.Dense(scope.At("fc1"), x, true, 16))
+	return layers.Dense(scope.At("output"), x, true, 4)
+}
+
+func newTask(t *testing.T) Task {
+	t.Helper()
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := newPoints(256, 16)
+	return Task{Backend: b, Model: mlp, Train: data, Validation: newPoints(100, 16)}
+}
+
+func newStore(t *testing.T, task Task, seed int64) *model.Store {
+	t.Helper()
+	store, err := Init(task, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func trained(t *testing.T, task Task, tr Training) (*model.Store, Result) {
+	t.Helper()
+	store := newStore(t, task, 1)
+	result, err := Train(t.Context(), task, store, tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store, result
+}
+
+func weights(t *testing.T, store *model.Store) map[string][]float32 {
+	t.Helper()
+	values := map[string][]float32{}
+	for _, v := range sorted(store) {
+		if v.Trainable {
+			values[v.Path()] = tensors.MustCopyFlatData[float32](v.MustValue())
+		}
+	}
+	return values
+}
+
+func TestInitIsDeterministicAndHe(t *testing.T) {
+	task := newTask(t)
+	task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(scope.At("wide"), x, true, 4000)
+		return layers.Dense(scope.At("output"), x, true, 4)
+	}
+	a, b, c := newStore(t, task, 1), newStore(t, task, 1), newStore(t, task, 2)
+	if diff := cmp.Diff(weights(t, a), weights(t, b)); diff != "" {
+		t.Errorf("same seed, other values (-first +second):\n%s", diff)
+	}
+	if cmp.Equal(weights(t, a), weights(t, c)) {
+		t.Error("two seeds gave the same values")
+	}
+	sum, w := 0.0, weights(t, a)["/output/dense/weights"]
+	for _, x := range w {
+		sum += float64(x) * float64(x)
+	}
+	if got, want := math.Sqrt(sum/float64(len(w))), math.Sqrt(2.0/4000); math.Abs(got/want-1) > 0.05 {
+		t.Errorf("deviation %v, want √(2/4000) = %v", got, want)
+	}
+	for _, x := range weights(t, a)["/output/dense/biases"] {
+		if x != 0 {
+			t.Fatalf("bias %v, want 0", x)
+		}
+	}
+}
+
+func TestModelsOwnInitialisersAreKept(t *testing.T) {
+	task := newTask(t)
+	task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+		ones := func(g *graph.Graph, shape shapes.Shape) *graph.Node { return graph.Ones(g, shape) }
+		return layers.Dense(scope.At("output").WithInitializer(ones), x, false, 4)
+	}
+	for _, x := range weights(t, newStore(t, task, 1))["/output/dense/weights"] {
+		if x != 1 {
+			t.Fatalf("weight %v, want 1", x)
+		}
+	}
+}
+
+// The dispatch of many steps computes what single steps do, and what batches that are fed do.
+func TestDispatchEqualsSingleSteps(t *testing.T) {
+	task := newTask(t)
+	many, _ := trained(t, task, Training{Steps: 40, StepsPerDispatch: 7})
+	single, _ := trained(t, task, Training{Steps: 40, StepsPerDispatch: 1})
+	closeTo(t, weights(t, single), weights(t, many), 1e-5)
+
+	short := Training{Steps: 16, Seed: 0}
+	resident, _ := trained(t, task, short)
+	task.Train = streamed{task.Train.(*points)}.plain()
+	fed, _ := trained(t, task, short)
+	closeTo(t, weights(t, resident), weights(t, fed), 1e-5)
+}
+
+func closeTo(t *testing.T, want, got map[string][]float32, tolerance float64) {
+	t.Helper()
+	for path, w := range want {
+		if len(got[path]) != len(w) {
+			t.Fatalf("%s: %d values, want %d", path, len(got[path]), len(w))
+		}
+		for i := range w {
+			if d := math.Abs(float64(w[i] - got[path][i])); !(d <= tolerance*math.Max(1, math.Abs(float64(w[i])))) {
+				t.Fatalf("%s[%d] = %v, want %v", path, i, got[path][i], w[i])
+			}
+		}
+	}
+}
+
+func TestTrainLearns(t *testing.T) {
+	task := newTask(t)
+	store, result := trained(t, task, Training{Epochs: 60, Optimizer: optimizer.Adam().LearningRate(0.01).Done()})
+	m, err := Evaluate(task, store, task.Validation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.N != 100 || m.Accuracy < 0.9 || result.Steps != 60*16 {
+		t.Errorf("metrics %+v after %d steps", m, result.Steps)
+	}
+}
+
+func TestEvaluateCountsEveryExample(t *testing.T) {
+	task := newTask(t)
+	store := newStore(t, task, 1)
+	task.Validation = newPoints(1003, 16) // one whole evaluation batch and three examples
+	m, err := Evaluate(task, store, task.Validation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// By hand, on the host.
+	w := weights(t, store)
+	x := tensors.MustCopyFlatData[uint8](task.Validation.(*points).inputs)
+	y := tensors.MustCopyFlatData[int32](task.Validation.(*points).labels)
+	right, loss := 0, 0.0
+	for i := range y {
+		in := []float64{float64(x[2*i])/128 - 1, float64(x[2*i+1])/128 - 1}
+		hidden := affine(in, w["/fc1/dense/weights"], w["/fc1/dense/biases"])
+		for j := range hidden {
+			hidden[j] = max(0, hidden[j])
+		}
+		logits := affine(hidden, w["/output/dense/weights"], w["/output/dense/biases"])
+		best, sum := 0, 0.0
+		for j, l := range logits {
+			if l > logits[best] {
+				best = j
+			}
+			sum += math.Exp(l)
+		}
+		if best == int(y[i]) {
+			right++
+		}
+		loss += math.Log(sum) - logits[y[i]]
+	}
+	if m.N != 1003 || m.Accuracy != float64(right)/1003 || math.Abs(m.Loss-loss/1003) > 1e-5 {
+		t.Errorf("got %+v, want accuracy %v and loss %v of 1003", m, float64(right)/1003, loss/1003)
+	}
+}
+
+func affine(x []float64, w, b []float32) []float64 {
+	out := make([]float64, len(b))
+	for j := range out {
+		out[j] = float64(b[j])
+		for i := range x {
+			out[j] += x[i] * float64(w[i*len(b)+j])
+		}
+	}
+	return out
+}
+
+func newPruner(t *testing.T, task Task, store *model.Store, r prune.Recipe) *prune.Pruner {
+	t.Helper()
+	p, err := prune.New(task.Backend, store, params.Select(store, nil), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestZerosStayZero(t *testing.T) {
+	task := newTask(t)
+	for name, opt := range map[string]optimizer.Interface{
+		"sgd":   optimizer.StochasticGradientDescent(),
+		"adam":  nil,
+		"adamw": optimizer.Adam().WeightDecay(0.1).Done(),
+	} {
+		for _, perDispatch := range []int{1, 8} {
+			store := newStore(t, task, 1)
+			p := newPruner(t, task, store, prune.Recipe{})
+			stats, err := p.Prune(0.5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := weights(t, store)
+			if _, err := Train(t.Context(), task, store, Training{Steps: 20, Optimizer: opt, Pruner: p, StepsPerDispatch: perDispatch}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if err := p.Check(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if cmp.Equal(before, weights(t, store)) {
+				t.Errorf("%s: nothing was trained", name)
+			}
+			after, err := mask.Count(store, p.Params())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(stats, after); diff != "" {
+				t.Errorf("%s: the masks changed (-before +after):\n%s", name, diff)
+			}
+		}
+	}
+}
+
+func TestLeakStopsTheRun(t *testing.T) {
+	task := newTask(t)
+	inner := task.Model
+	for _, perDispatch := range []int{1, 8} {
+		store := newStore(t, task, 1)
+		p := newPruner(t, task, store, prune.Recipe{})
+		if _, err := p.Prune(0.5); err != nil {
+			t.Fatal(err)
+		}
+		// A per-step update runs after the optimizer and makes all weights of fc1 one.
+		task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+			train.AddPerStepUpdateGraphFn(scope.At("leak"), x.Graph(), func(_ *model.Scope, g *graph.Graph) {
+				v := store.GetVariable("/fc1/dense/weights")
+				v.SetNodeValue(graph.OnesLike(v.NodeValue(g)))
+			})
+			return inner(scope, x)
+		}
+		_, err := Train(t.Context(), task, store, Training{Steps: 20, Pruner: p, StepsPerDispatch: perDispatch})
+		var leak *LeakError
+		if !errors.As(err, &leak) || leak.Path != "/fc1/dense/weights" {
+			t.Errorf("%d steps a dispatch: got %v, want a *LeakError of fc1", perDispatch, err)
+		}
+	}
+}
+
+// A run that is interrupted and resumed ends with the same bits as one that is not; so does one that another process has finished.
+func TestResumeIsExact(t *testing.T) {
+	task := newTask(t)
+	run := func(dir string, stopAfter int) (map[string][]float32, []mask.Stats, Result, error) {
+		store := newStore(t, task, 1)
+		p := newPruner(t, task, store, prune.Recipe{Criterion: criterion.Magnitude})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		tr := Training{
+			Steps: 48, Pruner: p, Dir: dir, StepsPerDispatch: 5,
+			Schedule: schedule.Cubic(0, 40, 0, 0.8), When: schedule.Every(10, 10, 40),
+		}
+		if stopAfter > 0 {
+			tr.Progress = func(done, _ int, _ string) {
+				if done >= stopAfter {
+					cancel()
+				}
+			}
+		}
+		result, err := Train(ctx, task, store, tr)
+		stats, countErr := mask.Count(store, p.Params())
+		if countErr != nil {
+			t.Fatal(countErr)
+		}
+		return weights(t, store), stats, result, err
+	}
+	want, wantStats, _, err := run("", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := mask.Sparsity(wantStats); math.Abs(got-0.8) > 0.01 {
+		t.Fatalf("sparsity %v, want 0.8", got)
+	}
+	dir := t.TempDir()
+	_, _, _, err = run(dir, 5)
+	var stopped *InterruptedError
+	if !errors.As(err, &stopped) || !errors.Is(err, context.Canceled) || stopped.Step == 0 || stopped.Step >= 48 {
+		t.Fatalf("got %v, want an *InterruptedError", err)
+	}
+	got, stats, result, err := run(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Resumed != stopped.Step {
+		t.Errorf("resumed at %d, want %d", result.Resumed, stopped.Step)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the resumed run differs (-uninterrupted +resumed):\n%s", diff)
+	}
+	if diff := cmp.Diff(wantStats, stats); diff != "" {
+		t.Errorf("its masks differ:\n%s", diff)
+	}
+	again, _, result, err := run(dir, 0)
+	if err != nil || !result.Loaded {
+		t.Fatalf("a finished run was not loaded: %+v, %v", result, err)
+	}
+	if diff := cmp.Diff(want, again); diff != "" {
+		t.Errorf("the loaded run differs:\n%s", diff)
+	}
+}
+
+func TestOtherConfigurationIsAnotherRun(t *testing.T) {
+	task := newTask(t)
+	dir := t.TempDir()
+	_, a := trained(t, task, Training{Steps: 8, Dir: dir})
+	_, b := trained(t, task, Training{Steps: 9, Dir: dir})
+	_, c := trained(t, task, Training{Steps: 8, Dir: dir, Seed: 2})
+	_, again := trained(t, task, Training{Steps: 8, Dir: dir})
+	if a.Dir == b.Dir || a.Dir == c.Dir || b.Loaded || c.Loaded || !again.Loaded {
+		t.Errorf("runs: %+v %+v %+v %+v", a, b, c, again)
+	}
+}
+
+func TestDamagedCheckpointsAreSkipped(t *testing.T) {
+	task := newTask(t)
+	dir := t.TempDir()
+	store := newStore(t, task, 1)
+	for step := 1; step <= 3; step++ {
+		if err := save(dir, store, state{Step: step}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := checkpoints(dir)
+	if err != nil || len(names) != kept {
+		t.Fatalf("kept %v, %v; want %d", names, err, kept)
+	}
+	newest := filepath.Join(dir, names[0], tensorsFile)
+	data, err := os.ReadFile(newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < len(data); at += max(1, len(data)/64) {
+		for what, damaged := range map[string][]byte{
+			"truncated": data[:at],
+			"flipped":   append(append(append([]byte{}, data[:at]...), data[at]^0x40), data[at+1:]...),
+		} {
+			if err := os.WriteFile(newest, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := load(dir, store)
+			if err != nil || s.Step != 2 {
+				t.Fatalf("%s at %d: step %d, %v; want the one before, 2", what, at, s.Step, err)
+			}
+			// Without the digest's help the reader must not panic either, nor allocate what a damaged header says.
+			_, _ = decode(damaged)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(dir, names[1])); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *CheckpointError
+	if _, err := load(dir, store); !errors.As(err, &damaged) {
+		t.Errorf("got %v, want a *CheckpointError", err)
+	}
+}
+
+func TestCheckpointOfAnotherNetwork(t *testing.T) {
+	task := newTask(t)
+	_, result := trained(t, task, Training{Steps: 1, Dir: t.TempDir()})
+	other := task
+	other.Model = func(scope *model.Scope, x *graph.Node) *graph.Node { return layers.Dense(scope.At("fc1"), x, true, 4) }
+	store := newStore(t, other, 1)
+	before := weights(t, store)
+	_, err := Load(result.Dir, store)
+	var mismatch *MismatchError
+	if !errors.As(err, &mismatch) || len(mismatch.Problems) == 0 {
+		t.Fatalf("got %v, want a *MismatchError", err)
+	}
+	if diff := cmp.Diff(before, weights(t, store)); diff != "" {
+		t.Errorf("it changed the store:\n%s", diff)
+	}
+}
+
+func TestSnapshotRestore(t *testing.T) {
+	task := newTask(t)
+	store := newStore(t, task, 1)
+	start, err := Snapshot(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := weights(t, store)
+	p := newPruner(t, task, store, prune.Recipe{})
+	for range 2 { // twice: the snapshot must not be used up
+		if _, err := p.Prune(0.5); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Train(t.Context(), task, store, Training{Steps: 5, Pruner: p}); err != nil {
+			t.Fatal(err)
+		}
+		if err := Restore(store, start); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, weights(t, store)); diff != "" {
+			t.Fatalf("restored values differ:\n%s", diff)
+		}
+		stats, err := mask.Count(store, p.Params())
+		if err != nil || mask.Sparsity(stats) != 0 {
+			t.Fatalf("masks after Restore: %+v, %v; want all alive", stats, err)
+		}
+	}
+	var mismatch *MismatchError
+	if err := Restore(store, Values{"/nowhere": tensors.FromScalar(float32(1))}); !errors.As(err, &mismatch) {
+		t.Errorf("got %v, want a *MismatchError", err)
+	}
+}
+
+func TestDivergenceStops(t *testing.T) {
+	task := newTask(t)
+	task.Loss = func(labels, predictions []*graph.Node) *graph.Node {
+		return graph.ReduceAllMean(graph.Log(graph.Neg(graph.Abs(predictions[0])))) // NaN
+	}
+	_, err := Train(t.Context(), task, newStore(t, task, 1), Training{Steps: 100, StepsPerDispatch: 10})
+	var diverged *DivergedError
+	if !errors.As(err, &diverged) || diverged.Step != 10 {
+		t.Errorf("got %v, want a *DivergedError after the first dispatch", err)
+	}
+}
+
+func TestBadConfigurations(t *testing.T) {
+	task := newTask(t)
+	for name, tr := range map[string]Training{
+		"both":              {Epochs: 1, Steps: 1},
+		"negative":          {Steps: -1},
+		"schedule alone":    {Steps: 1, Schedule: schedule.Constant(0.5)},
+		"without a pruner":  {Steps: 1, Schedule: schedule.Constant(0.5), When: schedule.Once(1)},
+		"negative dispatch": {Steps: 1, StepsPerDispatch: -1},
+	} {
+		var bad *ConfigError
+		if _, err := Train(t.Context(), task, newStore(t, task, 1), tr); !errors.As(err, &bad) {
+			t.Errorf("%s: got %v, want a *ConfigError", name, err)
+		}
+	}
+	if _, err := Init(Task{Train: task.Train}, 1); !errors.Is(err, ErrNoModel) {
+		t.Errorf("got %v, want ErrNoModel", err)
+	}
+	if _, err := Init(Task{Model: mlp}, 1); !errors.Is(err, ErrNoData) {
+		t.Errorf("got %v, want ErrNoData", err)
+	}
+}
+
+// Networks with convolutions are stepped one by one.
+func TestConvolutionsChooseSingleSteps(t *testing.T) {
+	task := newTask(t)
+	rng := rand.New(rand.NewPCG(3, 3))
+	x := make([]uint8, 32*28*28)
+	for i := range x {
+		x[i] = uint8(rng.IntN(256))
+	}
+	task.Train = &points{tensors.FromFlatDataAndDimensions(x, 32, 28, 28, 1), tensors.FromFlatDataAndDimensions(make([]int32, 32), 32), 32, 8}
+	task.Model = nets.LeNet5
+	tr, err := NewTrainer(task, newStore(t, task, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.Train(t.Context(), Training{Steps: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if tr.step.perDispatch != 1 {
+		t.Errorf("%d steps a dispatch, want 1", tr.step.perDispatch)
+	}
+}
