@@ -71,8 +71,8 @@ var (
 
 // Open returns 55,000 examples for training, 5,000 for validation and 10,000 for test: inputs uint8 [n, 28, 28, 1], labels 0 to 9.
 //
-// The validation part is the last 5,000 examples of the training files, the usual choice since the first tutorials on MNIST: it can be
-// stated in four words and repeated in any language, and the files are in mixed order already, so that no permutation is needed.
+// The validation part is the last 5,000 examples of the training files, as in much published code: it can be said in a few words and
+// repeated in any language, and the files are in mixed order already, so that a permutation would add nothing but a seed.
 //
 // The error is an *Error of kind ErrMissing, ErrFormat, ErrDigest or ErrConfig.
 func Open(cfg Config) (*Data, error) {
