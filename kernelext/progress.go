@@ -5,7 +5,6 @@ import (
 	"html"
 	"io"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -191,9 +190,9 @@ func painter(s *screen) func(frame) {
 	if s.kernel != nil {
 		return notebookPainter(s)
 	}
-	if f, ok := s.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := s.err.(stream); ok && term.IsTerminal(int(f().Fd())) {
 		return terminalPainter(f, func() int {
-			width, _, err := term.GetSize(int(f.Fd()))
+			width, _, err := term.GetSize(int(f().Fd()))
 			if err != nil {
 				return 80
 			}

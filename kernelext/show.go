@@ -62,8 +62,18 @@ type screen struct {
 
 // display is the process's screen.
 var display = sync.OnceValue(func() *screen {
-	return &screen{kernel: newPipe(os.Getenv), out: os.Stdout, err: os.Stderr, logPath: os.Getenv("ESPALIER_DISPLAY_LOG")}
+	return &screen{
+		kernel:  newPipe(os.Getenv),
+		out:     stream(func() *os.File { return os.Stdout }),
+		err:     stream(func() *os.File { return os.Stderr }),
+		logPath: os.Getenv("ESPALIER_DISPLAY_LOG"),
+	}
 })
+
+// stream writes to what os.Stdout or os.Stderr is at that time: programs, tests among them, exchange these.
+type stream func() *os.File
+
+func (s stream) Write(p []byte) (int, error) { return s().Write(p) }
 
 func (s *screen) show(v any) {
 	data, metadata, err := bundle(v)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/espalier-ml/espalier/pkg/report"
 )
@@ -181,30 +180,21 @@ func (b Bar) drawBars(p painter, pl plane) {
 }
 
 func (b Bar) describe() string {
-	name := b.XLabel
-	t := report.Table{Columns: []report.Column{{Name: name}}}
+	shown := thin(len(b.Labels), maxTextRows)
+	var labels []any
+	for _, j := range shown {
+		labels = append(labels, b.Labels[j])
+	}
+	columns := [][]any{labels}
+	t := report.Table{Columns: []report.Column{{Name: b.XLabel}}}
 	for i, s := range b.Series {
 		name := seriesName(b.Series, i, false)
 		if name == "" {
-			name = b.YLabel
+			name = "y"
 		}
-		t.Columns = append(t.Columns, column(name, b.YPercent))
-		if s.Low != nil {
-			t.Columns = append(t.Columns, column("low", b.YPercent), column("high", b.YPercent))
-		}
+		c, cells := withBands(name, s, b.YPercent, shown)
+		t.Columns, columns = append(t.Columns, c), append(columns, cells)
 	}
-	for _, j := range thin(len(b.Labels), maxTextRows) {
-		row := []any{b.Labels[j]}
-		for _, s := range b.Series {
-			row = append(row, cell(s.Y[j], b.YPercent))
-			if s.Low != nil {
-				row = append(row, cell(s.Low[j], b.YPercent), cell(s.High[j], b.YPercent))
-			}
-		}
-		t.Rows = append(t.Rows, row)
-	}
-	var out strings.Builder
-	out.WriteString(axisText("y", b.YLabel, b.LogY))
-	out.WriteString(tableText(t, len(b.Labels)))
-	return out.String()
+	t.Rows = transpose(columns)
+	return axisText("y", b.YLabel, b.LogY) + bandText(b.Series) + tableText(t, len(b.Labels))
 }

@@ -175,7 +175,7 @@ func check(f Figure) error {
 	// Too small a figure would have negative room for its data.
 	const leastWidth, leastBody = 160, 60
 	w := cardWidth(f)
-	if least := 2*margin + surroundings(fr, w-2*margin, titleSize) + leastBody; w < leastWidth || cardHeight(f) < least {
+	if least := 2*margin + surroundings(fr, w-2*margin, titleSize) + leastBody; w < leastWidth || fr.height > 0 && float64(fr.height) < least {
 		return &InputError{Figure: f.kind(), Problem: fmt.Sprintf("its size is %.0f × %.0f px, too small to draw in; expected at least %d × %.0f, or 0 to have it chosen",
 			w, cardHeight(f), leastWidth, least)}
 	}

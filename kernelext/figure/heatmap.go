@@ -69,7 +69,7 @@ func (m HeatMap) check() error {
 		return wrong("it has no values; expected at least one")
 	case m.Cols < 0:
 		return wrong("it is to have %d columns; expected a number above 0, or 0 if the matrix is square", m.Cols)
-	case rows*cols != len(m.Values) && m.Cols == 0:
+	case m.Cols == 0 && cols*cols != len(m.Values):
 		return wrong("it has %d values, which make no square; set Cols", len(m.Values))
 	case rows*cols != len(m.Values):
 		return wrong("it has %d values, which make no whole rows of %d; expected a multiple of Cols", len(m.Values), m.Cols)
@@ -360,30 +360,18 @@ func (m HeatMap) describe() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d rows × %d columns\n", rows, cols)
 	b.WriteString(axisText("rows", m.YLabel, false) + axisText("columns", m.XLabel, false) + axisText("values", m.ValueLabel, false))
-	if m.Mask {
-		for _, item := range m.legend() {
-			fmt.Fprintf(&b, "%s\n", item.name)
-		}
+	for _, item := range m.legend() {
+		fmt.Fprintf(&b, "%s\n", item.name)
 	}
-	st := report.Summarize(m.Values)
-	const most = 12 // columns
-	yNames, xNames := m.rowNames(), names(m.XNames, cols)
-	if cols > most {
-		// Too wide to list: one line for each row says how much is in it.
-		t := report.Table{Columns: []report.Column{{Name: "row"}, column("mean", m.Percent), column("min", m.Percent), column("max", m.Percent), {Name: "not 0"}}}
-		for _, r := range thin(rows, maxTextRows) {
-			row := report.Summarize(m.Values[r*cols : (r+1)*cols])
-			t.Rows = append(t.Rows, []any{yNames[r], cell(row.Mean, m.Percent), cell(row.Min, m.Percent), cell(row.Max, m.Percent), HeatMap{Values: m.Values[r*cols : (r+1)*cols]}.kept()})
-		}
-		if !m.Mask {
-			fmt.Fprintf(&b, "mean %s, min %s, max %s\n", number(st.Mean, m.Percent), number(st.Min, m.Percent), number(st.Max, m.Percent))
-		}
-		b.WriteString(tableText(t, rows))
+	const most = 12 // columns of a table that can be read
+	if cols > most || m.Mask {
+		b.WriteString(m.rowsText(rows, cols))
 		return b.String()
 	}
+	yNames := m.rowNames()
 	t := report.Table{Columns: []report.Column{{Name: m.YLabel}}}
-	for _, name := range xNames {
-		t.Columns = append(t.Columns, column(name, m.Percent))
+	for _, name := range names(m.XNames, cols) {
+		t.Columns = append(t.Columns, column(name, m.Percent, m.Values))
 	}
 	for _, r := range thin(rows, maxTextRows) {
 		row := []any{yNames[r]}
@@ -394,4 +382,33 @@ func (m HeatMap) describe() string {
 	}
 	b.WriteString(tableText(t, rows))
 	return b.String()
+}
+
+// rowsText sums up what is in each row, or in several rows together if there are many.
+func (m HeatMap) rowsText(rows, cols int) string {
+	t := report.Table{Columns: []report.Column{{Name: "rows"}}}
+	if m.Mask {
+		t.Columns = append(t.Columns, report.Column{Name: "kept"}, report.Column{Name: "kept", Unit: "%", Format: "%.2f"})
+	} else {
+		mean := column("mean", m.Percent, nil)
+		mean.Format = "%.4g"
+		t.Columns = append(t.Columns, mean, column("min", m.Percent, m.Values), column("max", m.Percent, m.Values))
+	}
+	yNames := m.rowNames()
+	per := (rows + maxTextRows - 1) / maxTextRows
+	for r := 0; r < rows; r += per {
+		end := min(r+per, rows)
+		name := yNames[r]
+		if end > r+1 {
+			name += " to " + yNames[end-1]
+		}
+		part := HeatMap{Values: m.Values[r*cols : end*cols]}
+		if m.Mask {
+			t.Rows = append(t.Rows, []any{name, report.Count(part.kept()), 100 * float64(part.kept()) / float64(len(part.Values))})
+			continue
+		}
+		s := report.Summarize(part.Values)
+		t.Rows = append(t.Rows, []any{name, cell(s.Mean, m.Percent), cell(s.Min, m.Percent), cell(s.Max, m.Percent)})
+	}
+	return tableText(t, len(t.Rows))
 }

@@ -199,8 +199,10 @@ const histogramAlpha = 0.35
 func (h Histogram) describe() string {
 	b := h.bins()
 	out := axisText("x", h.XLabel, false) + axisText("y", h.yLabel(), h.LogY)
-	summary := report.Table{Columns: []report.Column{{Name: "sample"}, {Name: "values"}, {Name: "exactly 0"}, column("mean", false), column("std", false),
-		column("min", false), column("max", false), {Name: "outside"}}}
+	summary := report.Table{Columns: []report.Column{{Name: "sample"}, {Name: "values"}, {Name: "exactly 0"}, {Name: "outside"}}}
+	for _, name := range []string{"mean", "std", "min", "max"} {
+		summary.Columns = append(summary.Columns, report.Column{Name: name, Format: "%.4g"})
+	}
 	for i, s := range h.Samples {
 		name := h.name(i)
 		if name == "" {
@@ -216,14 +218,15 @@ func (h Histogram) describe() string {
 			inside += c
 		}
 		st := report.Summarize(s.Values)
-		summary.Rows = append(summary.Rows, []any{name, st.N, zeros, st.Mean, st.Std, st.Min, st.Max, len(s.Values) - inside})
+		summary.Rows = append(summary.Rows, []any{name, report.Count(st.N), report.Count(zeros), report.Count(len(s.Values) - inside), st.Mean, st.Std, st.Min, st.Max})
 	}
 	out += tableText(summary, len(summary.Rows))
 
 	// Neighbouring bins are added up until the table is short enough: counts can't be thinned.
 	n := len(b.counts[0])
 	per := (n + maxTextRows - 1) / maxTextRows
-	t := report.Table{Columns: []report.Column{column("from", false), column("to", false)}}
+	ends := []float64{b.lo, b.lo + b.width*float64(n)}
+	t := report.Table{Columns: []report.Column{column("from", false, ends), column("to", false, ends)}}
 	for i := range h.Samples {
 		name := h.name(i)
 		if name == "" {
@@ -239,7 +242,7 @@ func (h Histogram) describe() string {
 			for _, c := range counts[j:end] {
 				sum += c
 			}
-			row = append(row, sum)
+			row = append(row, report.Count(sum))
 		}
 		t.Rows = append(t.Rows, row)
 	}

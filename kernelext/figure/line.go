@@ -326,6 +326,7 @@ func (l Line) describe() string {
 	for _, h := range l.HLines {
 		fmt.Fprintf(&b, "level %s: %s\n", h.Name, number(h.Y, l.YPercent))
 	}
+	b.WriteString(bandText(l.Series))
 	first := l.Series[0]
 	shared := !slices.ContainsFunc(l.Series, func(s Series) bool {
 		return len(s.Y) != len(first.Y) || !slices.Equal(s.X, first.X)
@@ -342,34 +343,23 @@ func (l Line) describe() string {
 
 // table lists series that share their X.
 func (l Line) table(title string, series []Series, rows int) string {
-	xName := l.XLabel
-	if xName == "" {
-		xName = "x"
+	n := len(series[0].Y)
+	points := thin(n, rows)
+	xs := Series{}
+	for j := range n {
+		xs.Y = append(xs.Y, series[0].x(j))
 	}
-	t := report.Table{Title: title, Columns: []report.Column{column(xName, l.XPercent)}}
+	c, cells := withBands("x", xs, l.XPercent, points)
+	columns := [][]any{cells}
+	t := report.Table{Title: title, Columns: []report.Column{c}}
 	for i, s := range series {
 		name := seriesName(series, i, false)
 		if name == "" {
 			name = "y"
-			if l.YLabel != "" {
-				name = l.YLabel
-			}
 		}
-		t.Columns = append(t.Columns, column(name, l.YPercent))
-		if s.Low != nil {
-			t.Columns = append(t.Columns, column("low", l.YPercent), column("high", l.YPercent))
-		}
+		c, cells := withBands(name, s, l.YPercent, points)
+		t.Columns, columns = append(t.Columns, c), append(columns, cells)
 	}
-	n := len(series[0].Y)
-	for _, j := range thin(n, rows) {
-		row := []any{cell(series[0].x(j), l.XPercent)}
-		for _, s := range series {
-			row = append(row, cell(s.Y[j], l.YPercent))
-			if s.Low != nil {
-				row = append(row, cell(s.Low[j], l.YPercent), cell(s.High[j], l.YPercent))
-			}
-		}
-		t.Rows = append(t.Rows, row)
-	}
+	t.Rows = transpose(columns)
 	return tableText(t, n)
 }

@@ -1,0 +1,154 @@
+package figure_test
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/espalier-ml/espalier/kernelext"
+	"github.com/espalier-ml/espalier/kernelext/figure"
+)
+
+// In a notebook this is a picture; elsewhere, and to a screen reader, the same data is text.
+func ExampleLine() {
+	kernelext.Show(figure.Line{
+		Title:  "Accuracy over sparsity",
+		XLabel: "sparsity", YLabel: "test accuracy",
+		XPercent: true, YPercent: true,
+		Series: []figure.Series{
+			{Name: "iterative", X: []float64{0, 0.5, 0.9}, Y: []float64{0.983, 0.983, 0.981}, Low: []float64{0.982, 0.982, 0.979}, High: []float64{0.984, 0.984, 0.982}},
+			{Name: "random", X: []float64{0, 0.5, 0.9}, Y: []float64{0.983, 0.954, 0.412}, Dashed: true},
+		},
+		HLines:  []figure.HLine{{Name: "dense", Y: 0.983}},
+		Caption: "Mean of 3 seeds; the band reaches from the worst to the best.",
+	})
+	// Output:
+	// Accuracy over sparsity
+	// [line chart]
+	// x: sparsity
+	// y: test accuracy
+	// level dense: 98.3%
+	// in brackets: from the lower to the upper end of the error band
+	// x (%)  iterative (%)         random (%)
+	// -----  --------------------  ----------
+	//  0.00  98.30 [98.20, 98.40]       98.30
+	// 50.00  98.30 [98.20, 98.40]       95.40
+	// 90.00  98.10 [97.90, 98.20]       41.20
+	// Mean of 3 seeds; the band reaches from the worst to the best.
+}
+
+func ExampleBar() {
+	kernelext.Show(figure.Bar{
+		YLabel: "multiply-accumulates",
+		Labels: []string{"fc1", "fc2", "output"},
+		Series: []figure.Series{{Name: "dense", Y: []float64{235200, 30000, 1000}}, {Name: "pruned", Y: []float64{18816, 6000, 510}}},
+	})
+	// Output:
+	// [bar chart]
+	// y: multiply-accumulates
+	//          dense  pruned
+	// ------  ------  ------
+	// fc1     235200   18816
+	// fc2      30000    6000
+	// output    1000     510
+}
+
+func ExampleHistogram() {
+	kernelext.Show(figure.Histogram{
+		XLabel:  "weight",
+		Bins:    3,
+		Samples: []figure.Sample{{Name: "dense", Values: []float64{-1, -0.5, 0.25, 1}}, {Name: "pruned", Values: []float64{-1, 0, 0, 1}}},
+	})
+	// Output:
+	// [histogram]
+	// x: weight
+	// y: count
+	// sample  values  exactly 0  outside     mean     std  min  max
+	// ------  ------  ---------  -------  -------  ------  ---  ---
+	// dense        4          0        0  -0.0625   0.875   -1    1
+	// pruned       4          2        0        0  0.8165   -1    1
+	//    from       to  dense  pruned
+	// -------  -------  -----  ------
+	// -1.5000  -0.5000      1       1
+	// -0.5000   0.5000      2       2
+	//  0.5000   1.5000      1       1
+}
+
+func ExampleHeatMap() {
+	kernelext.Show(figure.HeatMap{
+		Title: "Confusion matrix", XLabel: "predicted", YLabel: "actual", ValueLabel: "share of row", Percent: true,
+		XNames: []string{"3", "8"}, YNames: []string{"3", "8"},
+		Values: []float64{0.97, 0.03, 0.05, 0.95},
+	})
+	kernelext.Show(figure.HeatMap{Title: "Mask", Values: []float64{1, 0, 0, 0, 0, 1}, Cols: 3, Mask: true})
+	// Output:
+	// Confusion matrix
+	// [heat map]
+	// 2 rows × 2 columns
+	// rows: actual
+	// columns: predicted
+	// values: share of row
+	// actual  3 (%)  8 (%)
+	// ------  -----  -----
+	// 3       97.00   3.00
+	// 8        5.00  95.00
+	// Mask
+	// [mask]
+	// 2 rows × 3 columns
+	// kept: 2 of 6 (33.33%)
+	// pruned: 4 of 6 (66.67%)
+	// rows  kept  kept (%)
+	// ----  ----  --------
+	// 0        1     33.33
+	// 1        1     33.33
+}
+
+func ExampleImageGrid() {
+	kernelext.Show(figure.ImageGrid{
+		Title:  "Two digits",
+		Images: []figure.Image{{Title: "7", Image: figure.Pixels(make([]uint8, 784), 28, 28)}, {Title: "1", Image: figure.Pixels(make([]float32, 784), 28, 28)}},
+	})
+	// Output:
+	// Two digits
+	// [images]
+	// 2 images in 1 rows of 2
+	// image  title  pixels
+	// -----  -----  -------
+	//     0  7      28 × 28
+	//     1  1      28 × 28
+}
+
+func ExampleGrid() {
+	kernelext.Show(figure.Grid{
+		Title: "Before and after",
+		Figures: []figure.Figure{
+			figure.Line{Title: "before", Series: []figure.Series{{Y: []float64{1, 2}}}},
+			figure.Line{Title: "after", Series: []figure.Series{{Y: []float64{2, 4}}}},
+		},
+	})
+	// Output:
+	// Before and after
+	// [grid of figures]
+	// before
+	// [line chart]
+	// x  y
+	// -  -
+	// 0  1
+	// 1  2
+	//
+	// after
+	// [line chart]
+	// x  y
+	// -  -
+	// 0  2
+	// 1  4
+}
+
+func ExampleInputError() {
+	_, err := figure.Line{Series: []figure.Series{{Name: "iterative", X: []float64{0, 0.5}, Y: []float64{0.98}}}}.MIMEBundle()
+	var wrong *figure.InputError
+	fmt.Println(errors.As(err, &wrong), wrong.Series)
+	fmt.Println(err)
+	// Output:
+	// true series "iterative"
+	// line chart, series "iterative": X has 2 values and Y has 1; expected as many (or X nil)
+}
