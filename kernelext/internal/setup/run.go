@@ -1,0 +1,75 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// run runs a command in its own process group, which is killed with the context, and returns what it printed. On failure the error holds the
+// last lines of that.
+func run(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, env
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	OwnGroup(cmd)
+	err := cmd.Run()
+	if err != nil {
+		return output.String(), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args[:min(2, len(args))], " "), err, tail(output.String(), 6))
+	}
+	return output.String(), nil
+}
+
+// OwnGroup makes a command the leader of a process group, all of which gets SIGTERM when its context ends, so that no child of it is left; what
+// does not end within three seconds is killed.
+func OwnGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 3 * time.Second
+}
+
+// tail returns the last n lines that are not empty, joined.
+func tail(text string, n int) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], " | ")
+}
+
+// wrap adds a remedy to an error, by what it says.
+func wrap(step string, err error) error {
+	var e *Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	text := strings.ToLower(err.Error())
+	contains := func(parts ...string) bool {
+		for _, p := range parts {
+			if strings.Contains(text, p) {
+				return true
+			}
+		}
+		return false
+	}
+	remedy := "run `go run ./kernelext/cmd/espalier doctor` to see what is wrong, and then the same command again"
+	switch {
+	case errors.Is(err, syscall.ENOSPC) || contains("no space left on device"):
+		remedy = "free some disk space and run the same command again"
+	case errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EROFS) || contains("permission denied", "read-only file system"):
+		remedy = "choose a directory that you can write with ESPALIER_HOME"
+	case contains("do not match the hashes", "hash mismatch", "checksum mismatch", "does not match its digest"):
+		remedy = "what came is not what the project pins: check your proxy or mirror, and run the same command again"
+	case contains("dial tcp", "no such host", "name resolution", "connection", "network is unreachable", "no matching distribution", "could not find a version", "tls", "timeout"):
+		remedy = "the first set-up needs the network: check it, and run the same command again"
+	}
+	return &Error{step, err, remedy}
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRewrite(t *testing.T) {
+	for _, test := range []struct{ args, want []string }{
+		{[]string{"get"}, nil},
+		{[]string{"get", "-u", "x"}, nil},
+		{[]string{"build", "-o", "bin"}, []string{"build", "-ldflags=-s -w", "-buildvcs=false", "-o", "bin"}},
+		{[]string{"test", "-c"}, []string{"test", "-ldflags=-s -w", "-buildvcs=false", "-c"}},
+		{[]string{"build", "--ldflags=-X a=b", "."}, []string{"build", "-buildvcs=false", "--ldflags=-X a=b", "."}},
+		{[]string{"env", "GOROOT"}, []string{"env", "GOROOT"}},
+		{[]string{}, []string{}},
+	} {
+		if diff := cmp.Diff(test.want, rewrite(test.args)); diff != "" {
+			t.Errorf("rewrite(%q) (-want +got):\n%s", test.args, diff)
+		}
+	}
+}
+
+func TestRemedy(t *testing.T) {
+	output := "main.go:4:2: no required module provides package github.com/a/b; to add it:\n\tgo get github.com/a/b\n" +
+		"main.go:5:2: no required module provides package github.com/a/b; to add it:\n"
+	got := remedy(output)
+	if strings.Count(got, "\n") != 1 || !strings.Contains(got, "github.com/a/b@VERSION") {
+		t.Errorf("remedy = %q, want one line that names the module", got)
+	}
+	if got := remedy("undefined: x"); got != "" {
+		t.Errorf("remedy of another error = %q", got)
+	}
+}
