@@ -55,22 +55,9 @@ func compact(img image.Image) image.Image {
 		return img
 	}
 	count := map[color.RGBA]int{}
-	var before color.RGBA
-	run := 0
-	pixels(rgba, func(c color.RGBA) { // neighbours are often equal; a map access for each pixel would take most of the time
-		if c == before {
-			run++
-			return
-		}
-		count[before] += run
-		before, run = c, 1
-	})
-	count[before] += run
-	if count[color.RGBA{}] == 0 {
-		delete(count, color.RGBA{}) // what before was at first
-	}
+	runs(rgba, func(c color.RGBA, _, n int) { count[c] += n })
 	frequent := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
-		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B), cmp.Compare(a.A, b.A))
 	})
 	total, inPalette := rgba.Rect.Dx()*rgba.Rect.Dy(), 0
 	var p color.Palette
@@ -82,28 +69,34 @@ func compact(img image.Image) image.Image {
 		return img
 	}
 	index := make(map[color.RGBA]uint8, len(frequent))
-	for _, c := range frequent {
-		index[c] = uint8(p.Index(c))
+	for i, c := range frequent {
+		index[c] = uint8(i)
+		if i >= len(p) {
+			index[c] = uint8(p.Index(c))
+		}
 	}
 	out := image.NewPaletted(rgba.Rect, p)
-	i := 0
-	pixels(rgba, func(c color.RGBA) {
-		if c != before || i == 0 {
-			before = c
-			run = int(index[c])
+	runs(rgba, func(c color.RGBA, start, n int) {
+		nearest := index[c]
+		for i := range n {
+			out.Pix[start+i] = nearest
 		}
-		out.Pix[i] = uint8(run)
-		i++
 	})
 	return out
 }
 
-// pixels calls f for each pixel in turn.
-func pixels(img *image.RGBA, f func(color.RGBA)) {
+// runs calls f for each run of n equal pixels in a row, the first being the start-th of the image. Most of a figure is such runs.
+func runs(img *image.RGBA, f func(c color.RGBA, start, n int)) {
+	w := img.Rect.Dx()
 	for y := range img.Rect.Dy() {
-		row := img.Pix[y*img.Stride : y*img.Stride+4*img.Rect.Dx()]
-		for x := 0; x < len(row); x += 4 {
-			f(color.RGBA{row[x], row[x+1], row[x+2], row[x+3]})
+		row := img.Pix[y*img.Stride : y*img.Stride+4*w]
+		for x := 0; x < w; {
+			n := 1
+			for x+n < w && [4]byte(row[4*(x+n):]) == [4]byte(row[4*x:]) {
+				n++
+			}
+			f(color.RGBA{row[4*x], row[4*x+1], row[4*x+2], row[4*x+3]}, y*w+x, n)
+			x += n
 		}
 	}
 }
