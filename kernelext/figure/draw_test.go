@@ -1,0 +1,204 @@
+package figure
+
+import (
+	"image"
+	"image/color"
+	"math"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// recorder is a surface that remembers what is drawn in each colour.
+type recorder struct {
+	fills, strokes map[color.Color][][]point
+	texts          []string
+}
+
+func (r *recorder) fill(c color.Color, polygon []point) { r.fills[c] = append(r.fills[c], polygon) }
+func (r *recorder) circle(color.Color, point, float64)  {}
+func (r *recorder) text(_ point, s string, _ style)     { r.texts = append(r.texts, s) }
+func (r *recorder) image(float64, float64, image.Image) {}
+func (r *recorder) stroke(c color.Color, _ float64, _ []float64, line []point) {
+	r.strokes[c] = append(r.strokes[c], line)
+}
+
+func record(t *testing.T, f Figure) *recorder {
+	t.Helper()
+	if err := check(f); err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{fills: map[color.Color][][]point{}, strokes: map[color.Color][][]point{}}
+	drawCard(painter{r}, f, cardWidth(f), cardHeight(f))
+	return r
+}
+
+// extent is the smallest box around points.
+func extent(points []point) (x, y span) {
+	x, y = newSpan(), newSpan()
+	for _, p := range points {
+		x.add(p.x)
+		y.add(p.y)
+	}
+	return x, y
+}
+
+// relative maps points into the box of the first and the last: what is left is their shape, y up.
+func relative(points []point) (xs, ys []float64) {
+	a, b := points[0], points[len(points)-1]
+	for _, p := range points {
+		xs, ys = append(xs, (p.x-a.x)/(b.x-a.x)), append(ys, (p.y-a.y)/(b.y-a.y))
+	}
+	return xs, ys
+}
+
+var close6 = cmpopts.EquateApprox(0, 1e-6)
+
+func TestLineIsWhereItsDataIs(t *testing.T) {
+	s := Series{X: []float64{1, 10, 100}, Y: []float64{1, 3, 5}}
+	for _, c := range []struct {
+		name   string
+		line   Line
+		xs, ys []float64
+		right  bool // the last point is right of the first
+	}{
+		{"linear", Line{Series: []Series{s}}, []float64{0, 1. / 11, 1}, []float64{0, 0.5, 1}, true},
+		{"logarithmic x", Line{Series: []Series{s}, LogX: true}, []float64{0, 0.5, 1}, []float64{0, 0.5, 1}, true},
+		{"logarithmic y", Line{Series: []Series{s}, LogY: true}, []float64{0, 1. / 11, 1}, []float64{0, math.Log(3) / math.Log(5), 1}, true},
+		{"reversed x", Line{Series: []Series{s}, ReverseX: true}, []float64{0, 1. / 11, 1}, []float64{0, 0.5, 1}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			drawn := record(t, c.line).strokes[palette[0]]
+			if len(drawn) != 1 || len(drawn[0]) != 3 {
+				t.Fatalf("drawn as %v, want one line through three points", drawn)
+			}
+			xs, ys := relative(drawn[0])
+			if diff := cmp.Diff(c.xs, xs, close6); diff != "" {
+				t.Errorf("x (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.ys, ys, close6); diff != "" {
+				t.Errorf("y (-want +got):\n%s", diff)
+			}
+			if first, last := drawn[0][0], drawn[0][2]; last.y >= first.y || (last.x > first.x) != c.right {
+				t.Errorf("from %v to %v; want the larger y higher up, to the right: %v", first, last, c.right)
+			}
+		})
+	}
+}
+
+func TestLineIsCutAtItsLimits(t *testing.T) {
+	// From 0 to 4 over two steps, of which 1 … 3 is shown: x from 0.5 to 1.5 of 0 … 2.
+	r := record(t, Line{Series: []Series{{Y: []float64{0, 2, 4}}}, YMin: 1, YMax: 3, XMin: 0, XMax: 2})
+	whole := record(t, Line{Series: []Series{{Y: []float64{1, 1, 1}}}, YMin: 1, YMax: 3, XMin: 0, XMax: 2}).strokes[palette[0]][0]
+	x, _ := extent(r.strokes[palette[0]][0])
+	all, _ := extent(whole)
+	got := []float64{(x.lo - all.lo) / (all.hi - all.lo), (x.hi - all.lo) / (all.hi - all.lo)}
+	if diff := cmp.Diff([]float64{0.25, 0.75}, got, close6); diff != "" {
+		t.Errorf("share of the x axis (-want +got):\n%s", diff)
+	}
+}
+
+func TestBandIsAroundItsLine(t *testing.T) {
+	r := record(t, Line{Series: []Series{{Y: []float64{2, 2}, Low: []float64{1, 0}, High: []float64{3, 4}}}})
+	band := r.fills[withAlpha(palette[0], 0.18)]
+	if len(band) != 1 || len(band[0]) < 4 {
+		t.Fatalf("the band is drawn as %v, want one polygon of four corners", band)
+	}
+	line := r.strokes[palette[0]][0]
+	heights := map[float64]span{}
+	for _, p := range band[0] {
+		s, ok := heights[math.Round(p.x)]
+		if !ok {
+			s = newSpan()
+		}
+		s.add(p.y - line[0].y)
+		heights[math.Round(p.x)] = s
+	}
+	left, right := heights[math.Round(line[0].x)], heights[math.Round(line[1].x)]
+	got := []float64{left.lo / left.hi, right.lo / right.hi, right.hi / left.hi}
+	if diff := cmp.Diff([]float64{-1, -1, 2}, got, close6); diff != "" {
+		t.Errorf("ratios of up to down at both ends, and of right to left (-want +got):\n%s", diff)
+	}
+}
+
+func TestBarsAreAsHighAsTheirValues(t *testing.T) {
+	r := record(t, Bar{Labels: []string{"a", "b", "c"}, Series: []Series{{Y: []float64{1, 2, -1}}, {Y: []float64{3, 0.5, 2}}}})
+	unit := 0.0
+	for series, want := range [][]float64{{1, 2, -1}, {3, 0.5, 2}} {
+		bars := r.fills[palette[series]]
+		if len(bars) != 4 {
+			t.Fatalf("series %d has %d boxes, want one in the legend and 3 bars", series, len(bars))
+		}
+		bars = bars[1:]
+		before := math.Inf(-1)
+		for i, bar := range bars {
+			x, y := extent(bar)
+			height := y.hi - y.lo
+			if unit == 0 {
+				unit = height
+			}
+			if math.Abs(height-math.Abs(want[i])*unit) > 1e-6 {
+				t.Errorf("bar %d of series %d is %v times as high as the first, want %v", i, series, height/unit, want[i])
+			}
+			if x.lo <= before {
+				t.Errorf("bar %d of series %d is not right of the one before", i, series)
+			}
+			before = x.hi
+		}
+	}
+	_, up := extent(r.fills[palette[0]][1])
+	_, down := extent(r.fills[palette[0]][3])
+	if math.Abs(up.hi-down.lo) > 1e-6 {
+		t.Errorf("the bars of 1 and -1 meet at %v and %v, want them to share the base line", up.hi, down.lo)
+	}
+}
+
+func TestErrorBarsReachFromLowToHigh(t *testing.T) {
+	r := record(t, Bar{Labels: []string{"a"}, Series: []Series{{Y: []float64{4}, Low: []float64{3}, High: []float64{6}}}})
+	_, bar := extent(r.fills[palette[0]][0])
+	_, reach := extent(r.strokes[ink][0])
+	unit := (bar.hi - bar.lo) / 4
+	if diff := cmp.Diff([]float64{3, 6}, []float64{(bar.hi - reach.hi) / unit, (bar.hi - reach.lo) / unit}, close6); diff != "" {
+		t.Errorf("ends of the error bar (-want +got):\n%s", diff)
+	}
+}
+
+func TestHistogramIsAsHighAsItsCounts(t *testing.T) {
+	r := record(t, Histogram{Bins: 4, Samples: []Sample{{"", []float64{0, 1, 1.5, 1.7, 4}}}}) // 1, 3, 0, 1
+	shapes := r.fills[withAlpha(palette[0], histogramAlpha)]
+	if len(shapes) != 2 {
+		t.Fatalf("%d shapes, want two with an empty bin between", len(shapes))
+	}
+	_, first := extent(shapes[0])
+	_, second := extent(shapes[1])
+	if ratio := (first.hi - first.lo) / (second.hi - second.lo); math.Abs(ratio-3) > 1e-6 {
+		t.Errorf("the tallest bin is %v times the last, want 3", ratio)
+	}
+}
+
+// A grid shows all of its figures' texts, each figure in its own column.
+func TestGridDrawsAllFigures(t *testing.T) {
+	one := func(title string) Figure {
+		return Line{Title: title, Series: []Series{{Name: title + " series", Y: []float64{1, 2}}}}
+	}
+	r := record(t, Grid{Title: "both", Caption: "below", Figures: []Figure{one("left"), one("right"), one("third")}})
+	have := map[string]bool{}
+	for _, s := range r.texts {
+		have[s] = true
+	}
+	for _, want := range []string{"both", "below", "left", "left series", "right", "right series", "third", "third series"} {
+		if !have[want] {
+			t.Errorf("the text %q is missing", want)
+		}
+	}
+	var boxes []span
+	for _, line := range r.strokes[palette[0]] {
+		if x, y := extent(line); y.hi > y.lo { // not the legend
+			boxes = append(boxes, x)
+		}
+	}
+	if len(boxes) != 3 || boxes[0].hi >= boxes[1].lo || math.Abs(boxes[0].lo-boxes[2].lo) > 1e-6 {
+		t.Errorf("the lines lie at %v, want two side by side and the third below the first", boxes)
+	}
+}
