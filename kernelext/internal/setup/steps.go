@@ -269,10 +269,15 @@ func ToolVersion(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// The module with the longest path that holds the package: gopls is a module within the module of the tools.
+	version, longest := "", 0
 	for _, dep := range append(info.Deps, &info.Main) {
-		if dep.Path == info.Path || strings.HasPrefix(info.Path, dep.Path+"/") {
-			return dep.Version, nil
+		if (dep.Path == info.Path || strings.HasPrefix(info.Path, dep.Path+"/")) && len(dep.Path) > longest {
+			version, longest = dep.Version, len(dep.Path)
 		}
+	}
+	if version != "" {
+		return version, nil
 	}
 	return "", fmt.Errorf("%s does not say its version", path)
 }
@@ -539,4 +544,14 @@ func (p Paths) warm(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// WantVersion returns the version of a tool that the project pins.
+func WantVersion(name string) string {
+	for _, t := range tools {
+		if t.name == name {
+			return t.version
+		}
+	}
+	return ""
 }

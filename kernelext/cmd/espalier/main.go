@@ -1,0 +1,183 @@
+// Command espalier sets up, runs and tests notebooks. `go run ./kernelext/cmd/espalier` lists what it does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/espalier-ml/espalier/kernelext/internal/bench/cell"
+	"github.com/espalier-ml/espalier/kernelext/internal/doctor"
+	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
+	"github.com/espalier-ml/espalier/kernelext/internal/setup"
+	"github.com/espalier-ml/espalier/kernelext/internal/testrun"
+)
+
+type verb struct {
+	name, usage string
+	run         func(ctx context.Context, args []string) error
+}
+
+var verbs = []verb{
+	{"setup", "[--user]                           install all that is needed; --user also shows the kernel to your own Jupyter", runSetup},
+	{"run", "NOTEBOOK… [-o DIR] [--html] [--fast]  execute notebooks in a clean kernel", ready(nbrun.Run)},
+	{"lab", "                                      open JupyterLab on the notebooks", runLab},
+	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
+	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
+	{"bench", "cell|step [--json FILE]             measure a cell next to plain GoNB, a training step next to JAX", runBench},
+	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
+}
+
+// errUsage is an error that the usage says all about.
+var errUsage = errors.New("usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // a second Ctrl-C ends the program at once
+	}()
+	os.Exit(exitCode(ctx, dispatch(ctx, os.Args[1:])))
+}
+
+// exitCode prints an error and returns the exit code that says what it was.
+func exitCode(ctx context.Context, err error) int {
+	var usage *nbrun.UsageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, context.Canceled) || ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "espalier: interrupted; the same command goes on from here")
+		return 130
+	case errors.Is(err, errUsage):
+		printUsage()
+		return 2
+	case errors.As(err, &usage):
+		fmt.Fprintln(os.Stderr, "espalier:", err)
+		return 2
+	}
+	fmt.Fprintln(os.Stderr, "espalier:", err)
+	return 1
+}
+
+func dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	for _, v := range verbs {
+		if v.name == args[0] {
+			return v.run(ctx, args[1:])
+		}
+	}
+	return errUsage
+}
+
+func printUsage() {
+	fmt.Fprintln(os.Stderr, "usage: espalier COMMAND …")
+	for _, v := range verbs {
+		fmt.Fprintf(os.Stderr, "  %s %s\n", v.name, v.usage)
+	}
+}
+
+// ready sets up before it runs.
+func ready(run func(ctx context.Context, p setup.Paths, args []string) error) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		p, err := setup.Ensure(ctx, os.Stderr)
+		if err != nil {
+			return err
+		}
+		return run(ctx, p, args)
+	}
+}
+
+func runSetup(ctx context.Context, args []string) error {
+	if len(args) > 1 || len(args) == 1 && args[0] != "--user" {
+		return errUsage
+	}
+	p, err := setup.Ensure(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready:", p.Home)
+	if len(args) == 1 {
+		path, err := setup.Register(p)
+		if err != nil {
+			return err
+		}
+		fmt.Println("your Jupyter finds the kernel in", path)
+	}
+	return nil
+}
+
+func runLab(ctx context.Context, args []string) error {
+	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+		// JupyterLab makes a token itself and prints the address with it; it opens a browser where there is one.
+		cmd := exec.CommandContext(ctx, p.Python, append([]string{"-m", "jupyterlab", "--ServerApp.ip=127.0.0.1",
+			"--ServerApp.root_dir=" + filepath.Join(p.Project, "notebooks"), "--MultiKernelManager.default_kernel_name=" + setup.KernelName,
+			"--ServerApp.allow_root=True", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"}, args...)...)
+		cmd.Dir, cmd.Env = p.Project, p.Env()
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		setup.OwnGroup(cmd)
+		err := cmd.Run()
+		if ctx.Err() != nil {
+			return nil // Ctrl-C is how JupyterLab is left
+		}
+		return err
+	})(ctx, args)
+}
+
+func runDoctor(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		return errUsage
+	}
+	return doctor.Run(ctx, os.Stdout)
+}
+
+func runUninstall(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		return errUsage
+	}
+	report, err := setup.Uninstall(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	if len(report.Removed) == 0 {
+		fmt.Println("nothing was set up")
+		return nil
+	}
+	fmt.Println("removed:", strings.Join(report.Removed, ", "))
+	if len(report.Left) > 0 {
+		fmt.Println("left, because set-up did not make it:", strings.Join(report.Left, ", "))
+	}
+	return nil
+}
+
+func runBench(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	switch args[0] {
+	case "cell":
+		return ready(cell.Run)(ctx, args[1:])
+	case "step":
+		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+			python, err := setup.EnsurePeer(ctx, os.Stderr, "jax")
+			if err != nil {
+				return err
+			}
+			cmd := exec.CommandContext(ctx, p.Go, append([]string{"run", "./kernelext/internal/bench/step", "-jax-python", python}, args...)...)
+			cmd.Dir, cmd.Env = p.Project, p.Env()
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			setup.OwnGroup(cmd)
+			return cmd.Run()
+		})(ctx, args[1:])
+	}
+	return errUsage
+}

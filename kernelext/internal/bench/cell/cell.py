@@ -1,0 +1,72 @@
+"""Time cells in several kernels, in turn. Standard input: {"kernels": [...], "rounds": n}. Standard output: a JSON object a sample."""
+import json
+import random
+import sys
+import time
+
+from jupyter_client.manager import KernelManager
+
+request = json.load(sys.stdin)
+random.seed(1)
+
+IMPORTS = """import (
+	"fmt"
+	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/gomlx/gomlx/core/graph"
+)
+"""
+# Each cell differs from all before, so that nothing is found linked.
+CELLS = {
+    "trivial": '%%%%\nfmt.Println("cell", %d)',
+    "GoMLX": "%%%%\nb, err := backend.Open()\nif err != nil {\n\tpanic(err)\n}\n"
+             "fmt.Println(graph.MustExecOnce(b, func(x *graph.Node) *graph.Node { return graph.AddScalar(x, %d) }, float32(1)).Value())",
+}
+
+
+class Kernel:
+    def __init__(self, name):
+        self.name = name
+        self.manager = KernelManager(kernel_name=name)
+        self.manager.start_kernel()
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def run(self, case, source):
+        start = time.perf_counter()
+        reply = self.client.execute_interactive(source, timeout=300, output_hook=lambda message: None, allow_stdin=False)
+        seconds = time.perf_counter() - start
+        if reply["content"]["status"] != "ok":
+            sys.exit(f"{self.name}: {case}: {reply['content']}")
+        if case:
+            print(json.dumps({"kernel": self.name, "case": case, "seconds": seconds}), flush=True)
+
+    def stop(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+number = 0
+
+
+def interleaved(kernels, case, template, prefix=""):
+    global number
+    for kernel in random.sample(kernels, len(kernels)):
+        number += 1
+        kernel.run(case, prefix + template % number)
+
+
+kernels = [Kernel(name) for name in request["kernels"]]
+interleaved(kernels, None, CELLS["trivial"], 'import "fmt"\n')  # not counted
+for _ in range(request["rounds"]):
+    interleaved(kernels, "trivial", CELLS["trivial"])
+interleaved(kernels, None, CELLS["GoMLX"], IMPORTS)  # not counted
+for _ in range(request["rounds"]):
+    interleaved(kernels, "GoMLX", CELLS["GoMLX"])
+for kernel in kernels:
+    kernel.stop()
+for _ in range(max(3, request["rounds"] // 3)):
+    kernels = [Kernel(name) for name in request["kernels"]]
+    interleaved(kernels, "first GoMLX cell of a kernel", CELLS["GoMLX"], IMPORTS)
+    for kernel in kernels:
+        kernel.stop()

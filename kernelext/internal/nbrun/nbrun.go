@@ -1,0 +1,284 @@
+// Package nbrun executes notebooks in a clean kernel and says the truth about what came of it.
+package nbrun
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/espalier-ml/espalier/kernelext/internal/setup"
+)
+
+//go:embed execute.py
+var driver string
+
+// UsageError says that a command line can't be used.
+type UsageError struct{ Problem string }
+
+func (e *UsageError) Error() string { return e.Problem }
+
+// FailedError says which notebooks failed; what failed in them has been printed.
+type FailedError struct{ Notebooks []string }
+
+func (e *FailedError) Error() string { return "failed: " + strings.Join(e.Notebooks, ", ") }
+
+// Options says how to execute a notebook.
+type Options struct {
+	Output  string        // the file to write. "": nothing is written
+	Fast    bool          // fast mode
+	HTML    bool          // also write HTML next to Output
+	Kernel  string        // default: setup.KernelName
+	Timeout time.Duration // for one cell. Default: 30 minutes
+}
+
+// Result is what came of a notebook.
+type Result struct {
+	Summary
+	Failures []Failure
+	Seconds  float64
+}
+
+// Run is `espalier run`. In full mode a notebook is written in place, unless -o names a directory; in fast mode it goes to runs below the
+// home directory, so that results of fast mode never replace those of full mode.
+func Run(ctx context.Context, p setup.Paths, args []string) error {
+	var o Options
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	dir := flags.String("o", "", "directory for the executed notebooks")
+	flags.BoolVar(&o.Fast, "fast", false, "fast mode")
+	flags.BoolVar(&o.HTML, "html", false, "also write HTML")
+	var notebooks []string
+	for rest := args; ; {
+		if err := flags.Parse(rest); err != nil {
+			return &UsageError{err.Error() + "; usage: run NOTEBOOK… [-o DIR] [--html] [--fast]"}
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		// Flags may stand after the notebooks.
+		notebooks = append(notebooks, flags.Arg(0))
+		rest = flags.Args()[1:]
+	}
+	if len(notebooks) == 0 {
+		return &UsageError{"no notebook given; usage: run NOTEBOOK… [-o DIR] [--html] [--fast]"}
+	}
+	if *dir == "" && o.Fast {
+		*dir = filepath.Join(p.Home, "runs")
+	}
+	// A mistake in the last name should not show after an hour.
+	for _, path := range notebooks {
+		if _, err := load(path); err != nil {
+			return err
+		}
+	}
+	var failed []string
+	for _, path := range notebooks {
+		o.Output = path
+		if *dir != "" {
+			o.Output = filepath.Join(*dir, filepath.Base(path))
+		}
+		r, err := Execute(ctx, p, path, o, os.Stdout)
+		if err != nil {
+			return err
+		}
+		if len(r.Failures) > 0 {
+			failed = append(failed, path)
+		}
+	}
+	if len(failed) > 0 {
+		return &FailedError{failed}
+	}
+	return nil
+}
+
+func load(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		if os.IsNotExist(err) {
+			return nil, fmt.Errorf("there is no notebook %s; notebooks/ holds the course", path)
+		}
+		return nil, err
+	}
+	if _, err := read(path, data); err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// Execute runs a notebook and reports progress. What went wrong in the notebook is in Result.Failures; the error is for what kept it
+// from being executed. A notebook that is interrupted is written as far as it came, and the error is the context's.
+func Execute(ctx context.Context, p setup.Paths, path string, o Options, progress io.Writer) (Result, error) {
+	data, err := load(path)
+	if err != nil {
+		return Result{}, err
+	}
+	source, err := read(path, data)
+	if err != nil {
+		return Result{}, err
+	}
+	if o.Kernel == "" {
+		o.Kernel = setup.KernelName
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Minute
+	}
+	directory, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return Result{}, err
+	}
+	scratch, err := os.MkdirTemp("", "espalier-run-") // a clean kernel finds no state of an earlier run
+	if err != nil {
+		return Result{}, err
+	}
+	defer os.RemoveAll(scratch)
+	request, err := json.Marshal(map[string]any{
+		"notebook": string(data), "kernel": o.Kernel, "directory": directory, "timeout": int(o.Timeout.Seconds()),
+		"log": filepath.Join(scratch, "displays"),
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	fast := "0"
+	if o.Fast {
+		fast = "1"
+	}
+	cmd := exec.CommandContext(ctx, p.Python, "-c", driver)
+	cmd.Env = append(p.Env(), "ESPALIER_FAST="+fast, "ESPALIER_STATE="+filepath.Join(scratch, "state"),
+		"ESPALIER_DISPLAY_LOG="+filepath.Join(scratch, "displays"))
+	setup.OwnGroup(cmd)
+	cmd.WaitDelay = 15 * time.Second // a cell that is interrupted has five to save what it has
+	var stderr bytes.Buffer
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(request), &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return Result{}, err
+	}
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return Result{}, err
+	}
+	fmt.Fprintf(progress, "%s\n", path)
+	var (
+		runs      = map[int]ran{}
+		executed  []byte
+		problem   string
+		cellStart time.Time
+	)
+	lines := bufio.NewReader(stdout)
+	for {
+		line, readErr := lines.ReadBytes('\n')
+		if len(bytes.TrimSpace(line)) > 0 {
+			var e struct {
+				Event, Status, Content, Problem string
+				Index, Sent                     int
+				Interrupted                     bool
+			}
+			if err := json.Unmarshal(line, &e); err != nil {
+				return Result{}, errors.Join(fmt.Errorf("the notebook's driver printed %q", line), cmd.Wait())
+			}
+			switch e.Event {
+			case "start":
+				cellStart = time.Now()
+				fmt.Fprintf(progress, "  [%d/%d] %s … ", e.Index+1, len(source.Cells), title(source.Cells[e.Index]))
+			case "end":
+				runs[e.Index] = ran{e.Status, e.Sent}
+				mark := ""
+				if e.Status != "ok" {
+					mark = " FAILED"
+				}
+				fmt.Fprintf(progress, "%.1f s%s\n", time.Since(cellStart).Seconds(), mark)
+			case "notebook":
+				executed, problem = []byte(e.Content), e.Problem
+			}
+		}
+		if readErr != nil {
+			break
+		}
+	}
+	waitErr := cmd.Wait()
+	if executed == nil {
+		if ctx.Err() != nil {
+			return Result{}, context.Cause(ctx)
+		}
+		return Result{}, fmt.Errorf("%s could not be executed: %w: %s", path, waitErr, lastLine(stderr.String()))
+	}
+	nb, err := read(path, executed)
+	if err != nil {
+		return Result{}, err
+	}
+	out, err := nb.normalized()
+	if err != nil {
+		return Result{}, err
+	}
+	user, _ := os.UserHomeDir() // without one there is none to hide
+	r := Result{Seconds: time.Since(start).Seconds()}
+	r.Summary, r.Failures = judge(nb, runs, len(out), []string{p.Project, p.Home, user, scratch, os.TempDir() + "/"})
+	if problem != "" {
+		r.Failures = append(r.Failures, Failure{Problem: problem})
+	}
+	if o.Output != "" {
+		if err := writeFile(o.Output, out); err != nil {
+			return r, err
+		}
+		if o.HTML {
+			if err := html(ctx, p, o.Output); err != nil {
+				return r, err
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintf(progress, "\n  interrupted; %s holds what was done\n", o.Output)
+		return r, context.Cause(ctx)
+	}
+	for _, f := range r.Failures {
+		fmt.Fprintf(progress, "  FAILED %s\n", f)
+	}
+	fmt.Fprintf(progress, "  %d cells, %d figures, %d tables in %.0f s", r.Cells, r.Figures, r.Tables, r.Seconds)
+	if o.Output != "" {
+		fmt.Fprintf(progress, "; written to %s", o.Output)
+	}
+	fmt.Fprintln(progress)
+	return r, nil
+}
+
+// title is the first telling line of a cell.
+func title(c *Cell) string {
+	for line := range strings.Lines(c.Source) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "%%") || strings.HasPrefix(line, "import") {
+			continue
+		}
+		if runes := []rune(line); len(runes) > 60 {
+			line = string(runes[:59]) + "…"
+		}
+		return line
+	}
+	return firstLine(c.Source)
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}
+
+// html converts an executed notebook. Formulas are drawn by MathJax, which a reader's browser fetches; all else is in the file.
+func html(ctx context.Context, p setup.Paths, notebook string) error {
+	cmd := exec.CommandContext(ctx, p.Python, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", notebook)
+	cmd.Env = p.Env()
+	setup.OwnGroup(cmd)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("HTML of %s: %w: %s", notebook, err, lastLine(string(out)))
+	}
+	return nil
+}
