@@ -58,7 +58,11 @@ func Run(ctx context.Context, out io.Writer) error {
 	findings = append(findings, finding{"XLA plugin", p.PluginDir, p.VerifyPlugin(),
 		"remove " + p.PluginDir + " and " + byRunningSetup})
 	findings = append(findings, finding{"kernel", p.SpecDir(), checkSpec(p), byRunningSetup})
-	findings = append(findings, finding{"home", p.Home, writable(p.Home), "choose a directory that you can write with ESPALIER_HOME"})
+	home := finding{"home", p.Home, writable(p.Home), "choose a directory that you can write with ESPALIER_HOME"}
+	if errors.Is(home.err, os.ErrNotExist) {
+		home.remedy = byRunningSetup
+	}
+	findings = append(findings, home)
 
 	unwell := false
 	for _, f := range findings {

@@ -1,10 +1,13 @@
 """Run cells in a kernel. Standard input: {"kernel": name, "cells": [source, ...]}. Standard output: a JSON object a cell."""
 import json
+import signal
 import sys
 import time
 
 from jupyter_client.manager import KernelManager
 
+# A kernel is the leader of a session of its own, so it would outlive us.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 request = json.load(sys.stdin)
 manager = KernelManager(kernel_name=request["kernel"])
 manager.start_kernel(stderr=sys.stderr)
@@ -30,5 +33,6 @@ try:
             "seconds": time.perf_counter() - start,
         }), flush=True)
 finally:
+    # It is asked to stop: GoNB, if killed, leaves gopls and its temporary directory behind.
+    manager.shutdown_kernel(now=False)
     client.stop_channels()
-    manager.shutdown_kernel(now=True)

@@ -20,18 +20,21 @@ func run(ctx context.Context, dir string, env []string, name string, args ...str
 	cmd.Stdout, cmd.Stderr = &output, &output
 	OwnGroup(cmd)
 	err := cmd.Run()
+	if ctx.Err() != nil && cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what did not heed SIGTERM; there may be nothing left
+	}
 	if err != nil {
 		return output.String(), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args[:min(2, len(args))], " "), err, tail(output.String(), 6))
 	}
 	return output.String(), nil
 }
 
-// OwnGroup makes a command the leader of a process group, all of which gets SIGTERM when its context ends, so that no child of it is left; what
-// does not end within three seconds is killed.
+// OwnGroup makes a command the leader of a process group, all of which gets SIGTERM when its context ends, so that no child of it is left. If
+// the leader does not end within ten seconds, which is time to stop kernels, it is killed.
 func OwnGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 3 * time.Second
+	cmd.WaitDelay = 10 * time.Second
 }
 
 // tail returns the last n lines that are not empty, joined.

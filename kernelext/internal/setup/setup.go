@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -21,7 +22,7 @@ import (
 // step is one part of the set-up. It is done once for each digest of what it is made from.
 type step struct {
 	name  string
-	made  []string                        // what it makes, relative to Home: what uninstall removes
+	made  []string                        // what it makes, relative to Home: what uninstall removes. Nothing else may be there
 	from  func() (string, error)          // digest of all that it depends on
 	there func() bool                     // whether what it makes is there, cheaply
 	do    func(ctx context.Context) error // makes it; must leave nothing half-made that `there` takes for whole
@@ -48,16 +49,24 @@ func Ensure(ctx context.Context, progress io.Writer) (Paths, error) {
 }
 
 func ensure(ctx context.Context, progress io.Writer, dir string, steps []step) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return &Error{"set-up", err, "choose a directory that you can write with ESPALIER_HOME"}
+	if err := usable(dir); err != nil {
+		return err
 	}
 	unlock, err := lock(ctx, progress, dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := removeScratch(dir); err != nil {
+		return wrap("set-up", err)
+	}
 	s, err := readState(dir)
-	if err != nil {
+	if errors.Is(err, ErrState) {
+		// Nothing is known to be done, so all is done again, over what an earlier set-up made.
+		for _, step := range steps {
+			s.Made = append(s.Made, step.made...)
+		}
+	} else if err != nil {
 		return err
 	}
 	for i, step := range steps {
@@ -76,9 +85,14 @@ func ensure(ctx context.Context, progress io.Writer, dir string, steps []step) e
 		// What is made now is recorded first, so that uninstall finds it even after a kill.
 		delete(s.Done, step.name)
 		for _, m := range step.made {
-			if !slices.Contains(s.Made, m) {
-				s.Made = append(s.Made, m)
+			if s.owns(m) {
+				continue
 			}
+			if exists(filepath.Join(dir, m)) {
+				return &Error{step.name, fmt.Errorf("%s is there, and set-up did not make it", filepath.Join(dir, m)),
+					"move it away, or choose another directory with ESPALIER_HOME"}
+			}
+			s.Made = append(s.Made, m)
 		}
 		if err := writeState(dir, s); err != nil {
 			return wrap(step.name, err)
@@ -98,8 +112,36 @@ func ensure(ctx context.Context, progress io.Writer, dir string, steps []step) e
 	return nil
 }
 
-// lock takes the lock on a home directory, waiting for another set-up to end.
+// usable refuses directories that hold what is not ours: `bin` in them is the user's.
+func usable(dir string) error {
+	user, err := os.UserHomeDir()
+	if dir = filepath.Clean(dir); dir == filepath.Dir(dir) || err == nil && dir == filepath.Clean(user) {
+		return &Error{"set-up", fmt.Errorf("%s is not for us alone", dir), "choose a directory of its own with ESPALIER_HOME"}
+	}
+	return nil
+}
+
+// owns says whether set-up made a path, or the directory that it is in.
+func (s state) owns(path string) bool {
+	return slices.ContainsFunc(s.Made, func(m string) bool { return path == m || strings.HasPrefix(path, m+"/") })
+}
+
+const scratchPrefix = ".espalier-"
+
+// removeScratch removes what a killed set-up left. The lock must be held.
+func removeScratch(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, scratchPrefix+"*"))
+	for _, l := range left {
+		err = errors.Join(err, os.RemoveAll(l))
+	}
+	return err
+}
+
+// lock makes a home directory and takes the lock on it, waiting for another set-up to end.
 func lock(ctx context.Context, progress io.Writer, dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, &Error{"set-up", err, "choose a directory that you can write with ESPALIER_HOME"}
+	}
 	l := flock.New(filepath.Join(dir, lockFile))
 	got, err := l.TryLock()
 	if err == nil && !got {
@@ -112,8 +154,15 @@ func lock(ctx context.Context, progress io.Writer, dir string) (unlock func(), e
 	if err != nil || !got {
 		return nil, wrap("lock the set-up", err)
 	}
-	return func() { _ = l.Unlock() }, nil // closing the file releases it in any case
+	if !exists(l.Path()) {
+		// We waited for an uninstall, which removed the file: a lock on it keeps nobody out.
+		return lock(ctx, progress, dir)
+	}
+	return func() { _ = l.Unlock() }, nil // the end of the process releases it in any case
 }
+
+// ErrState says that the record of what was set up can't be read.
+var ErrState = errors.New("the record of what was set up is damaged")
 
 func readState(dir string) (state, error) {
 	s := state{Done: map[string]string{}}
@@ -125,8 +174,7 @@ func readState(dir string) (state, error) {
 		return s, wrap("read the state of the set-up", err)
 	}
 	if err := json.Unmarshal(data, &s); err != nil || s.Done == nil {
-		// Nothing is known to be done, so all is done again.
-		return state{Done: map[string]string{}, Made: s.Made}, nil
+		return state{Done: map[string]string{}}, &Error{"read the state of the set-up", ErrState, "run `go run ./kernelext/cmd/espalier setup`, which writes it anew"}
 	}
 	return s, nil
 }
@@ -144,7 +192,7 @@ func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	f, err := os.CreateTemp(filepath.Dir(path), scratchPrefix)
 	if err != nil {
 		return err
 	}
@@ -188,6 +236,9 @@ func Uninstall(ctx context.Context, progress io.Writer) (UninstallReport, error)
 	if err != nil {
 		return UninstallReport{}, err
 	}
+	if err := usable(p.Home); err != nil {
+		return UninstallReport{}, err
+	}
 	if err := unregister(p); err != nil {
 		return UninstallReport{}, err
 	}
@@ -221,6 +272,13 @@ func uninstall(ctx context.Context, progress io.Writer, dir string) (UninstallRe
 			return r, wrap("uninstall", err)
 		}
 		r.Removed = append(r.Removed, path)
+		// The directory that it was in goes if nothing else is in it; else it stays, with what is not ours.
+		if parent := filepath.Dir(path); parent != dir {
+			_ = os.Remove(parent)
+		}
+	}
+	if err := removeScratch(dir); err != nil {
+		return r, wrap("uninstall", err)
 	}
 	for _, own := range []string{stateFile, lockFile} {
 		if err := os.Remove(filepath.Join(dir, own)); err != nil {

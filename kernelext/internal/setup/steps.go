@@ -52,17 +52,20 @@ func (p Paths) steps(progress io.Writer) []step {
 	}}
 	for _, t := range tools {
 		steps = append(steps, step{
-			name: "build " + t.name + " " + t.version, made: []string{"bin"},
-			from:  func() (string, error) { return p.pinDigest(t) },
-			there: func() bool { return exists(filepath.Join(p.Bin, t.name)) },
-			do:    func(ctx context.Context) error { return p.build(ctx, t) },
+			name: "build " + t.name + " " + t.version, made: []string{"bin/" + t.name},
+			from: func() (string, error) { return p.pinDigest(t) },
+			there: func() bool {
+				version, err := ToolVersion(filepath.Join(p.Bin, t.name))
+				return err == nil && version == t.version
+			},
+			do: func(ctx context.Context) error { return p.build(ctx, t) },
 		})
 	}
 	return append(steps,
 		step{
 			name: "install JupyterLab", made: []string{"venv"},
 			from:  func() (string, error) { return p.venvDigest("lab") },
-			there: func() bool { return exists(p.Jupyter) && exists(p.Python) },
+			there: func() bool { return exists(p.Jupyter) && imports(p.Python, "jupyterlab") },
 			do:    func(ctx context.Context) error { return p.venv(ctx, filepath.Join(p.Home, "venv"), "lab") },
 		},
 		step{
@@ -257,10 +260,22 @@ func (p Paths) build(ctx context.Context, t tool) error {
 	if _, err := run(ctx, dir, env, p.Go, "build", "-trimpath", "-o", made, t.pkg); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(p.Bin, 0o755); err != nil {
+	return install(made, filepath.Join(p.Bin, t.name))
+}
+
+// install moves a file to where it belongs, once all of it is on the disk.
+func install(from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
 		return err
 	}
-	return os.Rename(made, filepath.Join(p.Bin, t.name))
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
 }
 
 // ToolVersion returns the version that a tool was built from: what gonb says of its own is wrong.
@@ -287,7 +302,7 @@ func (p Paths) scratch() (dir string, done func(), err error) {
 	if err := os.MkdirAll(p.Home, 0o755); err != nil {
 		return "", nil, err
 	}
-	dir, err = os.MkdirTemp(p.Home, ".tmp-")
+	dir, err = os.MkdirTemp(p.Home, scratchPrefix)
 	return dir, func() { _ = os.RemoveAll(dir) }, err // what is left is scratch
 }
 
@@ -296,12 +311,12 @@ func (p Paths) venvDigest(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		// What is installed goes on working; check complains where it is needed.
-		python = ""
-	}
-	return digest(map[string][]byte{"lock": lock, "python": []byte(python), "home": []byte(p.Home)}), nil
+	return digest(map[string][]byte{"lock": lock, "home": []byte(p.Home)}), nil
+}
+
+// imports says whether a Python environment finds a package. It does not once the system's Python, which it stands on, was upgraded.
+func imports(python, pkg string) bool {
+	return exec.Command(python, "-I", "-c", "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)", pkg).Run() == nil
 }
 
 // venv makes a Python environment with exactly the packages of a lock. It is made in place, since environments can't be moved; the
@@ -344,7 +359,7 @@ func EnsurePeer(ctx context.Context, progress io.Writer, name string) (python st
 	return python, ensure(ctx, progress, p.Home, []step{{
 		name: "install " + name + " to measure against", made: []string{"peers"},
 		from:  func() (string, error) { return p.venvDigest(name) },
-		there: func() bool { return exists(python) },
+		there: func() bool { return imports(python, name) },
 		do: func(ctx context.Context) error {
 			if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 				return err
@@ -497,10 +512,7 @@ func (p Paths) shim(ctx context.Context) error {
 	if _, err := run(ctx, p.Project, env, p.Go, "build", "-trimpath", "-ldflags=-s -w", "-o", made, "./kernelext/internal/shim"); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(p.ShimDir, 0o755); err != nil {
-		return err
-	}
-	return os.Rename(made, filepath.Join(p.ShimDir, "go"))
+	return install(made, filepath.Join(p.ShimDir, "go"))
 }
 
 // warmDigest changes when other packages have to be compiled: with the toolchain and the pinned modules, not with each edit of the project.

@@ -1,11 +1,14 @@
 """Time cells in several kernels, in turn. Standard input: {"kernels": [...], "rounds": n}. Standard output: a JSON object a sample."""
 import json
 import random
+import signal
 import sys
 import time
 
 from jupyter_client.manager import KernelManager
 
+# Kernels are leaders of sessions of their own, so they would outlive us.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 request = json.load(sys.stdin)
 random.seed(1)
 
@@ -42,8 +45,9 @@ class Kernel:
             print(json.dumps({"kernel": self.name, "case": case, "seconds": seconds}), flush=True)
 
     def stop(self):
+        # It is asked to stop: GoNB, if killed, leaves gopls and its temporary directory behind.
+        self.manager.shutdown_kernel(now=False)
         self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
 
 
 number = 0
@@ -56,17 +60,20 @@ def interleaved(kernels, case, template, prefix=""):
         kernel.run(case, prefix + template % number)
 
 
-kernels = [Kernel(name) for name in request["kernels"]]
-interleaved(kernels, None, CELLS["trivial"], 'import "fmt"\n')  # not counted
-for _ in range(request["rounds"]):
-    interleaved(kernels, "trivial", CELLS["trivial"])
-interleaved(kernels, None, CELLS["GoMLX"], IMPORTS)  # not counted
-for _ in range(request["rounds"]):
-    interleaved(kernels, "GoMLX", CELLS["GoMLX"])
-for kernel in kernels:
-    kernel.stop()
-for _ in range(max(3, request["rounds"] // 3)):
+kernels = []
+try:
     kernels = [Kernel(name) for name in request["kernels"]]
-    interleaved(kernels, "first GoMLX cell of a kernel", CELLS["GoMLX"], IMPORTS)
+    interleaved(kernels, None, CELLS["trivial"], 'import "fmt"\n')  # not counted
+    for _ in range(request["rounds"]):
+        interleaved(kernels, "trivial", CELLS["trivial"])
+    interleaved(kernels, None, CELLS["GoMLX"], IMPORTS)  # not counted
+    for _ in range(request["rounds"]):
+        interleaved(kernels, "GoMLX", CELLS["GoMLX"])
+    for _ in range(max(3, request["rounds"] // 3)):
+        while kernels:
+            kernels.pop().stop()
+        kernels = [Kernel(name) for name in request["kernels"]]
+        interleaved(kernels, "first GoMLX cell of a kernel", CELLS["GoMLX"], IMPORTS)
+finally:
     for kernel in kernels:
         kernel.stop()
