@@ -5,7 +5,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // SpecDir is the directory of our kernelspec.
@@ -14,7 +17,7 @@ func (p Paths) SpecDir() string { return filepath.Join(p.JupyterData, "kernels",
 // kernelspec returns kernel.json. All paths in it are absolute, since front ends start kernels with a PATH of their own.
 func (p Paths) kernelspec() ([]byte, error) {
 	env := map[string]string{
-		"PATH":                     p.ShimDir + string(os.PathListSeparator) + p.Bin + string(os.PathListSeparator) + filepath.Dir(p.Go) + string(os.PathListSeparator) + "/usr/local/bin:/usr/bin:/bin",
+		"PATH":                     strings.Join(p.kernelPath(), string(os.PathListSeparator)),
 		"ESPALIER_GO":              p.Go,
 		"ESPALIER_HOME":            p.Home,
 		"ESPALIER_PROJECT":         p.Project,
@@ -32,6 +35,17 @@ func (p Paths) kernelspec() ([]byte, error) {
 		"env":            env,
 		"metadata":       map[string]any{"espalier": map[string]string{"project": p.Project}},
 	}, "", "  ")
+}
+
+// kernelPath is the kernel's PATH. It names where the compiler is, since that may be in the PATH of a shell only.
+func (p Paths) kernelPath() []string {
+	dirs := []string{p.ShimDir, p.Bin, filepath.Dir(p.Go), "/usr/local/bin", "/usr/bin", "/bin"}
+	for _, name := range compilers {
+		if path, err := exec.LookPath(name); err == nil && filepath.IsAbs(path) && !slices.Contains(dirs, filepath.Dir(path)) {
+			dirs = append(dirs, filepath.Dir(path))
+		}
+	}
+	return dirs
 }
 
 // userSpec is where the user's own Jupyter looks for kernels.

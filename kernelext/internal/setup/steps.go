@@ -37,6 +37,9 @@ var tools = []tool{
 	{"staticcheck", "honnef.co/go/tools/cmd/staticcheck", "v0.8.2"},
 }
 
+// compilers are the C compilers that Go uses where it was not told of another.
+var compilers = []string{"gcc", "clang", "cc"}
+
 const (
 	pluginFile   = "pjrt_c_api_cpu_plugin.so"
 	pluginSHA256 = "ad1309ac822b1b24d51b7f9947c7c9fa9ef5d67f390584cbc3d1fa2428fed9c2"
@@ -114,7 +117,7 @@ func exists(path string) bool {
 // requirements is the digest of what check looks at: it is looked at again when one of them changes.
 func (p Paths) requirements() (string, error) {
 	parts := map[string][]byte{}
-	for _, name := range []string{"python3", "gcc", "clang", "cc"} {
+	for _, name := range append([]string{"python3"}, compilers...) {
 		path, err := exec.LookPath(name)
 		if err == nil {
 			parts[name] = []byte(path)
@@ -415,8 +418,8 @@ func (p Paths) plugin(ctx context.Context) error {
 	return os.Rename(fresh, p.PluginDir)
 }
 
-// extract takes the files of the given base names out of a zip archive, all of which must be there once, none larger than given. The names in
-// the archive decide nothing but that, so they can't lead elsewhere.
+// extract takes the files of the given base names out of a zip archive, all of which must be there once, none larger than given. The
+// directories in the archive decide nothing; one that leads out of it is refused.
 func extract(archive, dir string, want map[string]int64) error {
 	z, err := zip.OpenReader(archive)
 	if err != nil {
@@ -425,6 +428,9 @@ func extract(archive, dir string, want map[string]int64) error {
 	defer z.Close()
 	found := 0
 	for _, f := range z.File {
+		if !filepath.IsLocal(f.Name) {
+			return fmt.Errorf("%s holds a file that leads out of it: %q", filepath.Base(archive), f.Name)
+		}
 		name := f.Name[strings.LastIndexByte(f.Name, '/')+1:]
 		limit, wanted := want[name]
 		if !wanted || !f.Mode().IsRegular() {
