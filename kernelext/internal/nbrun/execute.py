@@ -37,8 +37,9 @@ async def main():
 
     def started(cell, cell_index):
         nonlocal before
-        before = displays(request["log"])
-        tell("start", index=cell_index)
+        if cell.cell_type == "code":
+            before = displays(request["log"])
+            tell("start", index=cell_index)
 
     def ended(cell, cell_index, execute_reply):
         reply = execute_reply["content"]

@@ -174,7 +174,14 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 		executed  []byte
 		problem   string
 		cellStart time.Time
+		started   int
+		cells     int // with code
 	)
+	for _, c := range source.Cells {
+		if c.Type == "code" {
+			cells++
+		}
+	}
 	lines := bufio.NewReader(stdout)
 	for {
 		line, readErr := lines.ReadBytes('\n')
@@ -190,7 +197,8 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 			switch e.Event {
 			case "start":
 				cellStart = time.Now()
-				fmt.Fprintf(progress, "  [%d/%d] %s … ", e.Index+1, len(source.Cells), title(source.Cells[e.Index]))
+				started++
+				fmt.Fprintf(progress, "  [%d/%d] %s … ", started, cells, title(source.Cells[e.Index]))
 			case "end":
 				runs[e.Index] = ran{e.Status, e.Sent}
 				mark := ""
@@ -281,4 +289,30 @@ func html(ctx context.Context, p setup.Paths, notebook string) error {
 		return fmt.Errorf("HTML of %s: %w: %s", notebook, err, lastLine(string(out)))
 	}
 	return nil
+}
+
+// Inspect looks at a notebook as it is stored, without running it: what it must have been to be published.
+func Inspect(p setup.Paths, path string) ([]Failure, error) {
+	data, err := load(path)
+	if err != nil {
+		return nil, err
+	}
+	nb, err := read(path, data)
+	if err != nil {
+		return nil, err
+	}
+	runs := map[int]ran{}
+	count := 0
+	for i, c := range nb.Cells {
+		if c.Type != "code" || strings.TrimSpace(c.Source) == "" {
+			continue
+		}
+		count++
+		if n, ok := c.raw["execution_count"].(float64); ok && int(n) == count {
+			runs[i] = ran{status: "ok"}
+		}
+	}
+	user, _ := os.UserHomeDir() // without one there is none to hide
+	_, failures := judge(nb, runs, len(data), []string{p.Project, p.Home, user})
+	return failures, nil
 }
