@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/gofrs/flock"
 
@@ -88,7 +89,7 @@ func Keep(dir, key string, build func() (memory.Parts, error), warn func(error))
 }
 
 func storing(path string, err error) error {
-	return &fault.Error{Kind: fault.ErrMissing, File: path, Expected: "to store the decoded data there", Came: "a failure", Err: err,
+	return &fault.Error{Kind: fault.ErrCache, File: path, Expected: "a place that can be written", Came: "a failure", Err: err,
 		Remedy: "make room or give write access; until then the data is decoded each time"}
 }
 
@@ -238,11 +239,14 @@ func read(f io.Reader, size int64) (memory.Parts, error) {
 // fill reads labels and inputs of c, and adds them to sum.
 func fill(f io.Reader, sum hash.Hash, c *memory.Contents) error {
 	labels := make([]byte, 4*len(c.Labels))
-	for _, chunk := range [][]byte{labels, c.Inputs} {
-		if _, err := io.ReadFull(f, chunk); err != nil {
-			return fmt.Errorf("the examples: %w", err)
+	for _, all := range [][]byte{labels, c.Inputs} {
+		// In pieces that are still in the processor's cache when they are summed up.
+		for piece := range slices.Chunk(all, 1<<18) {
+			if _, err := io.ReadFull(f, piece); err != nil {
+				return fmt.Errorf("the examples: %w", err)
+			}
+			sum.Write(piece)
 		}
-		sum.Write(chunk)
 	}
 	for i := range c.Labels {
 		c.Labels[i] = int32(binary.LittleEndian.Uint32(labels[4*i:]))

@@ -129,7 +129,7 @@ func TestACacheThatCannotBeWrittenIsReported(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, builds, warnings := kept(t, filepath.Join(file, "below")); builds != 1 || len(warnings) != 1 {
+	if _, builds, warnings := kept(t, filepath.Join(file, "below")); builds != 1 || len(warnings) != 1 || !errors.Is(warnings[0], fault.ErrCache) {
 		t.Errorf("%d builds, warnings %v; expected one of each", builds, warnings)
 	}
 	// A directory where the temporary file should be: storing fails, reading goes on.
@@ -137,7 +137,7 @@ func TestACacheThatCannotBeWrittenIsReported(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "k.decoded.tmp"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, builds, warnings := kept(t, dir); builds != 1 || len(warnings) != 1 {
+	if _, builds, warnings := kept(t, dir); builds != 1 || len(warnings) != 1 || !errors.Is(warnings[0], fault.ErrCache) {
 		t.Errorf("%d builds, warnings %v; expected one of each", builds, warnings)
 	}
 }

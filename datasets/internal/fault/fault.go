@@ -17,6 +17,7 @@ var (
 	ErrUnsafe   = errors.New("unsafe entry")          // a name or link that leaves its root, a device, a duplicate
 	ErrLimit    = errors.New("limit exceeded")        // more entries, bytes or pixels than are allowed
 	ErrDownload = errors.New("download not finished") // the network, the server or the disk failed
+	ErrCache    = errors.New("cache not written")     // the data is there, but will have to be decoded again; only ever a warning
 )
 
 // Error says what is wrong with data, in one sentence, and the remedy.
