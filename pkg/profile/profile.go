@@ -65,8 +65,8 @@ func (p Profile) Bytes() int64 { return p.sum(func(l Layer) int64 { return l.Byt
 // Table returns the profile as a table with totals.
 func (p Profile) Table() report.Table {
 	t := report.Table{
-		Title: fmt.Sprintf("%s parameters, %.1f MB, %.3f GMACs = %.2f GFLOPs", report.Count(p.Params()), float64(p.Bytes())/1e6,
-			float64(p.MACs())/1e9, float64(p.FLOPs())/1e9),
+		Title: fmt.Sprintf("%s parameters, %.1f MB, %sMACs = %sFLOPs", report.Count(p.Params()), float64(p.Bytes())/1e6,
+			scaled(p.MACs(), 3), scaled(p.FLOPs(), 2)),
 		Columns: []report.Column{{Name: "layer"}, {Name: "kind"}, {Name: "output"}, {Name: "parameters"}, {Name: "not zero"}, {Name: "MACs"},
 			{Name: "MACs without zeros"}, {Name: "size", Unit: "MB", Format: "%.2f"}},
 		Caption: "MACs are multiply-accumulates for one input; FLOPs = 2 MACs. MB = 10⁶ bytes.",
@@ -79,6 +79,19 @@ func (p Profile) Table() report.Table {
 		t.Caption += " Not counted, for want of a rule: " + strings.Join(p.Unknown, ", ") + "."
 	}
 	return t
+}
+
+// scaled writes a count with a prefix of the SI: 15.470 G.
+func scaled(n int64, digits int) string {
+	for _, unit := range []struct {
+		prefix string
+		size   float64
+	}{{"G", 1e9}, {"M", 1e6}, {"k", 1e3}} {
+		if float64(n) >= unit.size {
+			return fmt.Sprintf("%.*f %s", digits, float64(n)/unit.size, unit.prefix)
+		}
+	}
+	return fmt.Sprintf("%d ", n)
 }
 
 func row(name, kind, out string, l Layer) []any {
@@ -213,7 +226,7 @@ func (c *counter) count(node *graph.Node) {
 	l.Kind = kind
 	l.MACs += macs
 	l.OutShape = slices.Clone(node.Shape().Dimensions)[1:]
-	l.Sparse += int64(float64(macs) * c.density(path))
+	l.Sparse += c.withoutZeros(path, macs)
 }
 
 // source follows a value back to the one variable that it is made of, or returns "".
@@ -235,17 +248,17 @@ func (c *counter) source(node *graph.Node) string {
 	}
 }
 
-// density is the share of a variable's values that are not zero; 1 where it has none.
-func (c *counter) density(path string) float64 {
+// withoutZeros returns the part of a product's MACs whose weight is not zero; each weight takes part in the same number.
+func (c *counter) withoutZeros(path string, macs int64) int64 {
 	v := c.store.GetVariable(path)
 	if v == nil || !v.HasValue() || v.Shape().Size() == 0 {
-		return 1
+		return macs
 	}
 	n, err := nonZero(v)
 	if err != nil {
-		return 1 // parameters reports the error
+		return macs // parameters reports the error
 	}
-	return float64(n) / float64(v.Shape().Size())
+	return macs / int64(v.Shape().Size()) * n
 }
 
 // parameters counts the variables that the graph uses.
