@@ -39,6 +39,7 @@ var (
 	ErrDigest   = fault.ErrDigest
 	ErrUnsafe   = fault.ErrUnsafe
 	ErrLimit    = fault.ErrLimit
+	ErrCache    = fault.ErrCache // told to Config.Warn, never returned
 	ErrDownload = fault.ErrDownload
 )
 

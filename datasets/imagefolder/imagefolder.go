@@ -41,6 +41,7 @@ var (
 	ErrFormat  = fault.ErrFormat
 	ErrUnsafe  = fault.ErrUnsafe
 	ErrLimit   = fault.ErrLimit
+	ErrCache   = fault.ErrCache // told to Config.Warn, never returned
 )
 
 // Config says what to open, and how.
