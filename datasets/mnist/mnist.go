@@ -22,7 +22,9 @@ import (
 type (
 	// Data is MNIST in three parts.
 	Data = memory.Splits
-	// Dataset is one part. It implements GoMLX's train.Dataset.
+	// Dataset is one part. It implements GoMLX's train.Dataset (Name, Iter). Take, WithBatch, WithSeed and Shuffled return views of it
+	// that share its arrays; Len, Label, Image, ClassNames, Shape and Digest tell what is in it; Arrays, Order, Batch and Decode are
+	// for training loops that keep the data on the device.
 	Dataset = memory.Dataset
 	// Error is the error of this package; its kind is one of the Err… values.
 	Error = fault.Error
