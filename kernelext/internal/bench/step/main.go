@@ -1,0 +1,231 @@
+// Command step measures a training step of LeNet-300-100, data included, against JAX and against GoMLX's own loop, in one interleaved run.
+package main
+
+import (
+	"bufio"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/dataset"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/loss"
+	"github.com/gomlx/gomlx/ml/train/metric"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
+
+	"github.com/espalier-ml/espalier/datasets/mnist"
+	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/nets"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/profile"
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/report"
+)
+
+//go:embed jax_step.py
+var jaxScript string
+
+const (
+	batch   = 60
+	rate    = 1e-3
+	samples = 200 // steps in a sample
+)
+
+// contender does a number of training steps.
+type contender struct {
+	name  string
+	steps func(n int) error
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench step:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	python := flag.String("jax-python", "", "Python interpreter that has JAX")
+	rounds := flag.Int("rounds", 12, "rounds")
+	jsonFile := flag.String("json", "", "also write the seconds of each step to this file")
+	flag.Parse()
+	if *python == "" {
+		return errors.New("-jax-python is missing: run it by `espalier bench step`, which sets it up")
+	}
+	data, err := mnist.Open(mnist.Config{Batch: batch})
+	if err != nil {
+		return err
+	}
+	jax, stopJAX, err := startJAX(ctx, *python)
+	if err != nil {
+		return err
+	}
+	defer stopJAX()
+	ours, err := espalier("Espalier", data, 0)
+	if err != nil {
+		return err
+	}
+	masked, err := espalier("Espalier, 90% masked", data, 0.9)
+	if err != nil {
+		return err
+	}
+	stock, err := gomlx(data)
+	if err != nil {
+		return err
+	}
+	contenders := []contender{{"JAX", jax}, ours, masked, stock}
+	for _, c := range contenders { // compile and warm up
+		if err := c.steps(samples); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	seconds := map[string][]float64{}
+	for range *rounds {
+		for _, i := range rng.Perm(len(contenders)) {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			c := contenders[i]
+			start := time.Now()
+			if err := c.steps(samples); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			seconds[c.name] = append(seconds[c.name], time.Since(start).Seconds()/samples)
+		}
+	}
+	if *jsonFile != "" {
+		text, err := json.MarshalIndent(map[string]any{"batch": batch, "steps in a sample": samples, "seconds a step": seconds}, "", " ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(*jsonFile, text, 0o644); err != nil {
+			return err
+		}
+	}
+	t := report.Table{
+		Title: fmt.Sprintf("A training step of LeNet-300-100, batch %d, Adam, data included", batch),
+		Columns: []report.Column{{Name: "contender"}, {Name: "least", Unit: "ms", Format: "%.3f"}, {Name: "median", Unit: "ms", Format: "%.3f"},
+			{Name: "time over JAX", Format: "%.2f"}, {Name: "95% interval"}},
+		Caption: fmt.Sprintf("%d rounds of %d steps each, in shuffled order; the ratio is the median over the rounds.", *rounds, samples),
+	}
+	for _, c := range contenders {
+		ratios := make([]float64, *rounds)
+		for i := range ratios {
+			ratios[i] = seconds[c.name][i] / seconds["JAX"][i]
+		}
+		low, high := profile.Bootstrap(ratios, 1)
+		t.Rows = append(t.Rows, []any{c.name, 1e3 * profile.Quantile(seconds[c.name], 0), 1e3 * profile.Quantile(seconds[c.name], 0.5),
+			profile.Quantile(ratios, 0.5), fmt.Sprintf("%.2f to %.2f", low, high)})
+	}
+	return t.Text(os.Stdout)
+}
+
+// espalier is this project's trainer, at a sparsity.
+func espalier(name string, data *mnist.Data, sparsity float64) (contender, error) {
+	b, err := backend.Open()
+	if err != nil {
+		return contender{}, err
+	}
+	task := experiment.Task{Backend: b, Model: nets.LeNet300, Train: data.Train}
+	store, err := experiment.Init(task, 1)
+	if err != nil {
+		return contender{}, err
+	}
+	trainer, err := experiment.NewTrainer(task, store)
+	if err != nil {
+		return contender{}, err
+	}
+	var pruner *prune.Pruner
+	if sparsity > 0 {
+		if pruner, err = prune.New(b, store, params.Select(store, nil), prune.Recipe{}); err != nil {
+			return contender{}, err
+		}
+		if _, err := pruner.Prune(sparsity); err != nil {
+			return contender{}, err
+		}
+	}
+	seed := int64(0)
+	return contender{name, func(n int) error {
+		seed++
+		_, err := trainer.Train(context.Background(), experiment.Training{Steps: n, Seed: seed, Pruner: pruner})
+		return err
+	}}, nil
+}
+
+// gomlx is GoMLX's own trainer and loop with its in-memory data set, as its examples have it.
+func gomlx(data *mnist.Data) (contender, error) {
+	b, err := backend.Open()
+	if err != nil {
+		return contender{}, err
+	}
+	inputs, labels := data.Train.Arrays()
+	x, err := inputs.LocalClone()
+	if err != nil {
+		return contender{}, err
+	}
+	y := tensors.MustCopyFlatData[int32](labels)
+	ds, err := dataset.InMemoryFromData(b, "mnist", []any{x}, []any{tensors.FromFlatDataAndDimensions(y, len(y), 1)})
+	if err != nil {
+		return contender{}, err
+	}
+	ds.BatchSize(batch, true).Shuffle().Infinite(true)
+	store := model.NewStore()
+	fn := func(scope *model.Scope, x *graph.Node) *graph.Node { return nets.LeNet300(scope, data.Train.Decode(x)) }
+	trainer := train.NewTrainer(b, store, fn, loss.SparseCategoricalCrossEntropyLogits, optimizer.Adam().LearningRate(rate).Done(),
+		[]metric.Interface{metric.NewSparseCategoricalAccuracy("accuracy", "acc")}, nil)
+	loop := train.NewLoop(trainer)
+	return contender{"GoMLX's loop", func(n int) error {
+		_, err := loop.RunSteps(ds, n)
+		return err
+	}}, nil
+}
+
+// startJAX starts a process that trains when it is told to.
+func startJAX(ctx context.Context, python string) (steps func(n int) error, stop func(), err error) {
+	cmd := exec.CommandContext(ctx, python, "-c", jaxScript, strconv.Itoa(batch), fmt.Sprint(rate))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	lines := bufio.NewReader(out)
+	steps = func(n int) error {
+		if _, err := fmt.Fprintln(in, n); err != nil {
+			return err
+		}
+		line, err := lines.ReadString('\n')
+		if err == nil && strings.TrimSpace(line) != "done" {
+			err = fmt.Errorf("it answered %q", line)
+		}
+		if errors.Is(err, io.EOF) {
+			err = errors.New("it died")
+		}
+		return err
+	}
+	return steps, func() { _ = in.Close(); _ = cmd.Wait() }, nil // it ends with its input
+}
