@@ -12,7 +12,7 @@ import (
 )
 
 // run runs a command in its own process group, which is killed with the context, and returns what it printed. On failure the error holds the
-// last lines of that.
+// gist of that.
 func run(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, env
@@ -24,7 +24,11 @@ func run(ctx context.Context, dir string, env []string, name string, args ...str
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what did not heed SIGTERM; there may be nothing left
 	}
 	if err != nil {
-		return output.String(), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args[:min(2, len(args))], " "), err, tail(output.String(), 6))
+		err = fmt.Errorf("%s %s: %w", name, strings.Join(args[:min(2, len(args))], " "), err)
+		if said := gist(output.String()); said != "" {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+		return output.String(), err
 	}
 	return output.String(), nil
 }
@@ -35,6 +39,22 @@ func OwnGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
+}
+
+// gist returns what a failed command said about it: its last line that is marked as an error, without the warnings and retries around it, or
+// else its last lines.
+func gist(output string) string {
+	said := tail(output, 3)
+	for line := range strings.Lines(output) {
+		if text, marked := strings.CutPrefix(strings.TrimSpace(line), "ERROR: "); marked {
+			said = text
+		}
+	}
+	const most = 400
+	if len(said) > most {
+		said = strings.ToValidUTF8(said[:most], "") + " …"
+	}
+	return said
 }
 
 // tail returns the last n lines that are not empty, joined.

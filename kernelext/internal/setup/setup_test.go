@@ -306,6 +306,19 @@ func TestWrapRemedy(t *testing.T) {
 	}
 }
 
+func TestGist(t *testing.T) {
+	for _, test := range []struct{ output, want string }{
+		{"", ""},
+		{"a\n\n b \nc\nd\n", "b | c | d"},
+		{"WARNING: retrying\nERROR: first\nERROR: the cause\nExpected 1\n", "the cause"},
+		{strings.Repeat("é", 300), strings.Repeat("é", 200) + " …"},
+	} {
+		if got := gist(test.output); got != test.want {
+			t.Errorf("gist(%q) = %q, want %q", test.output, got, test.want)
+		}
+	}
+}
+
 func names(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

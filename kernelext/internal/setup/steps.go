@@ -215,6 +215,9 @@ func (p Paths) compileC(ctx context.Context) (found string, err error) {
 	if len(cc) == 0 {
 		return "", errors.New("none configured")
 	}
+	if _, err := exec.LookPath(cc[0]); err != nil {
+		return "", fmt.Errorf("no %s in the PATH", cc[0])
+	}
 	dir, err := os.MkdirTemp("", "espalier-cc-")
 	if err != nil {
 		return "", err
