@@ -1,5 +1,7 @@
 """Run cells in a kernel. Standard input: {"kernel": name, "cells": [source, ...]}. Standard output: a JSON object a cell."""
+import html
 import json
+import re
 import signal
 import sys
 import time
@@ -22,6 +24,9 @@ try:
             content = message["content"]
             if message["msg_type"] == "stream":
                 output.append(content["text"])
+            elif message["msg_type"] == "display_data":  # GoNB shows what the compiler says as HTML
+                shown = content["data"].get("text/html", "")
+                output.append(html.unescape(re.sub(r"(?s)<style>.*?</style>|<[^>]*>", "", shown)))
             elif message["msg_type"] == "error":
                 output.append("\n".join([content["ename"], content["evalue"], *content["traceback"]]))
 

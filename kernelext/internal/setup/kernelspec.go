@@ -28,7 +28,9 @@ func (p Paths) kernelspec() ([]byte, error) {
 		"GOFLAGS":                  "",
 	}
 	return json.MarshalIndent(map[string]any{
-		"argv":           []string{p.Gonb, "--kernel", "{connection_file}", "-go_work=" + p.Project, "-logtostderr=true"},
+		// Cells show their errors themselves: of GoNB's log only what ends it goes to the terminal of the front end.
+		"argv": []string{p.Gonb, "--kernel", "{connection_file}", "-go_work=" + p.Project,
+			"-logtostderr=false", "-log_file=/dev/null", "-stderrthreshold=FATAL"},
 		"display_name":   "Go (Espalier)",
 		"language":       "go",
 		"interrupt_mode": "message",

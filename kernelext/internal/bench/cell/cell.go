@@ -44,7 +44,7 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return &nbrun.UsageError{Problem: err.Error()}
 	}
-	// Plain GoNB: the same binary with the flags that its own installer writes, and the tools and Go command that a user has. It is given
+	// Plain GoNB: the same binary with the flags that its own installer writes, less the log, and the tools and Go command that a user has. It is given
 	// our project as workspace, since it could not import it otherwise.
 	dir, err := os.MkdirTemp("", "espalier-bench-")
 	if err != nil {
@@ -52,7 +52,8 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	}
 	defer os.RemoveAll(dir)
 	spec, err := json.Marshal(map[string]any{
-		"argv":         []string{p.Gonb, "--kernel", "{connection_file}", "-go_work=" + p.Project},
+		"argv": []string{p.Gonb, "--kernel", "{connection_file}", "-go_work=" + p.Project,
+			"-logtostderr=false", "-log_file=/dev/null", "-stderrthreshold=FATAL"},
 		"display_name": "plain GoNB", "language": "go", "interrupt_mode": "message",
 		"env": map[string]string{"PATH": p.Bin + string(os.PathListSeparator) + os.Getenv("PATH"), "ESPALIER_PROJECT": p.Project},
 	})
