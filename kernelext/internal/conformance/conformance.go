@@ -44,7 +44,7 @@ var expectations = []expectation{
 	{"test_kernel_info", Pass, ""},
 	{"test_execute_stdout", Pass, ""},
 	{"test_execute_stderr", Pass, ""},
-	{"test_execute_display_data", Pass, ""},
+	{"test_display_data", Pass, ""},
 	{"test_inspect", Pass, ""},
 	{"test_completion", Fail, "the suite wants exactly the names it lists; gopls also offers those that resemble them"},
 	{"test_error", Fail, "GoNB prints the error and its exit status as streams as well"},
