@@ -339,7 +339,7 @@ func TestResumeIsExact(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		tr := Training{
-			Steps: 48, Pruner: p, Dir: dir, StepsPerDispatch: 5,
+			Steps: 48, Pruner: p, Dir: dir, StepsPerDispatch: 5, Rate: CosineDecay,
 			Schedule: schedule.Cubic(0, 40, 0, 0.8), When: schedule.Every(10, 10, 40),
 		}
 		if stopAfter > 0 {
@@ -493,6 +493,31 @@ func TestSnapshotRestore(t *testing.T) {
 	var mismatch *MismatchError
 	if err := Restore(store, Values{"/nowhere": tensors.FromScalar(float32(1))}); !errors.As(err, &mismatch) {
 		t.Errorf("got %v, want a *MismatchError", err)
+	}
+}
+
+// With plain gradient descent a step is proportional to the rate: half the rate, half the step, and none at rate 0.
+func TestRateScalesTheStep(t *testing.T) {
+	task := newTask(t)
+	moved := func(rate func(float64) float64) float64 {
+		store := newStore(t, task, 1)
+		before := weights(t, store)["/fc1/dense/weights"]
+		opt := optimizer.StochasticGradientDescent().WithLearningRate(0.1).WithDecay(false).Done()
+		if _, err := Train(t.Context(), task, store, Training{Steps: 1, Optimizer: opt, Rate: rate}); err != nil {
+			t.Fatal(err)
+		}
+		sum := 0.0
+		for i, w := range weights(t, store)["/fc1/dense/weights"] {
+			sum += math.Abs(float64(w - before[i]))
+		}
+		return sum
+	}
+	full, half, none := moved(nil), moved(func(float64) float64 { return 0.5 }), moved(func(float64) float64 { return 0 })
+	if full == 0 || math.Abs(half/full-0.5) > 1e-3 || none != 0 {
+		t.Errorf("moved %v at rate 1, %v at 0.5, %v at 0", full, half, none)
+	}
+	if CosineDecay(0) != 1 || math.Abs(CosineDecay(0.5)-0.5) > 1e-15 || LinearDecay(0.25) != 0.75 {
+		t.Error("the decays have wrong values")
 	}
 }
 

@@ -293,6 +293,25 @@ func (st *stepper) restart() error {
 	return nil
 }
 
+// setRate sets the learning rate to its first value times a factor.
+func (st *stepper) setRate(factor float64) error {
+	v := st.store.GetVariable(learningRate)
+	first, ok := st.owned[v]
+	if v == nil || !ok {
+		return &ConfigError{"Training.Rate", "the optimizer keeps no learning rate in " + learningRate, "use one of GoMLX's, or leave Rate nil"}
+	}
+	switch rate := first.Value().(type) {
+	case float32:
+		return v.SetValue(tensors.FromScalar(float32(float64(rate) * factor)))
+	case float64:
+		return v.SetValue(tensors.FromScalar(rate * factor))
+	}
+	return &ConfigError{"Training.Rate", "the learning rate has type " + v.DType().String(), "use float32 or float64"}
+}
+
+// learningRate is where GoMLX's optimizers keep it.
+var learningRate = "/optimizers/" + optimizer.ParamLearningRate
+
 // clearOptimizer removes what an optimizer keeps in a store: its own variables, the learning rate and the step counter.
 func clearOptimizer(store *model.Store, opt optimizer.Interface) error {
 	if err := opt.Clear(store.RootScope()); err != nil {

@@ -25,6 +25,9 @@ type Training struct {
 	Epochs, Steps int
 	// Optimizer. nil: Adam with learning rate 1e-3. Every run starts with fresh optimizer state.
 	Optimizer optimizer.Interface
+	// Rate scales the optimizer's learning rate while the run goes on: it is given the share of the run that is done, at least 0 and below
+	// 1, and returns a factor. It is asked every 50 steps. CosineDecay and LinearDecay are such functions. nil: the rate stays.
+	Rate func(done float64) float64
 	// Seed chooses the order of the examples, together with the data set's own seed, and the random numbers of dropout and the like.
 	Seed int64
 	// Pruner keeps its masks while training: dead weights stay zero, which is checked in each step. nil: nothing is pruned.
@@ -207,6 +210,14 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return result, &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, cause: context.Cause(ctx)}
 		}
 		n := t.untilEvent(result.Steps, min(tr.step.perDispatch, total-result.Steps))
+		if t.Rate != nil {
+			// The rate is a function of the step alone, not of where dispatches end, so that a resumed run has the same.
+			block := result.Steps / rateBlock * rateBlock
+			n = min(n, block+rateBlock-result.Steps)
+			if err := tr.step.setRate(t.Rate(float64(block) / float64(total))); err != nil {
+				return result, err
+			}
+		}
 		o, err := batches.run(result.Steps, n)
 		if err != nil {
 			return result, err
@@ -279,6 +290,15 @@ func (t Training) steps(perEpoch int) (int, error) {
 	}
 	return max(1, t.Epochs) * perEpoch, nil
 }
+
+// rateBlock is the number of steps for which the learning rate stays.
+const rateBlock = 50
+
+// CosineDecay falls from 1 to 0 along half a period of the cosine. Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
+func CosineDecay(done float64) float64 { return (1 + math.Cos(math.Pi*done)) / 2 }
+
+// LinearDecay falls from 1 to 0 on a line.
+func LinearDecay(done float64) float64 { return 1 - done }
 
 // untilEvent returns how many of the next n steps may be done before pruning is due.
 func (t Training) untilEvent(step, n int) int {
@@ -389,6 +409,13 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 	}
 	if t.Pruner != nil {
 		identity["recipe"] = t.Pruner.Recipe().String()
+	}
+	if t.Rate != nil {
+		var factors []float64
+		for done := 0.0; done < 1; done += 1.0 / 64 {
+			factors = append(factors, t.Rate(done))
+		}
+		identity["rate"] = factors
 	}
 	if t.Schedule != nil {
 		var events []Point
