@@ -2,7 +2,6 @@ package setup
 
 import (
 	"archive/zip"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
@@ -17,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -540,6 +540,7 @@ func (p Paths) warmDigest() (string, error) {
 	}
 	parts["go"] = []byte(p.Go + info.ModTime().String())
 	parts["project"] = []byte(p.Project)
+	parts["cells"] = []byte(warmFile + warmMain)
 	return digest(parts), nil
 }
 
@@ -549,13 +550,7 @@ func (p Paths) warm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var imports bytes.Buffer
-	for _, pkg := range strings.Fields(out) {
-		if !strings.Contains(pkg, "/internal") {
-			fmt.Fprintf(&imports, "import _ %q\n", pkg)
-		}
-	}
-	results, err := p.Cells(ctx, KernelName, []string{"%%\nprintln(\"ready\")", imports.String() + "\n%%\nprintln(\"ready\")"})
+	results, err := p.Cells(ctx, KernelName, warmCells(strings.Fields(out)))
 	if err != nil {
 		return err
 	}
@@ -565,6 +560,26 @@ func (p Paths) warm(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+const (
+	warmFile = "%%writefile ${GONB_TMP_DIR}/warm.go\npackage main\n\n"
+	// It does not compile without that file.
+	warmMain = "%%\nprintln(warm)"
+)
+
+// warmCells returns cells that import the packages, less the internal ones. The imports stand in a file of their own: GoNB keeps the
+// declarations of cells by name, so that of several blank imports only the last would be left.
+func warmCells(packages []string) []string {
+	var file strings.Builder
+	file.WriteString(warmFile)
+	for _, pkg := range packages {
+		if !slices.Contains(strings.Split(pkg, "/"), "internal") {
+			fmt.Fprintf(&file, "import _ %q\n", pkg)
+		}
+	}
+	file.WriteString("\nconst warm = \"ready\"\n")
+	return []string{file.String(), warmMain}
 }
 
 // WantVersion returns the version of a tool that the project pins.

@@ -305,6 +305,16 @@ func TestPins(t *testing.T) {
 	}
 }
 
+func TestWarmCells(t *testing.T) {
+	want := []string{
+		"%%writefile ${GONB_TMP_DIR}/warm.go\npackage main\n\nimport _ \"m/a\"\nimport _ \"m/b\"\n\nconst warm = \"ready\"\n",
+		"%%\nprintln(warm)",
+	}
+	if diff := cmp.Diff(want, warmCells([]string{"m/a", "m/internal", "m/a/internal/x", "m/b"})); diff != "" {
+		t.Errorf("cells (-want +got):\n%s", diff)
+	}
+}
+
 func TestDigest(t *testing.T) {
 	a := digest(map[string][]byte{"a": []byte("1"), "b": []byte("2")})
 	for name, parts := range map[string]map[string][]byte{
