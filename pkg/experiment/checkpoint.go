@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +41,7 @@ type state struct {
 	Version   int
 	Step      int
 	Losses    []Point
+	Sum       float64  // of the losses of the steps since the last of Losses
 	Trainable []string // paths; all other variables are not
 	Tensors   string   // SHA-256 of variables.safetensors
 	Digest    string   // SHA-256 of this state with Digest ""
@@ -218,7 +220,8 @@ func read(dir string) (state, Values, error) {
 	return s, values, err
 }
 
-// put sets the variables, all or none.
+// put sets the variables, all or none. Variables that only the checkpoint has are made, unless they are trainable: those belong to a
+// network, and the others to optimizers and masks.
 func put(store *model.Store, values Values, trainable []string) error {
 	var problems []string
 	for _, v := range sorted(store) {
@@ -230,11 +233,17 @@ func put(store *model.Store, values Values, trainable []string) error {
 			problems = append(problems, fmt.Sprintf("%s: expected %s, found %s", v.Path(), v.Shape(), value.Shape()))
 		}
 	}
+	paths := slices.Sorted(maps.Keys(values))
+	for _, path := range paths {
+		if store.GetVariable(path) == nil && slices.Contains(trainable, path) {
+			problems = append(problems, fmt.Sprintf("%s: not in the network, found %s", path, values[path].Shape()))
+		}
+	}
 	if len(problems) > 0 {
 		return &MismatchError{Problems: problems}
 	}
-	for path, value := range values {
-		v := store.GetVariable(path)
+	for _, path := range paths {
+		v, value := store.GetVariable(path), values[path]
 		var err error
 		if v == nil {
 			if v, err = store.CreateVariable(path, value); err != nil {

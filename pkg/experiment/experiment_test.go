@@ -20,6 +20,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/criterion"
@@ -333,30 +334,29 @@ func TestLeakStopsTheRun(t *testing.T) {
 // A run that is interrupted and resumed ends with the same bits as one that is not; so does one that another process has finished.
 func TestResumeIsExact(t *testing.T) {
 	task := newTask(t)
-	run := func(dir string, stopAfter int) (map[string][]float32, []mask.Stats, Result, error) {
+	run := func(dir string, stopAt int) (map[string][]float32, []mask.Stats, Result, error) {
 		store := newStore(t, task, 1)
 		p := newPruner(t, task, store, prune.Recipe{Criterion: criterion.Magnitude})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		tr := Training{
-			Steps: 48, Pruner: p, Dir: dir, StepsPerDispatch: 5, Rate: CosineDecay,
-			Schedule: schedule.Cubic(0, 40, 0, 0.8), When: schedule.Every(10, 10, 40),
-		}
-		if stopAfter > 0 {
-			tr.Progress = func(done, _ int, _ string) {
-				if done >= stopAfter {
+		every, started := schedule.Every(10, 10, 90), false
+		result, err := Train(ctx, task, store, Training{
+			Steps: 120, Pruner: p, Dir: dir, StepsPerDispatch: 7, Rate: CosineDecay,
+			Schedule: schedule.Cubic(0, 80, 0, 0.8), When: func(step int) bool {
+				if step == stopAt && started {
 					cancel()
 				}
-			}
-		}
-		result, err := Train(ctx, task, store, tr)
+				return every(step)
+			},
+			Progress: func(int, int, string) { started = true },
+		})
 		stats, countErr := mask.Count(store, p.Params())
 		if countErr != nil {
 			t.Fatal(countErr)
 		}
 		return weights(t, store), stats, result, err
 	}
-	want, wantStats, _, err := run("", 0)
+	want, wantStats, whole, err := run("", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,30 +364,43 @@ func TestResumeIsExact(t *testing.T) {
 		t.Fatalf("sparsity %v, want 0.8", got)
 	}
 	dir := t.TempDir()
-	_, _, _, err = run(dir, 5)
-	var stopped *InterruptedError
-	if !errors.As(err, &stopped) || !errors.Is(err, context.Canceled) || stopped.Step == 0 || stopped.Step >= 48 {
-		t.Fatalf("got %v, want an *InterruptedError", err)
+	at := 0
+	for _, stopAt := range []int{33, 75} { // within the first and the second 50 steps
+		_, _, result, err := run(dir, stopAt)
+		var stopped *InterruptedError
+		if !errors.As(err, &stopped) || !errors.Is(err, context.Canceled) || stopped.Step < stopAt || stopped.Step > stopAt+7 {
+			t.Fatalf("got %v, want an *InterruptedError soon after step %d", err, stopAt)
+		}
+		if result.Resumed != at {
+			t.Errorf("resumed at %d, want %d", result.Resumed, at)
+		}
+		at = stopped.Step
 	}
 	got, stats, result, err := run(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Resumed != stopped.Step {
-		t.Errorf("resumed at %d, want %d", result.Resumed, stopped.Step)
+	if result.Resumed != at {
+		t.Errorf("resumed at %d, want %d", result.Resumed, at)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the resumed run differs (-uninterrupted +resumed):\n%s", diff)
 	}
 	if diff := cmp.Diff(wantStats, stats); diff != "" {
-		t.Errorf("its masks differ:\n%s", diff)
+		t.Errorf("its masks differ (-uninterrupted +resumed):\n%s", diff)
 	}
-	again, _, result, err := run(dir, 0)
-	if err != nil || !result.Loaded {
-		t.Fatalf("a finished run was not loaded: %+v, %v", result, err)
+	if diff := cmp.Diff(whole.Losses, result.Losses, cmpopts.EquateApprox(1e-6, 0)); diff != "" || len(whole.Losses) != 3 {
+		t.Errorf("its losses differ (-uninterrupted +resumed):\n%s", diff)
+	}
+	again, _, loaded, err := run(dir, 0)
+	if err != nil || !loaded.Loaded {
+		t.Fatalf("a finished run was not loaded: %+v, %v", loaded, err)
 	}
 	if diff := cmp.Diff(want, again); diff != "" {
-		t.Errorf("the loaded run differs:\n%s", diff)
+		t.Errorf("the loaded run differs (-uninterrupted +loaded):\n%s", diff)
+	}
+	if diff := cmp.Diff(result.Losses, loaded.Losses); diff != "" {
+		t.Errorf("its losses differ (-trained +loaded):\n%s", diff)
 	}
 }
 
@@ -523,12 +536,23 @@ func TestRateScalesTheStep(t *testing.T) {
 
 func TestDivergenceStops(t *testing.T) {
 	task := newTask(t)
+	sgd := optimizer.StochasticGradientDescent().WithDecay(false)
+	// The loss of the first step is a number and its update is not.
+	infinite := Training{Steps: 1, Optimizer: sgd.WithLearningRate(math.MaxFloat64).Done(), Dir: t.TempDir()}
+	_, err := Train(t.Context(), task, newStore(t, task, 1), infinite)
+	var diverged *DivergedError
+	if !errors.As(err, &diverged) || diverged.Path == "" || diverged.Step != 1 {
+		t.Errorf("got %v, want a *DivergedError that names a variable", err)
+	}
+	if saved, _ := filepath.Glob(filepath.Join(infinite.Dir, "*", "*")); len(saved) > 0 {
+		t.Errorf("it saved %v", saved)
+	}
+
 	task.Loss = func(labels, predictions []*graph.Node) *graph.Node {
 		return graph.ReduceAllMean(graph.Log(graph.Neg(graph.Abs(predictions[0])))) // NaN
 	}
-	_, err := Train(t.Context(), task, newStore(t, task, 1), Training{Steps: 100, StepsPerDispatch: 10})
-	var diverged *DivergedError
-	if !errors.As(err, &diverged) || diverged.Step != 10 {
+	_, err = Train(t.Context(), task, newStore(t, task, 1), Training{Steps: 100})
+	if !errors.As(err, &diverged) || !math.IsNaN(diverged.Loss) || diverged.Step > block {
 		t.Errorf("got %v, want a *DivergedError after the first dispatch", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -20,9 +21,8 @@ import (
 //
 // Variables that the model leaves to GoMLX's default initialiser get the same distribution from the host: He et al. 2015
 // (arXiv:1502.01852), normal with deviation √(2/fan-in) for kernels, zeros for vectors. Each value depends on the seed and on the variable's
-// path only, so it is the same on every backend and does not change when another layer is added. It also saves compiling a
-// random number generator, which takes as long as compiling the training step. A model's own initialisers are left to GoMLX, which runs
-// them in no fixed order.
+// path only, so it does not change when another layer is added. A model's own initialisers are left to GoMLX, which draws for one variable
+// after the other, in the order in which the model makes them. Both give the same bits on every backend.
 func Init(task Task, seed int64) (*model.Store, error) {
 	task, err := task.complete()
 	if err != nil {
@@ -43,7 +43,7 @@ func Init(task Task, seed int64) (*model.Store, error) {
 			return graph.BroadcastToShape(graph.ConstAsDType(g, shape.DType, math.NaN()), shape)
 		})
 		buildForward(task, store, marked, x)
-		if err := store.InitializeVariables(task.Backend, nil); err != nil {
+		if err := initialise(store); err != nil {
 			return err
 		}
 		for v := range store.IterVariables() {
@@ -57,6 +57,34 @@ func Init(task Task, seed int64) (*model.Store, error) {
 		return nil, err
 	}
 	return store, nil
+}
+
+// initialise gives first values to the variables that have none. GoMLX's initialisers run on its pure Go backend: XLA compiles a random number
+// generator for as long as it does a training step, and draws other bits on other devices.
+func initialise(store *model.Store) error {
+	// A tensor can't be used by two backends; on the host it belongs to none.
+	toHost := func() error {
+		for v := range store.IterVariables() {
+			if !v.HasValue() {
+				continue
+			}
+			value, err := v.Value()
+			if err != nil {
+				return err
+			}
+			if err := value.ToLocal(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := toHost(); err != nil {
+		return err
+	}
+	if err := store.InitializeVariables(gobackend.GetBackend(), nil); err != nil {
+		return err
+	}
+	return toHost()
 }
 
 // example returns the shape of one batch as the model sees it.
@@ -155,7 +183,7 @@ func pathHash(path string) uint64 {
 	return h.Sum64()
 }
 
-// sorted returns the store's variables by path: a store's own order is not fixed.
+// sorted returns the store's variables by path: a store's own order is that of their making.
 func sorted(store *model.Store) []*model.Variable {
 	return slices.SortedFunc(store.IterVariables(), func(a, b *model.Variable) int { return strings.Compare(a.Path(), b.Path()) })
 }

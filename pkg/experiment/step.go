@@ -3,7 +3,9 @@ package experiment
 import (
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
@@ -15,8 +17,12 @@ import (
 	"github.com/espalier-ml/espalier/pkg/prune"
 )
 
-// defaultStepsPerDispatch is past the point where the cost of a dispatch shows (20 steps), and short enough to be interrupted.
-const defaultStepsPerDispatch = 50
+// block is the number of steps after which a run looks at itself: it notes the loss, checks that dead weights are zero and asks for the learning
+// rate. It is also how many steps are done in one dispatch: the cost of a dispatch no longer shows from 20 steps on.
+const block = 50
+
+// patience bounds the time of a dispatch, so that slow networks can be interrupted too.
+const patience = time.Second
 
 // stepper is a compiled training step for one store, data set, optimizer and pruner.
 //
@@ -33,17 +39,18 @@ type stepper struct {
 	exec        *model.Exec
 	perDispatch int
 	batch       int
-	resident    Resident // nil: batches are fed
-	leaky       []string // paths of the parameters whose dead weights are counted
+	resident    Resident      // nil: batches are fed
+	calls       int           // dispatches so far
+	perStep     time.Duration // the time of a step in the last dispatch; 0: not known yet
+
+	leaks  *model.Exec // counts the dead weights that are not zero, for each parameter; nil: nothing is pruned
+	pruned []string    // the paths of those parameters
+
+	// identity is a digest of all that the step computes: network, loss, optimizer, masks and their constants.
+	identity string
 
 	// owned are the variables that the optimizer made, with their first values, to which each new run returns them.
 	owned map[*model.Variable]*tensors.Tensor
-}
-
-// outcome is what a dispatch reports.
-type outcome struct {
-	loss  float64 // mean over its steps
-	leaks []int32 // for each parameter, the number of dead weights that were not zero, summed over the steps
 }
 
 // newStepper builds the step. Variables that an earlier optimizer left in the store are removed: a run starts with a fresh optimizer.
@@ -56,7 +63,12 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 			return nil, err
 		}
 		for _, p := range pruner.Params() {
-			st.leaky = append(st.leaky, p.Path)
+			st.pruned = append(st.pruned, p.Path)
+		}
+		// Counted apart from the step, after each block: within each step it would cost a fifth of the time of a small network.
+		st.leaks, err = model.NewExec(task.Backend, store, func(_ *model.Scope, g *graph.Graph) *graph.Node { return pruner.Leaks(g) })
+		if err != nil {
+			return nil, err
 		}
 	}
 	err := guard("build the training step", func() error {
@@ -68,22 +80,19 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 			before[v.Path()] = true
 		}
 
-		// one builds a training step at the graph's present place and returns its loss and leaks.
-		one := func(scope *model.Scope, x, labels *graph.Node) (loss, leaks *graph.Node) {
+		// one builds a training step at the graph's present place and returns its loss.
+		one := func(scope *model.Scope, x, labels *graph.Node) *graph.Node {
 			g := x.Graph()
 			store.SetTraining(g, true)
 			logits := task.Model(scope, x)
 			train.AddMainLoss(task.meanLoss(column(labels), logits))
-			loss = train.TotalLoss(g)
+			loss := train.TotalLoss(g)
 			opt.UpdateGraph(scope, g, loss)
 			train.ExecPerStepUpdateGraphFn(g)
-			if pruner != nil {
-				leaks = pruner.Leaks(g)
-			}
-			return graph.ConvertDType(loss, dtypes.Float32), leaks
+			return graph.ConvertDType(loss, dtypes.Float32)
 		}
 		// gathered does so for the examples of a resident data set. examples [n, …], labels [n], indices [batch].
-		gathered := func(scope *model.Scope, examples, labels, indices *graph.Node) (loss, leaks *graph.Node) {
+		gathered := func(scope *model.Scope, examples, labels, indices *graph.Node) *graph.Node {
 			at := graph.InsertAxes(indices, -1) // [batch] -> [batch, 1]
 			return one(scope, st.resident.Decode(graph.Gather(examples, at)), graph.Gather(labels, at))
 		}
@@ -113,12 +122,13 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		probe := graph.NewGraph(task.Backend, "find variables")
 		model.SetStore(probe, store)
 		root := store.RootScope
+		var probed *graph.Node
 		if st.resident != nil {
 			inputs, labels := st.resident.Arrays()
-			gathered(root(), graph.Parameter(probe, "examples", inputs.Shape()), graph.Parameter(probe, "labels", labels.Shape()),
+			probed = gathered(root(), graph.Parameter(probe, "examples", inputs.Shape()), graph.Parameter(probe, "labels", labels.Shape()),
 				graph.Parameter(probe, "indices", shapes.Make(dtypes.Int32, st.batch)))
 		} else {
-			one(root(), graph.Parameter(probe, "x", fed.Inputs[0].Shape()), graph.Parameter(probe, "labels", fed.Labels[0].Shape()))
+			probed = one(root(), graph.Parameter(probe, "x", fed.Inputs[0].Shape()), graph.Parameter(probe, "labels", fed.Labels[0].Shape()))
 		}
 		var used []*model.Variable
 		changed := map[*model.Variable]bool{}
@@ -128,19 +138,24 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 				changed[v] = v.ChangedInGraph(probe)
 			}
 		}
-		st.perDispatch = perDispatch
-		if st.perDispatch == 0 {
-			st.perDispatch = defaultStepsPerDispatch
+		st.perDispatch = min(perDispatch, block)
+		if perDispatch == 0 {
+			st.perDispatch = block
 			if hasConvolution(probe) {
 				// XLA's CPU computes a convolution's gradient ten times slower inside a loop.
 				st.perDispatch = 1
 			}
 		}
-		if st.resident == nil || !task.Backend.Capabilities().Functions {
+		if st.resident == nil || !canLoop(task.Backend) {
 			st.perDispatch = 1
 		}
+		results := []*graph.Node{probed}
+		for _, v := range used {
+			results = append(results, v.NodeValue(probe))
+		}
+		st.identity = fingerprint(probe, results)
 		probe.Finalize()
-		if err := store.InitializeVariables(task.Backend, nil); err != nil {
+		if err := initialise(store); err != nil {
 			return err
 		}
 		st.owned = map[*model.Variable]*tensors.Tensor{}
@@ -160,18 +175,18 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		switch {
 		case st.resident == nil:
 			st.exec, err = model.NewExec(task.Backend, store, func(scope *model.Scope, x, labels *graph.Node) []*graph.Node {
-				return outputs(one(root(), x, labels))
+				return []*graph.Node{one(root(), x, labels)}
 			})
 		case st.perDispatch == 1:
 			st.exec, err = model.NewExec(task.Backend, store, func(scope *model.Scope, examples, labels, indices *graph.Node) []*graph.Node {
-				return outputs(gathered(root(), examples, labels, indices))
+				return []*graph.Node{gathered(root(), examples, labels, indices)}
 			})
 		default:
 			st.exec, err = model.NewExec(task.Backend, store,
-				func(scope *model.Scope, examples, labels, indices, steps, zeroLoss, zeroLeaks *graph.Node) []*graph.Node {
+				func(scope *model.Scope, examples, labels, indices, steps, zeroLoss *graph.Node) []*graph.Node {
 					g := examples.Graph()
-					const step, bound, loss, leaks, data = 0, 1, 2, 3, 4 // positions in the loop's state
-					state := []*graph.Node{graph.ZerosLike(steps), steps, zeroLoss, zeroLeaks, examples, labels, indices}
+					const step, bound, loss, data = 0, 1, 2, 3 // positions in the loop's state
+					state := []*graph.Node{graph.ZerosLike(steps), steps, zeroLoss, examples, labels, indices}
 					variables := len(state)
 					first := make([]*graph.Node, len(used))
 					for i, v := range used {
@@ -195,13 +210,10 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 							v.SetNodeValue(in[variables+i])
 						}
 						row := graph.DynamicSlice(in[data+2], []*graph.Node{in[step], graph.ZerosLike(in[step])}, []int{1, st.batch})
-						l, k := gathered(root(), in[data], in[data+1], graph.Reshape(row, st.batch)) // [1, batch] -> [batch]
+						l := gathered(root(), in[data], in[data+1], graph.Reshape(row, st.batch)) // [1, batch] -> [batch]
 						out := append([]*graph.Node{}, in[:variables]...)
 						out[step] = graph.Add(in[step], graph.OnesLike(in[step]))
 						out[loss] = graph.Add(in[loss], l)
-						if k != nil {
-							out[leaks] = graph.Add(in[leaks], k)
-						}
 						for _, v := range used {
 							out = append(out, v.NodeValue(g))
 						}
@@ -215,7 +227,7 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 							v.SetNodeValue(first[i])
 						}
 					}
-					return []*graph.Node{final[loss], final[leaks]}
+					return []*graph.Node{final[loss]}
 				})
 		}
 		if err != nil {
@@ -230,53 +242,114 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 	return st, nil
 }
 
-func outputs(loss, leaks *graph.Node) []*graph.Node {
-	if leaks == nil {
-		return []*graph.Node{loss}
+// limit returns how many of the next n steps to dispatch: few enough for the dispatch to end in time.
+func (st *stepper) limit(n int) int {
+	n = min(n, st.perDispatch)
+	if st.perStep == 0 {
+		return min(n, 1)
 	}
-	return []*graph.Node{loss, leaks}
+	return max(1, min(n, int(patience/st.perStep)))
 }
 
-// run does n steps, n ≤ perDispatch, over the examples of indices [n · batch].
-func (st *stepper) run(n int, indices []int32) (outcome, error) {
+// run does n steps, n ≤ perDispatch, over the examples of indices [n · batch], and returns the sum of their losses.
+func (st *stepper) run(n int, indices []int32) (loss float64, err error) {
+	inputs, labels := st.resident.Arrays()
 	if st.perDispatch == 1 {
-		inputs, labels := st.resident.Arrays()
 		return st.call(1, inputs, labels, tensors.FromFlatDataAndDimensions(indices, st.batch))
 	}
 	// The shape is always the whole dispatch's; rows past the n-th are not read.
 	rows := make([]int32, st.perDispatch*st.batch)
 	copy(rows, indices)
-	inputs, labels := st.resident.Arrays()
-	return st.call(n, inputs, labels, tensors.FromFlatDataAndDimensions(rows, st.perDispatch, st.batch), int32(n), float32(0),
-		make([]int32, max(1, len(st.leaky))))
+	return st.call(n, inputs, labels, tensors.FromFlatDataAndDimensions(rows, st.perDispatch, st.batch), int32(n), float32(0))
 }
 
-// feed does one step over a batch, which it consumes.
-func (st *stepper) feed(batch train.Batch) (outcome, error) {
+// feed does one step over a batch, which it consumes, and returns its loss.
+func (st *stepper) feed(batch train.Batch) (loss float64, err error) {
 	defer batch.Finalize()
 	return st.call(1, batch.Inputs[0], batch.Labels[0])
 }
 
-func (st *stepper) call(n int, args ...any) (o outcome, err error) {
+func (st *stepper) call(n int, args ...any) (loss float64, err error) {
+	start := time.Now()
 	err = guard("training step", func() error {
-		results, err := st.exec.Call(args...)
+		result, err := st.exec.Call(args...)
 		if err != nil {
 			return err
 		}
-		o.loss = float64(results[0].Value().(float32)) / float64(n)
-		if len(results) > 1 && len(st.leaky) > 0 {
-			if o.leaks, err = tensors.CopyFlatData[int32](results[1]); err != nil {
-				return err
-			}
-		}
-		for _, r := range results {
-			if err := r.FinalizeAll(); err != nil {
-				return err
-			}
-		}
-		return nil
+		loss = float64(result[0].Value().(float32))
+		return result[0].FinalizeAll()
 	})
-	return o, err
+	if st.calls++; st.calls > 1 { // the first call compiles
+		st.perStep = max(1, time.Since(start)/time.Duration(n))
+	}
+	return loss, err
+}
+
+// check returns a *LeakError for the first parameter that has a dead weight other than zero.
+func (st *stepper) check(step int) error {
+	if st.leaks == nil {
+		return nil
+	}
+	return guard("check of dead weights", func() error {
+		result, err := st.leaks.Call()
+		if err != nil {
+			return err
+		}
+		counts, err := tensors.CopyFlatData[int32](result[0])
+		if err != nil {
+			return err
+		}
+		for i, count := range counts {
+			if count != 0 {
+				return &LeakError{Path: st.pruned[i], Count: int(count), Step: step}
+			}
+		}
+		return result[0].FinalizeAll()
+	})
+}
+
+// finite returns a *DivergedError for the first trainable variable that holds a NaN or an infinity.
+func (st *stepper) finite(step int) error {
+	for _, v := range sorted(st.store) {
+		if !v.Trainable || !v.HasValue() {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return err
+		}
+		good := true
+		if err := value.ConstFlatData(func(flat any) {
+			switch data := flat.(type) {
+			case []float32:
+				// 0·x is 0 for numbers only.
+				sum := float32(0)
+				for _, x := range data {
+					sum += 0 * x
+				}
+				good = sum == 0
+			case []float64:
+				sum := 0.0
+				for _, x := range data {
+					sum += 0 * x
+				}
+				good = sum == 0
+			}
+		}); err != nil {
+			return err
+		}
+		if !good {
+			return &DivergedError{Step: step, Path: v.Path()}
+		}
+	}
+	return nil
+}
+
+func (st *stepper) finalise() {
+	st.exec.Finalize()
+	if st.leaks != nil {
+		st.leaks.Finalize()
+	}
 }
 
 // restart gives the optimizer's variables their first values.
@@ -330,6 +403,12 @@ func clearOptimizer(store *model.Store, opt optimizer.Interface) error {
 		}
 	}
 	return nil
+}
+
+// canLoop tells whether a backend can run a While over steps. GoMLX's pure Go backend can't slice at a computed place.
+func canLoop(b compute.Backend) bool {
+	c := b.Capabilities()
+	return c.Functions && c.Operations[compute.OpTypeWhile] && c.Operations[compute.OpTypeDynamicSlice]
 }
 
 func hasConvolution(g *graph.Graph) bool {

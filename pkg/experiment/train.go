@@ -2,9 +2,6 @@ package experiment
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"math"
@@ -30,7 +27,8 @@ type Training struct {
 	Rate func(done float64) float64
 	// Seed chooses the order of the examples, together with the data set's own seed, and the random numbers of dropout and the like.
 	Seed int64
-	// Pruner keeps its masks while training: dead weights stay zero, which is checked in each step. nil: nothing is pruned.
+	// Pruner keeps its masks while training: dead weights are zero after each step, which is checked every 50 steps and before anything is
+	// pruned or saved. nil: nothing is pruned.
 	Pruner *prune.Pruner
 	// Schedule and When prune while training: after step s, if When(s), to sparsity Schedule(s). Both need Pruner.
 	Schedule schedule.Schedule
@@ -42,18 +40,18 @@ type Training struct {
 	SaveEvery time.Duration
 	// Progress is told how far the run is, at most 5 times a second, and at the end. nil: nobody is told.
 	Progress func(done, total int, note string)
-	// StepsPerDispatch is the number of steps that the device does at a time. Default: 50, or 1 where that is not possible or slow: for
-	// data sets that are not Resident, for networks with convolutions, for backends without loops.
+	// StepsPerDispatch is the number of steps that the device does at a time, at most 50. It does not change the result. Default: 50, or 1
+	// where that is not possible or slow: for data sets that are not Resident, for networks with convolutions, for backends without loops.
 	StepsPerDispatch int
-	// Name distinguishes runs that differ in what the digest can't see: the settings of an optimizer, the code of a schedule.
+	// Name distinguishes runs that differ in what the digest can't see: the code of a criterion, and constants of 32 elements or more.
 	Name string
 }
 
 // Result of a run.
 type Result struct {
 	Steps   int     // steps done in all
-	Loss    float64 // mean training loss over the last dispatch
-	Losses  []Point // mean training loss of each dispatch
+	Loss    float64 // the last of Losses
+	Losses  []Point // mean training loss of each 50 steps; the last may be of fewer
 	Loaded  bool    // the run had been finished before and was loaded from Dir
 	Resumed int     // the step from which an interrupted run went on; 0: from the start
 	Dir     string  // where this run is saved; "": nowhere
@@ -76,7 +74,7 @@ func (e *ConfigError) Error() string {
 type InterruptedError struct {
 	Step, Steps int
 	Dir         string // where the run is saved; "": nowhere
-	cause       error
+	causes      []error
 }
 
 func (e *InterruptedError) Error() string {
@@ -86,30 +84,35 @@ func (e *InterruptedError) Error() string {
 	return fmt.Sprintf("interrupted at step %d of %d and saved; run it again to go on", e.Step, e.Steps)
 }
 
-func (e *InterruptedError) Unwrap() error { return e.cause }
+// Unwrap returns the context's error and its cause.
+func (e *InterruptedError) Unwrap() []error { return e.causes }
 
 // Interrupted tells a notebook that this is no fault.
 func (e *InterruptedError) Interrupted() bool { return true }
 
-// DivergedError says that the loss is no number any more. The last saved state, if any, is from before.
+// DivergedError says that the loss or a variable is no number any more. The last saved state, if any, is from before.
 type DivergedError struct {
 	Step int
 	Loss float64
+	Path string // of the variable; "": it is the loss
 }
 
 func (e *DivergedError) Error() string {
+	if e.Path != "" {
+		return fmt.Sprintf("%s holds values that are no numbers after step %d: try a smaller learning rate", e.Path, e.Step)
+	}
 	return fmt.Sprintf("the training loss is %v after step %d: try a smaller learning rate", e.Loss, e.Step)
 }
 
 // LeakError says that a weight which its mask calls dead was not zero after a step.
 type LeakError struct {
 	Path  string // the parameter
-	Count int    // how many, summed over the steps of the dispatch
-	Step  int    // the last step of the dispatch
+	Count int    // how many
+	Step  int    // after which step it was seen
 }
 
 func (e *LeakError) Error() string {
-	return fmt.Sprintf("%s: %d dead weights were not zero up to step %d: the optimizer was not made by Pruner.Optimizer, or something else writes to the variable", e.Path, e.Count, e.Step)
+	return fmt.Sprintf("%s: %d dead weights are not zero after step %d: the optimizer was not made by Pruner.Optimizer, or something else writes to the variable", e.Path, e.Count, e.Step)
 }
 
 // Trainer trains and evaluates one store for one task, and compiles what it needs once. Only one Trainer may work on a store at a time,
@@ -171,6 +174,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	}
 
 	var result Result
+	sum := 0.0 // of the losses since the last of result.Losses
 	if t.Dir != "" {
 		digest, err := tr.digest(t, total)
 		if err != nil {
@@ -181,18 +185,26 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		result.Steps, result.Losses, result.Resumed = state.Step, state.Losses, state.Step
+		result.Steps, result.Losses, result.Resumed, sum = state.Step, state.Losses, state.Step, state.Sum
+		if n := len(state.Losses); n > 0 {
+			result.Loss = state.Losses[n-1].Value
+		}
 		if state.Step == total {
 			result.Loaded = true
-			result.Loss = lastLoss(state.Losses)
 			return result, nil
 		}
 	}
 	save := func() error {
+		if err := tr.step.check(result.Steps); err != nil {
+			return err
+		}
+		if err := tr.step.finite(result.Steps); err != nil {
+			return err
+		}
 		if t.Dir == "" {
 			return nil
 		}
-		return save(result.Dir, tr.store, state{Step: result.Steps, Losses: result.Losses})
+		return save(result.Dir, tr.store, state{Step: result.Steps, Losses: result.Losses, Sum: sum})
 	}
 	saveEvery := t.SaveEvery
 	if saveEvery <= 0 {
@@ -201,44 +213,50 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	progress := throttled(t.Progress)
 	batches := tr.batches(t.Seed, perEpoch)
 	defer batches.stop()
-	saved := time.Now()
+	saved, rated := time.Now(), -1
 	for result.Steps < total {
-		if ctx.Err() != nil {
+		if err := ctx.Err(); err != nil {
 			if err := save(); err != nil {
 				return result, err
 			}
-			return result, &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, cause: context.Cause(ctx)}
+			return result, &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, causes: []error{err, context.Cause(ctx)}}
 		}
-		n := t.untilEvent(result.Steps, min(tr.step.perDispatch, total-result.Steps))
-		if t.Rate != nil {
-			// The rate is a function of the step alone, not of where dispatches end, so that a resumed run has the same.
-			block := result.Steps / rateBlock * rateBlock
-			n = min(n, block+rateBlock-result.Steps)
-			if err := tr.step.setRate(t.Rate(float64(block) / float64(total))); err != nil {
+		start := result.Steps / block * block
+		end := min(start+block, total)
+		if t.Rate != nil && rated != start {
+			// A function of the step alone, not of where dispatches end, so that a resumed run has the same.
+			if err := tr.step.setRate(t.Rate(float64(start) / float64(total))); err != nil {
 				return result, err
 			}
+			rated = start
 		}
-		o, err := batches.run(result.Steps, n)
+		n := t.untilEvent(result.Steps, tr.step.limit(end-result.Steps))
+		loss, err := batches.run(result.Steps, n)
 		if err != nil {
 			return result, err
 		}
 		result.Steps += n
-		if math.IsNaN(o.loss) || math.IsInf(o.loss, 0) {
-			return result, &DivergedError{Step: result.Steps, Loss: o.loss}
+		if math.IsNaN(loss) || math.IsInf(loss, 0) {
+			return result, &DivergedError{Step: result.Steps, Loss: loss}
 		}
-		for i, count := range o.leaks {
-			if count != 0 {
-				return result, &LeakError{Path: tr.step.leaky[i], Count: int(count), Step: result.Steps}
+		sum += loss
+		result.Loss = sum / float64(result.Steps-start)
+		progress(result.Steps, total, fmt.Sprintf("loss %.4f", result.Loss))
+		if result.Steps == end {
+			if err := tr.step.check(result.Steps); err != nil {
+				return result, err
 			}
+			result.Losses = append(result.Losses, Point{Step: result.Steps, Value: result.Loss})
+			sum = 0
 		}
-		result.Loss = o.loss
-		result.Losses = append(result.Losses, Point{Step: result.Steps, Value: o.loss})
 		if t.When != nil && t.When(result.Steps) {
+			if err := tr.step.check(result.Steps); err != nil {
+				return result, err
+			}
 			if _, err := t.Pruner.Prune(t.Schedule(result.Steps)); err != nil {
 				return result, err
 			}
 		}
-		progress(result.Steps, total, fmt.Sprintf("loss %.4f", o.loss))
 		if result.Steps < total && time.Since(saved) >= saveEvery {
 			if err := save(); err != nil {
 				return result, err
@@ -259,7 +277,7 @@ func (tr *Trainer) compile(t Training) error {
 		return nil
 	}
 	if tr.step != nil {
-		tr.step.exec.Finalize()
+		tr.step.finalise()
 		tr.step = nil
 	}
 	step, err := newStepper(tr.task, tr.store, key.optimizer, key.pruner, key.perDispatch)
@@ -290,9 +308,6 @@ func (t Training) steps(perEpoch int) (int, error) {
 	}
 	return max(1, t.Epochs) * perEpoch, nil
 }
-
-// rateBlock is the number of steps for which the learning rate stays.
-const rateBlock = 50
 
 // CosineDecay falls from 1 to 0 along half a period of the cosine. Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
 func CosineDecay(done float64) float64 { return (1 + math.Cos(math.Pi*done)) / 2 }
@@ -331,7 +346,7 @@ func (tr *Trainer) stepsPerEpoch() (int, error) {
 
 // feeder hands the data to the steps.
 type feeder struct {
-	run  func(step, n int) (outcome, error)
+	run  func(step, n int) (loss float64, err error) // of n steps after step; the sum of their losses
 	stop func()
 }
 
@@ -343,7 +358,7 @@ func (tr *Trainer) batches(seed int64, perEpoch int) feeder {
 	}
 	epoch, order := -1, []int32(nil)
 	indices := make([]int32, 0, st.perDispatch*st.batch)
-	return feeder{stop: func() {}, run: func(step, n int) (outcome, error) {
+	return feeder{stop: func() {}, run: func(step, n int) (float64, error) {
 		indices = indices[:0]
 		for s := step; s < step+n; s++ {
 			if e := s / perEpoch; e != epoch {
@@ -376,80 +391,22 @@ func (tr *Trainer) fed() feeder {
 		}
 		return train.Batch{}, fmt.Errorf("data set %q: %w", tr.task.Train.Name(), ErrNoData)
 	}
-	return feeder{stop: func() { stop() }, run: func(step, _ int) (outcome, error) {
+	return feeder{stop: func() { stop() }, run: func(step, _ int) (float64, error) {
 		for drawn < step {
 			batch, err := draw()
 			if err != nil {
-				return outcome{}, err
+				return 0, err
 			}
 			if err := batch.Finalize(); err != nil {
-				return outcome{}, err
+				return 0, err
 			}
 		}
 		batch, err := draw()
 		if err != nil {
-			return outcome{}, err
+			return 0, err
 		}
 		return tr.step.feed(batch)
 	}}
-}
-
-// digest identifies a run: what it starts from, on what, and how.
-func (tr *Trainer) digest(t Training, total int) (string, error) {
-	h := sha256.New()
-	identity := map[string]any{
-		"steps": total, "seed": t.Seed, "name": t.Name, "optimizer": fmt.Sprintf("%T", tr.stepFor.optimizer), "data": tr.task.Train.Name(),
-	}
-	if d, ok := tr.task.Train.(interface{ Digest() string }); ok {
-		identity["data digest"] = d.Digest()
-	}
-	if tr.step.resident != nil {
-		identity["batch"] = tr.step.batch
-		identity["order"] = tr.step.resident.Order(0)[:tr.step.batch]
-	}
-	if t.Pruner != nil {
-		identity["recipe"] = t.Pruner.Recipe().String()
-	}
-	if t.Rate != nil {
-		var factors []float64
-		for done := 0.0; done < 1; done += 1.0 / 64 {
-			factors = append(factors, t.Rate(done))
-		}
-		identity["rate"] = factors
-	}
-	if t.Schedule != nil {
-		var events []Point
-		for s := 1; s <= total; s++ {
-			if t.When(s) {
-				events = append(events, Point{s, t.Schedule(s)})
-			}
-		}
-		identity["schedule"] = events
-	}
-	if err := json.NewEncoder(h).Encode(identity); err != nil {
-		return "", err
-	}
-	for _, v := range sorted(tr.store) {
-		if !v.HasValue() {
-			continue
-		}
-		value, err := v.Value()
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(h, "%s %s %t\n", v.Path(), v.Shape(), v.Trainable)
-		if err := value.ConstBytes(func(data []byte) { _, err = h.Write(data) }); err != nil {
-			return "", err
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-func lastLoss(losses []Point) float64 {
-	if len(losses) == 0 {
-		return math.NaN()
-	}
-	return losses[len(losses)-1].Value
 }
 
 // throttled calls f at most 5 times a second, and always at the end.

@@ -1,0 +1,102 @@
+package experiment
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"regexp"
+	"slices"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// digest identifies a run: what it computes, from which values on, on which data, and how. Two runs that differ in any of it are saved apart.
+func (tr *Trainer) digest(t Training, total int) (string, error) {
+	identity := map[string]any{
+		"step": tr.step.identity, "steps": total, "seed": t.Seed, "name": t.Name, "data": tr.task.Train.Name(),
+	}
+	if d, ok := tr.task.Train.(interface{ Digest() string }); ok {
+		identity["examples"] = d.Digest()
+	} else if tr.step.resident != nil {
+		h := sha256.New()
+		inputs, labels := tr.step.resident.Arrays()
+		for _, array := range []*tensors.Tensor{inputs, labels} {
+			if err := hashTensor(h, array); err != nil {
+				return "", err
+			}
+		}
+		identity["examples"] = hex.EncodeToString(h.Sum(nil))
+	}
+	if tr.step.resident != nil {
+		identity["order"] = tr.step.resident.Order(0)[:tr.step.batch]
+	}
+	if t.Rate != nil {
+		var factors []string
+		for s := 0; s < total; s += block {
+			factors = append(factors, fmt.Sprint(t.Rate(float64(s)/float64(total))))
+		}
+		identity["rate"] = factors
+	}
+	if t.Schedule != nil {
+		var events []string
+		for s := 1; s <= total; s++ {
+			if t.When(s) {
+				events = append(events, fmt.Sprint(s, t.Schedule(s)))
+			}
+		}
+		identity["schedule"] = events
+		identity["recipe"] = t.Pruner.Recipe().String()
+	}
+	h := sha256.New()
+	if err := json.NewEncoder(h).Encode(identity); err != nil {
+		return "", err
+	}
+	for _, v := range sorted(tr.store) {
+		if !v.HasValue() {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s %t\n", v.Path(), v.Trainable)
+		if err := hashTensor(h, value); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func hashTensor(h hash.Hash, t *tensors.Tensor) error {
+	fmt.Fprintln(h, t.Shape())
+	return t.ConstBytes(func(data []byte) { h.Write(data) })
+}
+
+// nodeNumber is how GoMLX writes a reference to another node.
+var nodeNumber = regexp.MustCompile(`#\d+`)
+
+// fingerprint is a digest of what a graph computes: its operations with their attributes and small constants, how they are connected, and which
+// of them are the results. The order in which they were built is no part of it, because GoMLX's depends on maps.
+func fingerprint(g *graph.Graph, results []*graph.Node) string {
+	digests := map[*graph.Node]string{}
+	var all []string
+	for _, n := range g.Nodes() { // the inputs of a node come before it
+		h := sha256.New()
+		fmt.Fprintln(h, nodeNumber.ReplaceAllString(n.String(), "#"))
+		for _, in := range n.Inputs() {
+			fmt.Fprintln(h, digests[in])
+		}
+		digests[n] = hex.EncodeToString(h.Sum(nil))
+		all = append(all, digests[n])
+	}
+	slices.Sort(all) // what no result depends on by its inputs alone: the bodies of loops
+	h := sha256.New()
+	fmt.Fprintln(h, all)
+	for _, r := range results {
+		fmt.Fprintln(h, digests[r])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
