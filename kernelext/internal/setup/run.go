@@ -5,19 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
-// run runs a command in its own process group, which is killed with the context, and returns what it printed. On failure the error holds the
-// gist of that.
+// run runs a command in its own process group, which is killed with the context, and returns its standard output. On failure the error holds the
+// gist of all that it printed.
 func run(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, env
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
+	var stdout bytes.Buffer
+	var output lockedBuffer // both streams: what a command prints besides its result, such as its downloads, is on the other
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, &output), &output
 	OwnGroup(cmd)
 	err := cmd.Run()
 	if ctx.Err() != nil && cmd.Process != nil {
@@ -28,9 +31,27 @@ func run(ctx context.Context, dir string, env []string, name string, args ...str
 		if said := gist(output.String()); said != "" {
 			err = fmt.Errorf("%w: %s", err, said)
 		}
-		return output.String(), err
+		return stdout.String(), err
 	}
-	return output.String(), nil
+	return stdout.String(), nil
+}
+
+// lockedBuffer is a buffer that two streams can be written to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // OwnGroup makes a command the leader of a process group, all of which gets SIGTERM when its context ends, so that no child of it is left. If

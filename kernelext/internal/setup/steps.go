@@ -546,6 +546,10 @@ func (p Paths) warmDigest() (string, error) {
 
 // warm compiles what cells import by running cells in the kernel: only that has exactly the flags that cells are built with.
 func (p Paths) warm(ctx context.Context) error {
+	// All of the project's modules, those of its tests too, so that nothing is missing later without network.
+	if _, err := run(ctx, p.Project, append(os.Environ(), "GOTOOLCHAIN=local"), p.Go, "mod", "download"); err != nil {
+		return err
+	}
 	out, err := run(ctx, p.Project, append(os.Environ(), "GOTOOLCHAIN=local"), p.Go, "list", "-f", `{{if ne .Name "main"}}{{.ImportPath}}{{end}}`, "./kernelext", "./kernelext/figure", "./pkg/...", "./datasets/...")
 	if err != nil {
 		return err
