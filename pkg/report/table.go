@@ -3,12 +3,12 @@ package report
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"reflect"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -27,7 +27,8 @@ func (c Column) Title() string {
 	return c.Name + " (" + c.Unit + ")"
 }
 
-// Table is rows under columns. Numbers are aligned to the right.
+// Table is rows under columns. Numbers are aligned to the right. Text and Markdown write it for people, CSV and JSON for programs; the same table is
+// always written as the same bytes.
 type Table struct {
 	Title   string
 	Columns []Column
@@ -36,13 +37,24 @@ type Table struct {
 }
 
 // RowError says that a row does not fit its table.
-type RowError struct{ Row, Want, Got int }
+type RowError struct{ Row, Want, Got int } // Row: from 0
 
 func (e *RowError) Error() string {
-	return fmt.Sprintf("row %d has %d cells, the table has %d columns", e.Row, e.Got, e.Want)
+	return fmt.Sprintf("row %d has %d cells, the table has %d columns: give each row a cell for each column, nil for an empty one", e.Row, e.Got, e.Want)
 }
 
-// Cells returns the formatted rows, or a *RowError.
+// FormatError says that a cell can't be written with the format of its column.
+type FormatError struct {
+	Row            int // from 0
+	Column, Format string
+	Value          any
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("row %d, column %q: %T does not fit the format %q: change the column's format or the cell's type", e.Row, e.Column, e.Value, e.Format)
+}
+
+// Cells returns the formatted rows, or a *RowError or *FormatError.
 func (t Table) Cells() ([][]string, error) {
 	rows := make([][]string, len(t.Rows))
 	for i, row := range t.Rows {
@@ -50,19 +62,32 @@ func (t Table) Cells() ([][]string, error) {
 			return nil, &RowError{i, len(t.Columns), len(row)}
 		}
 		for j, cell := range row {
-			text := ""
-			if cell != nil {
-				format := t.Columns[j].Format
-				// A format for numbers does not have to fit a word that stands in their place, such as "total".
-				if _, isText := cell.(string); format == "" || isText {
-					format = "%v"
-				}
-				text = fmt.Sprintf(format, cell)
+			text, err := t.format(i, j, cell)
+			if err != nil {
+				return nil, err
 			}
 			rows[i] = append(rows[i], text)
 		}
 	}
 	return rows, nil
+}
+
+func (t Table) format(row, column int, cell any) (string, error) {
+	format := t.Columns[column].Format
+	switch word := cell.(type) {
+	case nil:
+		return "", nil
+	case string: // a format for numbers does not have to fit a word that stands in their place, such as "total"
+		return word, nil
+	}
+	if format == "" {
+		return fmt.Sprint(cell), nil
+	}
+	text := fmt.Sprintf(format, cell)
+	if strings.Contains(text, "%!") { // how fmt says that verb and value do not agree
+		return "", &FormatError{row, t.Columns[column].Name, format, cell}
+	}
+	return text, nil
 }
 
 // Numeric tells which columns hold numbers and nothing else.
@@ -73,25 +98,20 @@ func (t Table) Numeric() []bool {
 			if j >= len(row) || row[j] == nil {
 				continue
 			}
-			switch reflect.TypeOf(row[j]).Kind() {
-			case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-				reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float32, reflect.Float64:
-				numeric[j] = true
-				continue
+			if numeric[j] = isNumber(row[j]); !numeric[j] {
+				break
 			}
-			if _, isSummary := row[j].(Summary); isSummary {
-				numeric[j] = true
-				continue
-			}
-			if _, isCount := row[j].(Count); isCount {
-				numeric[j] = true
-				continue
-			}
-			numeric[j] = false
-			break
 		}
 	}
 	return numeric
+}
+
+func isNumber(cell any) bool {
+	if _, ok := cell.(Summary); ok {
+		return true
+	}
+	v := reflect.ValueOf(cell)
+	return v.CanInt() || v.CanUint() || v.CanFloat()
 }
 
 // Text writes the table aligned, for terminals.
@@ -100,12 +120,13 @@ func (t Table) Text(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	widths := make([]int, len(t.Columns))
 	header := make([]string, len(t.Columns))
+	widths := make([]int, len(t.Columns))
 	for j, c := range t.Columns {
-		header[j] = c.Title()
+		header[j] = oneLine(c.Title())
 		widths[j] = utf8.RuneCountInString(header[j])
 		for _, row := range rows {
+			row[j] = oneLine(row[j])
 			widths[j] = max(widths[j], utf8.RuneCountInString(row[j]))
 		}
 	}
@@ -145,21 +166,33 @@ func (t Table) Text(w io.Writer) error {
 	return err
 }
 
-// Markdown writes the table in GitHub's Markdown.
+// oneLine keeps a cell from breaking its row, or a terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+var markdown = strings.NewReplacer(`\`, `\\`, "|", `\|`, "*", `\*`, "`", "\\`", "[", `\[`, "~", `\~`, "<", "&lt;", "&", "&amp;")
+
+// Markdown writes the table in GitHub's Markdown. What would be read as markup is escaped.
 func (t Table) Markdown(w io.Writer) error {
 	rows, err := t.Cells()
 	if err != nil {
 		return err
 	}
-	escape := strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;")
+	escape := func(s string) string { return markdown.Replace(oneLine(s)) }
 	var b strings.Builder
 	line := func(cells []string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
 	if t.Title != "" {
-		b.WriteString("**" + escape.Replace(t.Title) + "**\n\n")
+		b.WriteString("**" + escape(t.Title) + "**\n\n")
 	}
 	var header, rule []string
 	for j, numeric := range t.Numeric() {
-		header = append(header, escape.Replace(t.Columns[j].Title()))
+		header = append(header, escape(t.Columns[j].Title()))
 		if numeric {
 			rule = append(rule, "---:")
 		} else {
@@ -170,24 +203,26 @@ func (t Table) Markdown(w io.Writer) error {
 	line(rule)
 	for _, row := range rows {
 		for j := range row {
-			row[j] = escape.Replace(row[j])
+			row[j] = escape(row[j])
 		}
 		line(row)
 	}
 	if t.Caption != "" {
-		b.WriteString("\n" + escape.Replace(t.Caption) + "\n")
+		b.WriteString("\n" + escape(t.Caption) + "\n")
 	}
 	_, err = io.WriteString(w, b.String())
 	return err
 }
 
-// CSV writes the columns' names and the formatted cells as RFC 4180 has it.
+// CSV writes the columns' titles and the rows as RFC 4180 has it, lines ending in CR LF. Numbers are written in full, whatever their column's format,
+// for programs to read: 15470264320, not 15,470,264,320. A Summary is written as its text; JSON has all of it. Title and caption are left out.
 func (t Table) CSV(w io.Writer) error {
 	rows, err := t.Cells()
 	if err != nil {
 		return err
 	}
 	c := csv.NewWriter(w)
+	c.UseCRLF = true
 	var header []string
 	for _, column := range t.Columns {
 		header = append(header, column.Title())
@@ -195,48 +230,49 @@ func (t Table) CSV(w io.Writer) error {
 	if err := c.Write(header); err != nil {
 		return err
 	}
+	for i, row := range t.Rows {
+		for j, cell := range row {
+			if number, ok := exact(cell); ok {
+				rows[i][j] = number
+			}
+		}
+	}
 	return c.WriteAll(rows)
 }
 
-// JSON writes the table as an object with its cells as values. What JSON has no number for is written as the strings "NaN", "+Inf" and "-Inf".
-func (t Table) JSON(w io.Writer) error {
-	if _, err := t.Cells(); err != nil {
-		return err
-	}
-	rows := make([][]any, len(t.Rows))
-	for i, row := range t.Rows {
-		for _, cell := range row {
-			if f, ok := cell.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
-				cell = fmt.Sprintf("%+v", f)
-				if math.IsNaN(f) {
-					cell = "NaN"
-				}
-			}
-			rows[i] = append(rows[i], cell)
+// exact writes a number in full. A number that has a text of its own, such as a time.Duration, is none here.
+func exact(cell any) (string, bool) {
+	if _, isCount := cell.(Count); !isCount {
+		if _, isText := cell.(fmt.Stringer); isText {
+			return "", false
 		}
 	}
-	t.Rows = rows
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(t)
+	switch v := reflect.ValueOf(cell); {
+	case v.CanInt():
+		return strconv.FormatInt(v.Int(), 10), true
+	case v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10), true
+	case v.CanFloat():
+		return strconv.FormatFloat(v.Float(), 'g', -1, v.Type().Bits()), true
+	}
+	return "", false
 }
 
-// Count is a number that is shown with a thin separator at every third digit: 138,357,544.
+// Count is a whole number that is shown with a comma before every third digit from the right: 138,357,544.
 type Count int64
 
 // Format implements fmt.Formatter.
 func (c Count) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 
-// String writes the number with its separators.
+// String writes the number with its commas.
 func (c Count) String() string {
-	digits := fmt.Sprint(int64(c))
+	digits := strconv.FormatInt(int64(c), 10)
 	sign := ""
 	if c < 0 {
 		sign, digits = "-", digits[1:]
 	}
-	var groups []string
-	for ; len(digits) > 3; digits = digits[:len(digits)-3] {
-		groups = append([]string{digits[len(digits)-3:]}, groups...)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
 	}
-	return sign + strings.Join(append([]string{digits}, groups...), ",")
+	return sign + digits
 }
