@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -579,9 +580,31 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
-// Networks with convolutions are stepped one by one.
-func TestConvolutionsChooseSingleSteps(t *testing.T) {
+// Networks with convolutions are stepped one by one, others 50 steps at a time where the backend can loop, which XLA can.
+func TestStepsPerDispatch(t *testing.T) {
 	task := newTask(t)
+	perDispatch := func() int {
+		t.Helper()
+		tr, err := NewTrainer(task, newStore(t, task, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tr.Train(t.Context(), Training{Steps: 2}); err != nil {
+			t.Fatal(err)
+		}
+		return tr.step.perDispatch
+	}
+	choice, err := backend.Describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 1
+	if strings.HasPrefix(choice.Name, "xla") {
+		want = block
+	}
+	if got := perDispatch(); got != want {
+		t.Errorf("without convolutions on %s: %d steps a dispatch, want %d", choice.Name, got, want)
+	}
 	rng := rand.New(rand.NewPCG(3, 3))
 	x := make([]uint8, 32*28*28)
 	for i := range x {
@@ -589,14 +612,7 @@ func TestConvolutionsChooseSingleSteps(t *testing.T) {
 	}
 	task.Train = &points{tensors.FromFlatDataAndDimensions(x, 32, 28, 28, 1), tensors.FromFlatDataAndDimensions(make([]int32, 32), 32), 32, 8}
 	task.Model = nets.LeNet5
-	tr, err := NewTrainer(task, newStore(t, task, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tr.Train(t.Context(), Training{Steps: 2}); err != nil {
-		t.Fatal(err)
-	}
-	if tr.step.perDispatch != 1 {
-		t.Errorf("%d steps a dispatch, want 1", tr.step.perDispatch)
+	if got := perDispatch(); got != 1 {
+		t.Errorf("with convolutions: %d steps a dispatch, want 1", got)
 	}
 }

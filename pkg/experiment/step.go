@@ -405,10 +405,11 @@ func clearOptimizer(store *model.Store, opt optimizer.Interface) error {
 	return nil
 }
 
-// canLoop tells whether a backend can run a While over steps. GoMLX's pure Go backend can't slice at a computed place.
+// canLoop tells whether a backend can run a loop over steps: GoMLX's pure Go backend can't slice at a computed place. Of loops themselves go-xla's
+// list of operations says nothing; it says that it has functions, which they need.
 func canLoop(b compute.Backend) bool {
 	c := b.Capabilities()
-	return c.Functions && c.Operations[compute.OpTypeWhile] && c.Operations[compute.OpTypeDynamicSlice]
+	return c.Functions && c.Operations[compute.OpTypeDynamicSlice]
 }
 
 func hasConvolution(g *graph.Graph) bool {
