@@ -6,16 +6,13 @@ import (
 )
 
 var lenet5 = Network{
-	Name: "LeNet-5", Cite: "the variant of Caffe; after LeCun et al. 1998, doi:10.1109/5.726791", Input: []int{28, 28, 1}, Classes: 10, Params: 431_080,
+	Name: "LeNet-5", Cite: "the variant of Caffe; after LeCun et al. 1998, doi:10.1109/5.726791", Input: []int{28, 28, 1}, Classes: 10, Params: 431_080, Model: LeNet5,
 }
 
-func init() { lenet5.Model = LeNet5 }
-
 // LeNet5 is the LeNet-5 of Caffe, 20-50-500, which the pruning literature uses: no activation after the convolutions, ReLU after the
-// first dense layer. It takes [batch, 28, 28, 1] or [batch, 784]. Scopes: conv1, conv2, fc1, output.
+// first dense layer. It takes [batch, 28, 28, 1] or [batch, 784] and returns logits [batch, 10]. Scopes: conv1, conv2, fc1, output.
 func LeNet5(scope *model.Scope, x *graph.Node) *graph.Node {
-	lenet5.check(x)
-	x = graph.Reshape(x, x.Shape().Dimensions[0], 28, 28, 1)
+	x = images("LeNet5", x, 28, 28, 1)
 	x = pool2x2(conv(scope, "conv1", x, 5, 20, false)) // -> [batch, 24, 24, 20] -> [batch, 12, 12, 20]
 	x = pool2x2(conv(scope, "conv2", x, 5, 50, false)) // -> [batch, 8, 8, 50] -> [batch, 4, 4, 50]
 	x = relu(dense(scope, "fc1", flatten(x), 500))     // [batch, 800] -> [batch, 500]

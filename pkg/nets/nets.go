@@ -2,6 +2,8 @@
 package nets
 
 import (
+	"slices"
+
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
@@ -24,18 +26,34 @@ type Network struct {
 // All lists the networks; the conformance test runs over it.
 func All() []Network { return []Network{lenet300, lenet5, vgg16} }
 
-// dense is a dense layer with bias in its own scope.
+// images returns a batch of images as [batch, height, width, channels]. It panics unless x is that, or [batch, height·width·channels] with the
+// pixels in the same order, and a float. function names the network's function.
+func images(function string, x *graph.Node, height, width, channels int) *graph.Node {
+	d := x.Shape().Dimensions
+	flat := height * width * channels
+	fits := len(d) > 0 && d[0] > 0 && (slices.Equal(d[1:], []int{height, width, channels}) || slices.Equal(d[1:], []int{flat}))
+	if !fits {
+		exceptions.Panicf("nets.%s: x has shape %s, expected [batch, %d, %d, %d] or [batch, %d]: resize the images, put their channels last, or choose another network",
+			function, x.Shape(), height, width, channels, flat)
+	}
+	if !x.DType().IsFloat() {
+		exceptions.Panicf("nets.%s: x has shape %s, expected floats: convert and scale the pixels first, as the data set's Decode does", function, x.Shape())
+	}
+	return graph.Reshape(x, d[0], height, width, channels)
+}
+
+// dense is a dense layer with bias in its own scope. [batch, in] -> [batch, out]
 func dense(scope *model.Scope, name string, x *graph.Node, out int) *graph.Node {
 	return layers.Dense(scope.At("%s", name), x, true, out)
 }
 
-// flatten makes [batch, …] into [batch, features].
+// flatten is [batch, …] -> [batch, features].
 func flatten(x *graph.Node) *graph.Node {
 	batch := x.Shape().Dimensions[0]
 	return graph.Reshape(x, batch, x.Shape().Size()/batch)
 }
 
-// conv is a convolution of stride 1 with bias in its own scope. x [batch, h, w, in]
+// conv is a convolution of stride 1 with bias in its own scope. [batch, h, w, in] -> [batch, h, w, out] if same, else smaller by size − 1
 func conv(scope *model.Scope, name string, x *graph.Node, size, out int, same bool) *graph.Node {
 	c := layers.Convolution(scope.At("%s", name), x).Channels(out).KernelSize(size)
 	if same {
@@ -45,7 +63,7 @@ func conv(scope *model.Scope, name string, x *graph.Node, size, out int, same bo
 }
 
 // pool2x2 takes the largest of each square of 2x2. It is a Reshape and a ReduceMax instead of GoMLX's MaxPool, whose gradient takes a third of the
-// training time of a small network on XLA's CPU. They differ in the gradient of exact ties, which here goes to all that are largest.
+// training time of a small network on XLA's CPU. They differ in the gradient of exact ties: here each of those that are largest gets all of it.
 // [batch, h, w, c] -> [batch, h/2, w/2, c]
 func pool2x2(x *graph.Node) *graph.Node {
 	d := x.Shape().Dimensions
@@ -53,15 +71,3 @@ func pool2x2(x *graph.Node) *graph.Node {
 }
 
 func relu(x *graph.Node) *graph.Node { return activation.Relu(x) }
-
-// check panics unless the examples have the size of the network's input.
-func (n Network) check(x *graph.Node) {
-	want := 1
-	for _, d := range n.Input {
-		want *= d
-	}
-	d := x.Shape().Dimensions
-	if len(d) < 2 || d[0] < 1 || x.Shape().Size() != d[0]*want {
-		exceptions.Panicf("nets: %s takes [batch, %d, %d, %d], got %s: resize the images or choose another network", n.Name, n.Input[0], n.Input[1], n.Input[2], x.Shape())
-	}
-}
