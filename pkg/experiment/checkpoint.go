@@ -16,7 +16,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
+	"github.com/gofrs/flock"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -67,20 +69,58 @@ func (e *CheckpointError) Error() string {
 	return fmt.Sprintf("no whole checkpoint in %s (%v); remove the directory to start afresh", e.Dir, errors.Join(e.Errs...))
 }
 
-// save writes a checkpoint of the store.
-func save(dir string, store *model.Store, s state) (err error) {
+// SaveError says that a run could not be saved: a full disk, a directory that can't be written. What was saved before is whole.
+type SaveError struct {
+	Dir string
+	Err error
+}
+
+func (e *SaveError) Error() string {
+	return fmt.Sprintf("the run could not be saved in %s: %v; mend that and run it again: it goes on from what was saved before", e.Dir, e.Err)
+}
+
+func (e *SaveError) Unwrap() error { return e.Err }
+
+// BusyError says that a run is being trained by somebody else.
+type BusyError struct{ Dir string }
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("the run in %s is being trained by another process, or by another part of this one: wait for it, or set Training.Name to train a run of its own", e.Dir)
+}
+
+// claim keeps others from training a run until release is called, or the process ends.
+func claim(dir string) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("save checkpoint: %w", err)
+		return nil, &SaveError{dir, err}
 	}
-	temporary, err := os.MkdirTemp(dir, ".saving-")
-	if err != nil {
-		return fmt.Errorf("save checkpoint: %w", err)
+	lock := flock.New(filepath.Join(dir, "lock"))
+	switch got, err := lock.TryLock(); {
+	case err != nil:
+		return nil, &SaveError{dir, err}
+	case !got:
+		return nil, &BusyError{dir}
 	}
+	return func() { _ = lock.Unlock() }, nil // the end of the process releases it too
+}
+
+// save writes a checkpoint of the store. The error is a *SaveError.
+func save(dir string, store *model.Store, s state) (err error) {
+	temporary := ""
 	defer func() {
-		if err != nil {
-			err = fmt.Errorf("save checkpoint: %w", errors.Join(err, os.RemoveAll(temporary)))
+		if err == nil {
+			return
 		}
+		if temporary != "" {
+			err = errors.Join(err, os.RemoveAll(temporary))
+		}
+		err = &SaveError{dir, err}
 	}()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if temporary, err = os.MkdirTemp(dir, ".saving-"); err != nil {
+		return err
+	}
 	data, trainable, err := encode(store)
 	if err != nil {
 		return err
@@ -104,7 +144,7 @@ func save(dir string, store *model.Store, s state) (err error) {
 		return err
 	}
 	final := filepath.Join(dir, fmt.Sprintf("%s%09d", stepPrefix, s.Step))
-	if err := os.RemoveAll(final); err != nil { // left by a run that was killed between this save and the next
+	if err := os.RemoveAll(final); err != nil { // a damaged one, that an earlier one was taken instead of
 		return err
 	}
 	if err := os.Rename(temporary, final); err != nil {
@@ -171,27 +211,29 @@ func Load(dir string, store *model.Store) (step int, err error) {
 // checkpoints lists the names of a run's checkpoints, the newest first.
 func checkpoints(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // below a file there is nothing either
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	number := func(name string) int {
-		n, err := strconv.Atoi(strings.TrimPrefix(name, stepPrefix))
-		if err != nil || !strings.HasPrefix(name, stepPrefix) {
-			return -1
-		}
-		return n
-	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() && number(e.Name()) >= 0 {
+		if e.IsDir() && stepOf(e.Name()) >= 0 {
 			names = append(names, e.Name())
 		}
 	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(number(b), number(a)) })
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(stepOf(b), stepOf(a)) })
 	return names, nil
+}
+
+// stepOf returns the step in a checkpoint's name, or -1 if it is no such name.
+func stepOf(name string) int {
+	n, err := strconv.Atoi(strings.TrimPrefix(name, stepPrefix))
+	if err != nil || !strings.HasPrefix(name, stepPrefix) {
+		return -1
+	}
+	return n
 }
 
 func read(dir string) (state, Values, error) {

@@ -4,14 +4,25 @@ import (
 	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 )
 
-// evaluationBatch is large enough to keep the device busy and small enough for the activations of large networks.
-const evaluationBatch = 1000
+// evaluationBatch is how many examples of a shape [n, …] are evaluated at a time: enough to keep the device busy, and fewer of large examples, for
+// the sake of the memory of their activations. Where it can it divides n: a last batch of another size would be compiled apart.
+func evaluationBatch(examples shapes.Shape) int {
+	n, size := examples.Dimensions[0], max(1, examples.Size()/max(1, examples.Dimensions[0]))
+	batch := max(16, min(1000, 1<<22/size))
+	for b := batch; b > batch/2; b-- {
+		if n%b == 0 {
+			return b
+		}
+	}
+	return batch
+}
 
 // Metrics of a network on a data set: means over all of its N examples, the last partial batch included.
 type Metrics struct {
@@ -49,8 +60,8 @@ func (tr *Trainer) Evaluate(ds train.Dataset) (Metrics, error) {
 			return err
 		}
 		inputs, labels := r.Arrays()
-		for at, n := 0, inputs.Shape().Dimensions[0]; at < n; {
-			size := min(evaluationBatch, n-at)
+		for at, n, batch := 0, inputs.Shape().Dimensions[0], evaluationBatch(inputs.Shape()); at < n; {
+			size := min(batch, n-at)
 			indices := make([]int32, size)
 			for i := range indices {
 				indices[i] = int32(at + i)
@@ -82,6 +93,9 @@ func (tr *Trainer) evaluateBatches(ds train.Dataset, m *Metrics) error {
 	}
 	for batch, err := range ds.Iter() {
 		if err != nil {
+			return err
+		}
+		if err := usable(ds, batch); err != nil {
 			return err
 		}
 		size := batch.Inputs[0].Shape().Dimensions[0]

@@ -405,6 +405,32 @@ func TestResumeIsExact(t *testing.T) {
 	}
 }
 
+// A scheduled run builds the training graph as often for ten events, and dispatches of many sizes, as for one; and what is built is compiled.
+func TestScheduleCompilesOnce(t *testing.T) {
+	built := func(when schedule.When) (n int, sparsity float64) {
+		task := newTask(t)
+		task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+			n++
+			return mlp(scope, x)
+		}
+		store := newStore(t, task, 1)
+		p := newPruner(t, task, store, prune.Recipe{})
+		if _, err := Train(t.Context(), task, store, Training{Steps: 120, Pruner: p, Schedule: schedule.Cubic(0, 90, 0, 0.8), When: when}); err != nil {
+			t.Fatal(err)
+		}
+		stats, err := mask.Count(store, p.Params())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, mask.Sparsity(stats)
+	}
+	once, _ := built(schedule.Once(90))
+	often, sparsity := built(schedule.Every(9, 9, 90))
+	if once == 0 || often != once || sparsity < 0.79 {
+		t.Errorf("built %d times for one event, %d times for ten that lead to sparsity %v", once, often, sparsity)
+	}
+}
+
 func TestOtherConfigurationIsAnotherRun(t *testing.T) {
 	task := newTask(t)
 	dir := t.TempDir()
@@ -545,7 +571,7 @@ func TestDivergenceStops(t *testing.T) {
 	if !errors.As(err, &diverged) || diverged.Path == "" || diverged.Step != 1 {
 		t.Errorf("got %v, want a *DivergedError that names a variable", err)
 	}
-	if saved, _ := filepath.Glob(filepath.Join(infinite.Dir, "*", "*")); len(saved) > 0 {
+	if saved, _ := filepath.Glob(filepath.Join(infinite.Dir, "*", stepPrefix+"*")); len(saved) > 0 {
 		t.Errorf("it saved %v", saved)
 	}
 

@@ -105,6 +105,9 @@ func example(task Task) (func(g *graph.Graph) *graph.Node, error) {
 			if err != nil {
 				return nil, fmt.Errorf("data set %q: %w", ds.Name(), err)
 			}
+			if err := usable(ds, batch); err != nil {
+				return nil, err
+			}
 			shape := batch.Inputs[0].Shape()
 			if err := batch.Finalize(); err != nil {
 				return nil, err

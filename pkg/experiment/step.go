@@ -112,8 +112,8 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 				fed = b
 				break
 			}
-			if len(fed.Inputs) == 0 {
-				return fmt.Errorf("data set %q: %w", task.Train.Name(), ErrNoData)
+			if err := usable(task.Train, fed); err != nil {
+				return err
 			}
 			defer fed.Finalize()
 		}

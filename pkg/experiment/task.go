@@ -54,6 +54,18 @@ var (
 	ErrNoData  = errors.New("no data set given, or an empty one")
 )
 
+// usable returns an error unless a batch has what a ModelFn and a loss take: one array of inputs and one of labels.
+func usable(ds train.Dataset, batch train.Batch) error {
+	if len(batch.Inputs) == 0 {
+		return fmt.Errorf("data set %q: %w", ds.Name(), ErrNoData)
+	}
+	if len(batch.Inputs) != 1 || len(batch.Labels) != 1 {
+		return &ConfigError{fmt.Sprintf("data set %q", ds.Name()), fmt.Sprintf("its batches have %d inputs and %d labels", len(batch.Inputs), len(batch.Labels)),
+			"make it yield one of each"}
+	}
+	return nil
+}
+
 // complete returns the task with its defaults filled in.
 func (t Task) complete() (Task, error) {
 	if t.Model == nil {

@@ -181,17 +181,29 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return Result{}, err
 		}
 		result.Dir = filepath.Join(t.Dir, digest[:16])
-		state, err := load(result.Dir, tr.store)
+		resume := func() error {
+			state, err := load(result.Dir, tr.store)
+			if err != nil {
+				return err
+			}
+			result.Steps, result.Losses, result.Resumed, sum = state.Step, state.Losses, state.Step, state.Sum
+			if n := len(state.Losses); n > 0 {
+				result.Loss = state.Losses[n-1].Value
+			}
+			result.Loaded = state.Step == total
+			return nil
+		}
+		if err := resume(); err != nil || result.Loaded {
+			return result, err
+		}
+		release, err := claim(result.Dir)
 		if err != nil {
 			return Result{}, err
 		}
-		result.Steps, result.Losses, result.Resumed, sum = state.Step, state.Losses, state.Step, state.Sum
-		if n := len(state.Losses); n > 0 {
-			result.Loss = state.Losses[n-1].Value
-		}
-		if state.Step == total {
-			result.Loaded = true
-			return result, nil
+		defer release()
+		// Somebody else may have gone on with it since.
+		if err := resume(); err != nil || result.Loaded {
+			return result, err
 		}
 	}
 	save := func() error {
@@ -201,7 +213,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if err := tr.step.finite(result.Steps); err != nil {
 			return err
 		}
-		if t.Dir == "" {
+		if t.Dir == "" || result.Steps == result.Resumed && result.Steps > 0 { // which is saved already
 			return nil
 		}
 		return save(result.Dir, tr.store, state{Step: result.Steps, Losses: result.Losses, Sum: sum})
