@@ -10,14 +10,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/model/initializer"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/google/go-cmp/cmp"
@@ -175,6 +179,23 @@ func TestModelsOwnInitialisersAreKept(t *testing.T) {
 	}
 }
 
+// A model's own random initialisers draw by the seed, and the same on every backend.
+func TestModelsOwnInitialisersAreSeeded(t *testing.T) {
+	task := newTask(t)
+	task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(scope.At("fc1").WithInitializer(initializer.RandomUniformFn(scope, -1, 1)), x, false, 16)
+		return layers.Dense(scope.At("output").WithInitializer(initializer.GlorotUniformFn(scope)), x, false, 4)
+	}
+	want := weights(t, newStore(t, task, 1))
+	if cmp.Equal(want, weights(t, newStore(t, task, 2))) {
+		t.Error("two seeds gave the same values")
+	}
+	task.Backend = gobackend.GetBackend()
+	if diff := cmp.Diff(want, weights(t, newStore(t, task, 1))); diff != "" {
+		t.Errorf("same seed, other values (-first +on the Go backend):\n%s", diff)
+	}
+}
+
 // The dispatch of many steps computes what single steps do, and what batches that are fed do.
 func TestDispatchEqualsSingleSteps(t *testing.T) {
 	task := newTask(t)
@@ -249,6 +270,45 @@ func TestEvaluateCountsEveryExample(t *testing.T) {
 	}
 	if m.N != 1003 || m.Accuracy != float64(right)/1003 || math.Abs(m.Loss-loss/1003) > 1e-5 {
 		t.Errorf("got %+v, want accuracy %v and loss %v of 1003", m, float64(right)/1003, loss/1003)
+	}
+}
+
+// A network that drops and regularises while training is evaluated without either.
+func TestEvaluateDoesNotTrain(t *testing.T) {
+	task := newTask(t)
+	store := newStore(t, task, 1)
+	want, err := Evaluate(task, store, task.Validation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+		train.AddRegularizationLoss(graph.ReduceAllSum(graph.Square(x)))
+		return mlp(scope, layers.DropoutStatic(scope, x, 0.5))
+	}
+	got, err := Evaluate(task, store, task.Validation)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("-without +with: %v\n%s", err, diff)
+	}
+	// Batches that are fed give the same means.
+	task.Model = mlp
+	whole := newPoints(96, 16)
+	want, err = Evaluate(task, store, whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fed, err := Evaluate(task, store, streamed{whole}.plain())
+	if diff := cmp.Diff(want, fed, cmpopts.EquateApprox(1e-6, 0)); err != nil || diff != "" {
+		t.Errorf("-resident +fed: %v\n%s", err, diff)
+	}
+}
+
+func TestEvaluationBatch(t *testing.T) {
+	for _, test := range []struct{ n, size, want int }{
+		{10_000, 784, 1000}, {5_500, 784, 550}, {1_003, 784, 1000}, {10, 784, 1000}, {50_000, 3 * 224 * 224, 25}, {64, 1 << 30, 16}, {0, 784, 1000},
+	} {
+		if got := evaluationBatch(shapes.Make(dtypes.Uint8, test.n, test.size)); got != test.want {
+			t.Errorf("%d examples of %d: %d at a time, want %d", test.n, test.size, got, test.want)
+		}
 	}
 }
 
@@ -431,18 +491,6 @@ func TestScheduleCompilesOnce(t *testing.T) {
 	}
 }
 
-func TestOtherConfigurationIsAnotherRun(t *testing.T) {
-	task := newTask(t)
-	dir := t.TempDir()
-	_, a := trained(t, task, Training{Steps: 8, Dir: dir})
-	_, b := trained(t, task, Training{Steps: 9, Dir: dir})
-	_, c := trained(t, task, Training{Steps: 8, Dir: dir, Seed: 2})
-	_, again := trained(t, task, Training{Steps: 8, Dir: dir})
-	if a.Dir == b.Dir || a.Dir == c.Dir || b.Loaded || c.Loaded || !again.Loaded {
-		t.Errorf("runs: %+v %+v %+v %+v", a, b, c, again)
-	}
-}
-
 func TestDamagedCheckpointsAreSkipped(t *testing.T) {
 	task := newTask(t)
 	dir := t.TempDir()
@@ -603,6 +651,66 @@ func TestBadConfigurations(t *testing.T) {
 	}
 	if _, err := Init(Task{Model: mlp}, 1); !errors.Is(err, ErrNoData) {
 		t.Errorf("got %v, want ErrNoData", err)
+	}
+}
+
+func TestSeveralInputsAreRefused(t *testing.T) {
+	task := newTask(t)
+	store := newStore(t, task, 1)
+	task.Train = twoInputs{streamed{task.Train.(*points)}.plain()}
+	var bad *ConfigError
+	if _, err := Train(t.Context(), task, store, Training{Steps: 1}); !errors.As(err, &bad) {
+		t.Errorf("Train: got %v, want a *ConfigError", err)
+	}
+	if _, err := Evaluate(task, store, task.Train); !errors.As(err, &bad) {
+		t.Errorf("Evaluate: got %v, want a *ConfigError", err)
+	}
+	task.Validation = nil
+	if _, err := Init(task, 1); !errors.As(err, &bad) {
+		t.Errorf("Init: got %v, want a *ConfigError", err)
+	}
+}
+
+// twoInputs yields more inputs than a model takes.
+type twoInputs struct{ train.Dataset }
+
+func (d twoInputs) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		for b, err := range d.Dataset.Iter() {
+			if err == nil {
+				b.Inputs = append(b.Inputs, tensors.FromScalar(float32(0)))
+			}
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// Progress is told at most every 200 ms, and of the end.
+func TestProgressIsThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []int
+		progress := throttled(func(done, _ int, _ string) { told = append(told, done) })
+		for done := 1; done <= 75; done++ { // a step each 10 ms
+			progress(done, 75, "")
+			time.Sleep(10 * time.Millisecond)
+		}
+		if diff := cmp.Diff([]int{1, 21, 41, 61, 75}, told); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// The context's error and its cause can both be asked for.
+func TestInterruptedErrorNamesTheCause(t *testing.T) {
+	cause := errors.New("the bell rang")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(cause)
+	task := newTask(t)
+	_, err := Train(ctx, task, newStore(t, task, 1), Training{Steps: 1})
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+		t.Errorf("got %v", err)
 	}
 }
 
