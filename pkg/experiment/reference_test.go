@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/layers/norm"
+	"github.com/gomlx/gomlx/ml/layers/regularizer"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/loss"
@@ -90,7 +91,7 @@ func TestTrainEqualsGoMLXsTrainer(t *testing.T) {
 		"rmsprop, regularised": {
 			func(scope *model.Scope, x *graph.Node) *graph.Node {
 				x = hidden(scope, x)
-				layers.AddL2RegularizationStatic(scope, 0.01, scope.Store().GetVariable("/fc1/dense/weights").NodeValue(x))
+				regularizer.L2(0.01)(scope, x.Graph(), scope.Store().GetVariable("/fc1/dense/weights"))
 				return out(scope, x)
 			},
 			func() optimizer.Interface { return optimizer.RMSProp().Done() },
