@@ -1,4 +1,4 @@
-"""Train LeNet-300-100 with JAX on as many steps as each line of standard input says. Arguments: batch, learning rate.
+"""Train LeNet-300-100 with JAX: first say JAX's version, then do as many steps as each line of standard input says. Arguments: batch, learning rate.
 
 A strong peer: one jitted step with the batch gathered inside it from data on the device, donated buffers, two threads at most by the machine.
 The values of the data do not matter to its speed.
@@ -46,6 +46,7 @@ def step(state, images, labels, indices):
 
 state = (params, zeros, jax.tree.map(jnp.zeros_like, params), jnp.float32(0))
 order, at = rng.permutation(n).astype(np.int32), 0
+print(jax.__version__, flush=True)
 for line in sys.stdin:
     for _ in range(int(line)):
         if at + batch > n:

@@ -14,10 +14,12 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/dataset"
@@ -52,6 +54,17 @@ type contender struct {
 	steps func(n int) error
 }
 
+// measured is what -json writes.
+type measured struct {
+	Batch   int                  `json:"batch"`
+	Steps   int                  `json:"steps_per_sample"`
+	Go      string               `json:"go"`
+	JAX     string               `json:"jax"`
+	CPUs    int                  `json:"cpus"`
+	Names   []string             `json:"contenders"` // the first is the base
+	Seconds map[string][]float64 `json:"seconds_per_step"`
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -69,15 +82,25 @@ func run(ctx context.Context) error {
 	if *python == "" {
 		return errors.New("-jax-python is missing: run it by `espalier bench step`, which sets it up")
 	}
+	if *rounds < 1 {
+		return fmt.Errorf("-rounds is %d: give at least 1, and 8 for an interval worth the name", *rounds)
+	}
+	choice, err := backend.Describe()
+	if err != nil {
+		return err
+	}
+	if choice.Name != "xla:cpu" {
+		return fmt.Errorf("the backend is %s (%s): the peers compute with XLA on the CPU, and so must this; unset GOMLX_BACKEND, and run `espalier setup`", choice.Name, choice.Reason)
+	}
 	data, err := mnist.Open(mnist.Config{Batch: batch})
 	if err != nil {
 		return err
 	}
-	jax, stopJAX, err := startJAX(ctx, *python)
+	jax, err := startJAX(ctx, *python)
 	if err != nil {
-		return err
+		return fmt.Errorf("JAX: %w", err)
 	}
-	defer stopJAX()
+	defer jax.stop()
 	ours, err := espalier("Espalier", data, 0)
 	if err != nil {
 		return err
@@ -90,14 +113,15 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	contenders := []contender{{"JAX", jax}, ours, masked, stock}
-	for _, c := range contenders { // compile and warm up
-		if err := c.steps(samples); err != nil {
+	contenders := []contender{{"JAX", jax.steps}, ours, masked, stock}
+	m := measured{Batch: batch, Steps: samples, Go: runtime.Version(), JAX: jax.version, CPUs: runtime.NumCPU(), Seconds: map[string][]float64{}}
+	for _, c := range contenders {
+		m.Names = append(m.Names, c.name)
+		if err := c.steps(samples); err != nil { // compile and warm up
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	seconds := map[string][]float64{}
 	for range *rounds {
 		for _, i := range rng.Perm(len(contenders)) {
 			if ctx.Err() != nil {
@@ -108,11 +132,11 @@ func run(ctx context.Context) error {
 			if err := c.steps(samples); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			seconds[c.name] = append(seconds[c.name], time.Since(start).Seconds()/samples)
+			m.Seconds[c.name] = append(m.Seconds[c.name], time.Since(start).Seconds()/samples)
 		}
 	}
 	if *jsonFile != "" {
-		text, err := json.MarshalIndent(map[string]any{"batch": batch, "steps in a sample": samples, "seconds a step": seconds}, "", " ")
+		text, err := json.MarshalIndent(m, "", " ")
 		if err != nil {
 			return err
 		}
@@ -120,22 +144,31 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
+	return table(m).Text(os.Stdout)
+}
+
+// table compares each contender with the first.
+func table(m measured) report.Table {
+	base := m.Seconds[m.Names[0]]
 	t := report.Table{
-		Title: fmt.Sprintf("A training step of LeNet-300-100, batch %d, Adam, data included", batch),
+		Title: fmt.Sprintf("A training step of LeNet-300-100, batch %d, Adam, data included", m.Batch),
 		Columns: []report.Column{{Name: "contender"}, {Name: "least", Unit: "ms", Format: "%.3f"}, {Name: "median", Unit: "ms", Format: "%.3f"},
-			{Name: "time over JAX", Format: "%.2f"}, {Name: "95% interval"}},
-		Caption: fmt.Sprintf("%d rounds of %d steps each, in shuffled order; the ratio is the median over the rounds.", *rounds, samples),
+			{Name: "time over " + m.Names[0], Format: "%.2f"}, {Name: "95% interval"}, {Name: "least over least", Format: "%.2f"}},
+		Caption: fmt.Sprintf("%d rounds of %d steps each, in shuffled order; the ratio is the median over the rounds of the round's own. %s, JAX %s, %d CPUs.",
+			len(base), m.Steps, m.Go, m.JAX, m.CPUs),
 	}
-	for _, c := range contenders {
-		ratios := make([]float64, *rounds)
+	for _, name := range m.Names {
+		seconds := m.Seconds[name]
+		ratios := make([]float64, len(base))
 		for i := range ratios {
-			ratios[i] = seconds[c.name][i] / seconds["JAX"][i]
+			ratios[i] = seconds[i] / base[i]
 		}
 		low, high := profile.Bootstrap(ratios, 1)
-		t.Rows = append(t.Rows, []any{c.name, 1e3 * profile.Quantile(seconds[c.name], 0), 1e3 * profile.Quantile(seconds[c.name], 0.5),
-			profile.Quantile(ratios, 0.5), fmt.Sprintf("%.2f to %.2f", low, high)})
+		least := profile.Quantile(seconds, 0)
+		t.Rows = append(t.Rows, []any{name, 1e3 * least, 1e3 * profile.Quantile(seconds, 0.5),
+			profile.Quantile(ratios, 0.5), fmt.Sprintf("%.2f to %.2f", low, high), least / profile.Quantile(base, 0)})
 	}
-	return t.Text(os.Stdout)
+	return t
 }
 
 // espalier is this project's trainer, at a sparsity.
@@ -170,9 +203,9 @@ func espalier(name string, data *mnist.Data, sparsity float64) (contender, error
 	}}, nil
 }
 
-// gomlx is GoMLX's own trainer and loop with its in-memory data set, as its examples have it.
+// gomlx is GoMLX's own trainer and loop with its in-memory data set, on XLA as GoMLX opens it, as its examples have it.
 func gomlx(data *mnist.Data) (contender, error) {
-	b, err := backend.Open()
+	b, err := compute.NewWithConfig("xla:cpu")
 	if err != nil {
 		return contender{}, err
 	}
@@ -198,34 +231,60 @@ func gomlx(data *mnist.Data) (contender, error) {
 	}}, nil
 }
 
-// startJAX starts a process that trains when it is told to.
-func startJAX(ctx context.Context, python string) (steps func(n int) error, stop func(), err error) {
+// peer is a process that trains when it is told to.
+type peer struct {
+	version string
+	in      io.WriteCloser
+	out     *bufio.Reader
+	cmd     *exec.Cmd
+}
+
+func startJAX(ctx context.Context, python string) (*peer, error) {
 	cmd := exec.CommandContext(ctx, python, "-c", jaxScript, strconv.Itoa(batch), fmt.Sprint(rate))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	lines := bufio.NewReader(out)
-	steps = func(n int) error {
-		if _, err := fmt.Fprintln(in, n); err != nil {
-			return err
-		}
-		line, err := lines.ReadString('\n')
-		if err == nil && strings.TrimSpace(line) != "done" {
-			err = fmt.Errorf("it answered %q", line)
-		}
-		if errors.Is(err, io.EOF) {
-			err = errors.New("it died")
-		}
+	p := &peer{in: in, out: bufio.NewReader(out), cmd: cmd}
+	if p.version, err = p.answer(); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// steps trains for n steps.
+func (p *peer) steps(n int) error {
+	if _, err := fmt.Fprintln(p.in, n); err != nil {
 		return err
 	}
-	return steps, func() { _ = in.Close(); _ = cmd.Wait() }, nil // it ends with its input
+	switch line, err := p.answer(); {
+	case err != nil:
+		return err
+	case line != "done":
+		return fmt.Errorf("it answered %q", line)
+	}
+	return nil
+}
+
+func (p *peer) answer() (string, error) {
+	line, err := p.out.ReadString('\n')
+	if errors.Is(err, io.EOF) {
+		return "", errors.New("the process died; what it wrote to standard error says why")
+	}
+	return strings.TrimSpace(line), err
+}
+
+// stop ends the process, which ends with its input.
+func (p *peer) stop() {
+	_ = p.in.Close()
+	_ = p.cmd.Wait()
 }
