@@ -91,7 +91,7 @@ func TestTrainEqualsGoMLXsTrainer(t *testing.T) {
 		"rmsprop, regularised": {
 			func(scope *model.Scope, x *graph.Node) *graph.Node {
 				x = hidden(scope, x)
-				regularizer.L2(0.01)(scope, x.Graph(), scope.Store().GetVariable("/fc1/dense/weights"))
+				regularizer.L2(0.01)(x.Graph(), scope.Store().GetVariable("/fc1/dense/weights"))
 				return out(scope, x)
 			},
 			func() optimizer.Interface { return optimizer.RMSProp().Done() },
