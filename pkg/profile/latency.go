@@ -2,8 +2,11 @@ package profile
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"time"
 
@@ -21,20 +24,23 @@ type Contender struct {
 	Run  func() error
 }
 
-// Model makes a contender of a model function in inference mode, compiled before it is timed. x is a batch [batch, …] as the function takes it; each run hands it
-// over and reads the output back.
+// Model makes a contender of a model function in inference mode. It is compiled and run once before this returns; variables without values get their initial ones,
+// and x, a batch [batch, …] as the function takes it, is on the device from then on. Each run reads the output back.
 func Model(name string, b compute.Backend, store *model.Store, fn func(*model.Scope, *graph.Node) *graph.Node, x *tensors.Tensor) (Contender, error) {
+	if b == nil || store == nil || fn == nil || x == nil {
+		return Contender{}, fmt.Errorf("profile.Model %s: backend, store, model function and input must not be nil", name)
+	}
 	exec, err := model.NewExec(b, store, func(_ *model.Scope, x *graph.Node) *graph.Node {
 		store.SetTraining(x.Graph(), false)
 		return fn(store.RootScope(), x)
 	})
 	if err != nil {
-		return Contender{}, err
+		return Contender{}, fmt.Errorf("%s: %w", name, err)
 	}
 	run := func() (err error) {
 		defer func() {
 			if r := recover(); r != nil {
-				err = fmt.Errorf("%s: %v", name, r)
+				err = fmt.Errorf("%v", r)
 			}
 		}()
 		y, err := exec.Call1(x)
@@ -46,14 +52,17 @@ func Model(name string, b compute.Backend, store *model.Store, fn func(*model.Sc
 		}
 		return y.FinalizeAll()
 	}
-	return Contender{name, run}, run()
+	if err := run(); err != nil {
+		return Contender{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return Contender{name, run}, nil
 }
 
 // CompareConfig says how to measure. The zero value is good for claims.
 type CompareConfig struct {
 	Rounds int              // Default: 30
-	Sample time.Duration    // least length of a sample, reached by repetition. Default: 5 ms
-	WarmUp time.Duration    // least time before measuring, for each contender, and three calls. Default: 200 ms
+	Sample time.Duration    // length of a sample, reached by repetition. Default: 5 ms
+	WarmUp time.Duration    // least time before measuring, for each contender, and three runs. Default: 200 ms
 	Seed   uint64           // of the order in each round, and of the bootstrap
 	Now    func() time.Time // the clock. Default: time.Now
 }
@@ -68,10 +77,14 @@ type Timing struct {
 	Rounds           int
 }
 
-// Compare measures contenders in turn, in shuffled order within each round: machines drift, so that only times of the same round compare.
+// ErrNoContenders says that Compare was given nothing to measure.
+var ErrNoContenders = errors.New("no contenders: give at least one, first the one that the others are compared with")
+
+// Compare measures contenders in turn, in shuffled order within each round: machines drift, so that only times of the same round compare. A sample is as many runs
+// as take cfg.Sample. Go's garbage is collected before each round, so that none pays for another's.
 func Compare(ctx context.Context, contenders []Contender, cfg CompareConfig) ([]Timing, error) {
 	if len(contenders) == 0 {
-		return nil, fmt.Errorf("profile.Compare: no contenders: give at least one, the one to compare with first")
+		return nil, fmt.Errorf("profile.Compare: %w", ErrNoContenders)
 	}
 	if cfg.Rounds <= 0 {
 		cfg.Rounds = 30
@@ -85,39 +98,49 @@ func Compare(ctx context.Context, contenders []Contender, cfg CompareConfig) ([]
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	rng := rand.New(rand.NewPCG(cfg.Seed, 1))
-	repeat := make([]int, len(contenders))
-	for i, c := range contenders {
+	// sample returns how long n runs take.
+	sample := func(c Contender, n int) (time.Duration, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
 		start := cfg.Now()
-		calls := 0
-		for calls < 3 || cfg.Now().Sub(start) < cfg.WarmUp {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
+		for range n {
 			if err := c.Run(); err != nil {
-				return nil, fmt.Errorf("%s: %w", c.Name, err)
+				return 0, fmt.Errorf("%s: %w", c.Name, err)
 			}
-			calls++
 		}
-		each := max(1, cfg.Now().Sub(start)/time.Duration(calls))
-		repeat[i] = int(max(1, (cfg.Sample+each-1)/each))
+		return cfg.Now().Sub(start), nil
 	}
-	seconds := make([][]float64, len(contenders)) // [contender][round], of one run
-	for range cfg.Rounds {
-		for i := range contenders {
-			seconds[i] = append(seconds[i], 0)
+	runs := make([]int, len(contenders)) // in a sample
+	for i, c := range contenders {
+		runs[i] = 1
+		calls, spent := 0, time.Duration(0)
+		for {
+			took, err := sample(c, runs[i])
+			if err != nil {
+				return nil, err
+			}
+			calls, spent = calls+runs[i], spent+took
+			if took < cfg.Sample {
+				runs[i] *= 2
+			} else if calls >= 3 && spent >= cfg.WarmUp {
+				break
+			}
 		}
+	}
+	rng := rand.New(rand.NewPCG(cfg.Seed, 1))
+	seconds := make([][]float64, len(contenders)) // [contender][round], of one run
+	for i := range seconds {
+		seconds[i] = make([]float64, cfg.Rounds)
+	}
+	for round := range cfg.Rounds {
+		runtime.GC()
 		for _, i := range rng.Perm(len(contenders)) {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
+			took, err := sample(contenders[i], runs[i])
+			if err != nil {
+				return nil, err
 			}
-			start := cfg.Now()
-			for range repeat[i] {
-				if err := contenders[i].Run(); err != nil {
-					return nil, fmt.Errorf("%s: %w", contenders[i].Name, err)
-				}
-			}
-			seconds[i][len(seconds[i])-1] = cfg.Now().Sub(start).Seconds() / float64(repeat[i])
+			seconds[i][round] = took.Seconds() / float64(runs[i])
 		}
 	}
 	timings := make([]Timing, len(contenders))
@@ -134,10 +157,15 @@ func Compare(ctx context.Context, contenders []Contender, cfg CompareConfig) ([]
 	return timings, nil
 }
 
-func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
+func duration(seconds float64) time.Duration {
+	return time.Duration(math.Round(seconds * float64(time.Second)))
+}
 
-// Quantile returns the q-th quantile, interpolated between neighbours.
+// Quantile returns the quantile of a share q from 0 to 1, interpolated between neighbours; NaN of nothing.
 func Quantile(xs []float64, q float64) float64 {
+	if len(xs) == 0 {
+		return math.NaN()
+	}
 	xs = slices.Sorted(slices.Values(xs))
 	at := q * float64(len(xs)-1)
 	i := int(at)
@@ -147,8 +175,11 @@ func Quantile(xs []float64, q float64) float64 {
 	return xs[i] + (at-float64(i))*(xs[i+1]-xs[i])
 }
 
-// Bootstrap returns a 95% confidence interval of the median, from 2000 resamples.
+// Bootstrap returns a 95% confidence interval of the median, from 2000 resamples; NaN of nothing.
 func Bootstrap(xs []float64, seed uint64) (low, high float64) {
+	if len(xs) == 0 {
+		return math.NaN(), math.NaN()
+	}
 	rng := rand.New(rand.NewPCG(seed, 2))
 	medians := make([]float64, 2000)
 	sample := make([]float64, len(xs))
@@ -164,8 +195,8 @@ func Bootstrap(xs []float64, seed uint64) (low, high float64) {
 // TimingTable returns timings as a table.
 func TimingTable(timings []Timing) report.Table {
 	t := report.Table{
-		Columns: []report.Column{{Name: "network"}, {Name: "least", Unit: "µs", Format: "%.0f"}, {Name: "median", Unit: "µs", Format: "%.0f"},
-			{Name: "90%", Unit: "µs", Format: "%.0f"}, {Name: "time over the first", Format: "%.2f"}, {Name: "95% interval"}},
+		Columns: []report.Column{{Name: "network"}, {Name: "least", Unit: "µs", Format: "%.1f"}, {Name: "median", Unit: "µs", Format: "%.1f"},
+			{Name: "90%", Unit: "µs", Format: "%.1f"}, {Name: "time over the first", Format: "%.2f"}, {Name: "95% interval"}},
 	}
 	rounds := 0
 	for _, x := range timings {
