@@ -104,7 +104,7 @@ func OpenWith(getenv func(string) string) (compute.Backend, Choice, error) {
 	if hasGPU() {
 		if plugin := find(dirs, cudaPlugin); plugin == "" {
 			whyNotGPU = "a GPU is there, but no CUDA plugin for XLA"
-		} else if b, err := xla.New(plugin); err != nil {
+		} else if b, err := recovered(func() (compute.Backend, error) { return xla.New(plugin) }); err != nil {
 			whyNotGPU = fmt.Sprintf("a GPU is there, but its plugin does not open (%v)", err)
 		} else {
 			return b, Choice{Name: "xla:cuda", Device: "GPU", Reason: "a GPU and its XLA plugin are there"}, nil
@@ -145,7 +145,7 @@ func openConfig(config string) (compute.Backend, error) {
 	return recovered(func() (compute.Backend, error) { return compute.NewWithConfig(config) })
 }
 
-// recovered turns the panics that GoMLX answers an unknown backend with into errors.
+// recovered turns the panics with which GoMLX answers an unknown backend, among others, into errors.
 func recovered(f func() (compute.Backend, error)) (b compute.Backend, err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -654,6 +654,31 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
+// disordered is a data set whose Order is wrong.
+type disordered struct {
+	*points
+	order func(epoch int) []int32
+}
+
+func (d disordered) Order(epoch int) []int32 { return d.order(epoch) }
+
+func TestWrongOrdersAreRefused(t *testing.T) {
+	task := newTask(t)
+	data := task.Train.(*points)
+	for name, order := range map[string]func(epoch int) []int32{
+		"no batch":         func(epoch int) []int32 { return data.Order(epoch)[:15] },
+		"a shorter epoch":  func(epoch int) []int32 { return data.Order(epoch)[:256-16*epoch] },
+		"past the end":     func(epoch int) []int32 { return append(data.Order(epoch)[:255], 256) },
+		"before the start": func(epoch int) []int32 { return append(data.Order(epoch)[:255], -1) },
+	} {
+		task.Train = disordered{data, order}
+		var bad *ConfigError
+		if _, err := Train(t.Context(), task, newStore(t, task, 1), Training{Steps: 40}); !errors.As(err, &bad) {
+			t.Errorf("%s: got %v, want a *ConfigError", name, err)
+		}
+	}
+}
+
 func TestSeveralInputsAreRefused(t *testing.T) {
 	task := newTask(t)
 	store := newStore(t, task, 1)

@@ -100,10 +100,6 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		var fed train.Batch // a first batch, for its shapes, where batches are fed
 		if r, ok := task.Train.(Resident); ok {
 			st.resident, st.batch = r, r.Batch()
-			inputs, _ := r.Arrays()
-			if n := inputs.Shape().Dimensions[0]; st.batch < 1 || n < st.batch {
-				return fmt.Errorf("data set %q has %d examples, fewer than one batch of %d: use a smaller batch", r.Name(), n, st.batch)
-			}
 		} else {
 			for b, err := range task.Train.Iter() {
 				if err != nil {
@@ -240,6 +236,21 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		return nil, err
 	}
 	return st, nil
+}
+
+// order returns an epoch's examples, enough for its batches. XLA would take the nearest example for an index out of range.
+func (st *stepper) order(epoch, batches int) ([]int32, error) {
+	order := st.resident.Order(epoch)
+	if len(order) < batches*st.batch {
+		return nil, &ConfigError{"order of " + st.resident.Name(), fmt.Sprintf("epoch %d has %d examples, fewer than the first", epoch, len(order)), "make all epochs as long"}
+	}
+	inputs, _ := st.resident.Arrays()
+	for _, i := range order {
+		if n := inputs.Shape().Dimensions[0]; i < 0 || int(i) >= n {
+			return nil, &ConfigError{"order of " + st.resident.Name(), fmt.Sprintf("epoch %d names example %d of %d", epoch, i, n), "number the examples from 0"}
+		}
+	}
+	return order, nil
 }
 
 // limit returns how many of the next n steps to dispatch: few enough for the dispatch to end in time.

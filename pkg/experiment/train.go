@@ -353,7 +353,11 @@ func (tr *Trainer) stepsPerEpoch() (int, error) {
 	if r.Batch() < 1 {
 		return 0, &ConfigError{"batch size of " + r.Name(), fmt.Sprintf("got %d", r.Batch()), "give a positive one"}
 	}
-	return min(len(r.Order(0)), inputs.Shape().Dimensions[0]) / r.Batch(), nil
+	n := min(len(r.Order(0)), inputs.Shape().Dimensions[0])
+	if n < r.Batch() {
+		return 0, &ConfigError{"batch size of " + r.Name(), fmt.Sprintf("got %d, and an epoch has %d examples", r.Batch(), n), "use a smaller batch"}
+	}
+	return n / r.Batch(), nil
 }
 
 // feeder hands the data to the steps.
@@ -375,7 +379,11 @@ func (tr *Trainer) batches(seed int64, perEpoch int) feeder {
 		for s := step; s < step+n; s++ {
 			if e := s / perEpoch; e != epoch {
 				// A data set's order is a function of its own seed and the epoch; the run's seed picks other epochs.
-				epoch, order = e, st.resident.Order(int(seed%1_000_003)*10_007+e)
+				var err error
+				if order, err = st.order(int(seed%1_000_003)*10_007+e, perEpoch); err != nil {
+					return 0, err
+				}
+				epoch = e
 			}
 			at := s % perEpoch * st.batch
 			indices = append(indices, order[at:at+st.batch]...)
