@@ -29,15 +29,14 @@ type counter struct {
 func newCounter(store *model.Store, x *graph.Node) *counter {
 	c := &counter{store: store, layers: map[string]*Layer{}, fromInput: map[*graph.Node]bool{x: true}, weights: map[*graph.Node]weight{}, counted: map[string]int64{}}
 	for _, node := range x.Graph().Nodes() { // inputs come before what uses them
-		_, isCall := calls[node.Type()] // which can use the input without naming it
-		if isCall || slices.ContainsFunc(node.Inputs(), func(in *graph.Node) bool { return c.fromInput[in] }) {
+		if slices.ContainsFunc(node.Inputs(), func(in *graph.Node) bool { return c.fromInput[in] }) {
 			c.fromInput[node] = true
 		}
 	}
 	return c
 }
 
-// calls are operations that run functions, whose nodes are not among their inputs.
+// calls are operations that run functions, whose nodes are not among their inputs, so that what they multiply is not seen. GoMLX gives them no names.
 var calls = map[graph.NodeType]string{graph.NodeTypeCall: "Call", graph.NodeTypeWhile: "While", graph.NodeTypeIf: "If"}
 
 // layer returns the layer of a scope.

@@ -243,9 +243,10 @@ func nonZero(v *model.Variable, keep []bool) (n int64, err error) {
 	size := v.DType().Size()
 	readable := v.DType().IsFloat() || v.DType().IsInt() && !v.DType().IsPacked()
 	if !v.HasValue() || !readable {
-		for i := range v.Shape().Size() {
-			if kept(i) {
-				n++
+		n = int64(v.Shape().Size())
+		for _, k := range keep {
+			if !k {
+				n--
 			}
 		}
 		return n, nil
