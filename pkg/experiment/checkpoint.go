@@ -365,9 +365,14 @@ func decode(data []byte) (Values, error) {
 		return nil, fmt.Errorf("%s: header: %w", tensorsFile, err)
 	}
 	body := data[8+length:]
-	covered := 0
+	covered := 0 // the bytes of the body up to which tensors lie, without holes or overlaps
 	values := Values{}
-	for path, info := range header {
+	paths := slices.SortedFunc(maps.Keys(header), func(a, b string) int {
+		x, y := header[a].Offsets, header[b].Offsets
+		return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1]), cmp.Compare(a, b))
+	})
+	for _, path := range paths {
+		info := header[path]
 		dtype, ok := dtypeOf(info.DType)
 		if !ok {
 			return nil, fmt.Errorf("%s: %s has the unknown type %q", tensorsFile, path, info.DType)
@@ -380,10 +385,10 @@ func decode(data []byte) (Values, error) {
 			}
 			size *= d
 		}
-		if start < 0 || end < start || end > len(body) || end-start != size {
-			return nil, fmt.Errorf("%s: %s has offsets %v for %d bytes in a body of %d", tensorsFile, path, info.Offsets, size, len(body))
+		if start != covered || end < start || end > len(body) || end-start != size {
+			return nil, fmt.Errorf("%s: %s has offsets %v for %d bytes; they are expected to start at %d in a body of %d", tensorsFile, path, info.Offsets, size, covered, len(body))
 		}
-		covered += size
+		covered = end
 		t := tensors.FromShape(shapes.Make(dtype, info.Shape...))
 		if err := t.MutableBytes(func(raw []byte) { copy(raw, body[start:end]) }); err != nil {
 			return nil, err

@@ -2,16 +2,20 @@ package experiment
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/model"
@@ -258,4 +262,52 @@ func TestRunsAreToldApart(t *testing.T) {
 		}
 		seen[got] = what
 	}
+}
+
+// Whatever its bytes, a file is read or refused, in memory of the order of its size.
+func FuzzDecode(f *testing.F) {
+	store := model.NewStore()
+	for path, value := range map[string]any{"/a": []float32{1, 2}, "/b": int64(3), "/c": []bool{true, false, true}} {
+		if _, err := store.CreateVariable(path, tensors.MustFromAnyValue(value)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	whole, _, err := encode(store)
+	if err != nil {
+		f.Fatal(err)
+	}
+	header := func(h string, body int) []byte {
+		return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(h))), h...), make([]byte, body)...)
+	}
+	f.Add(whole)
+	for _, bad := range [][]byte{
+		nil,
+		whole[:len(whole)-1],
+		append(slices.Clone(whole), 0),
+		binary.LittleEndian.AppendUint64(nil, math.MaxUint64),
+		header(`null`, 1),
+		header(`{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}`, 4),
+		header(`{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}`, 0),
+		header(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, 8), // an overlap and a hole
+		header(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8),
+		header(`{"a":{"dtype":"X","shape":[1],"data_offsets":[0,4]}}`, 4),
+	} {
+		if _, err := decode(bad); err == nil {
+			f.Errorf("%q was read", bad)
+		}
+		f.Add(bad)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		values, err := decode(data)
+		if err != nil {
+			return
+		}
+		size := 0
+		for _, v := range values {
+			size += int(v.Shape().ByteSize())
+		}
+		if size > len(data) {
+			t.Errorf("%d bytes of tensors from %d", size, len(data))
+		}
+	})
 }
