@@ -1,0 +1,63 @@
+package experiment_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/dataset"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
+
+	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/prune"
+)
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// A network learns exclusive or, loses half of its weights, and learns it again with the other half.
+func Example() {
+	b, err := backend.Open()
+	must(err)
+	xor, err := dataset.InMemoryFromData(b, "xor",
+		[]any{[][]float32{{0, 0}, {0, 1}, {1, 0}, {1, 1}}}, []any{[][]int32{{0}, {1}, {1}, {0}}})
+	must(err)
+	xor.BatchSize(4, true)
+	task := experiment.Task{Backend: b, Train: xor, Model: func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = activation.Relu(layers.Dense(scope.At("hidden"), x, true, 16)) // [batch, 2] -> [batch, 16]
+		return layers.Dense(scope.At("output"), x, true, 2)                // -> [batch, 2]
+	}}
+	store, err := experiment.Init(task, 1)
+	must(err)
+	trainer, err := experiment.NewTrainer(task, store)
+	must(err)
+	training := experiment.Training{Steps: 200, Optimizer: optimizer.Adam().LearningRate(0.05).Done()}
+	learn := func() {
+		result, err := trainer.Train(context.Background(), training)
+		must(err)
+		m, err := trainer.Evaluate(xor)
+		must(err)
+		fmt.Printf("%d steps: %.0f%% of %d right\n", result.Steps, 100*m.Accuracy, m.N)
+	}
+	learn()
+
+	training.Pruner, err = prune.New(b, store, params.Select(store, nil), prune.Recipe{})
+	must(err)
+	stats, err := training.Pruner.Prune(0.5)
+	must(err)
+	fmt.Printf("%.0f%% of the weights removed\n", 100*mask.Sparsity(stats))
+	learn()
+	// Output:
+	// 200 steps: 100% of 4 right
+	// 50% of the weights removed
+	// 200 steps: 100% of 4 right
+}
