@@ -72,7 +72,8 @@ type Timing struct {
 	Name          string
 	Min, P50, P90 time.Duration // of one run
 	// Ratio is the median over the rounds of its time over the first contender's in the same round; Low and High bound it with 95% confidence
-	// (bootstrap over rounds).
+	// (bootstrap over rounds). They do not cover what stays the same in all rounds, such as where in memory a network's weights lie: two instances of one
+	// network can differ by some percent, so make several of each before you claim as little.
 	Ratio, Low, High float64
 	Rounds           int
 }
