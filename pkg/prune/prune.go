@@ -115,7 +115,6 @@ type Pruner struct {
 	recipe  Recipe
 	units   []int // of each parameter
 	score   *model.Exec
-	round   int // calls of Prune that drew random numbers
 }
 
 // New returns a pruner. It creates the masks, all alive where there were none, and changes nothing else. Structured units leave out the
@@ -310,10 +309,13 @@ func (p *Pruner) scores() ([][]float32, error) {
 	}
 	var args []any
 	if random {
-		for _, param := range p.set {
-			args = append(args, tensors.FromFlatDataAndDimensions(p.uniform(param), param.Shape.Dimensions...))
+		round, err := p.nextRound()
+		if err != nil {
+			return nil, err
 		}
-		p.round++
+		for _, param := range p.set {
+			args = append(args, tensors.FromFlatDataAndDimensions(p.uniform(param, round), param.Shape.Dimensions...))
+		}
 	}
 	results, err := call(p.score, args)
 	if err != nil {
@@ -355,10 +357,32 @@ func call(exec *model.Exec, args []any) (results []*tensors.Tensor, err error) {
 	return exec.Call(args...)
 }
 
+// roundPath is where the number of calls of Prune that drew random numbers lies: in the store, so that a resumed run draws what an
+// uninterrupted one does.
+const roundPath = "/pruning/round"
+
+// nextRound returns the number of rounds so far and counts one more.
+func (p *Pruner) nextRound() (int64, error) {
+	v := p.store.GetVariable(roundPath)
+	if v == nil {
+		var err error
+		if v, err = p.store.CreateVariable(roundPath, tensors.FromScalar(int64(0))); err != nil {
+			return 0, err
+		}
+	}
+	v.SetTrainable(false) // which GoMLX's checkpoints forget
+	value, err := v.Value()
+	if err != nil {
+		return 0, err
+	}
+	round := value.Value().(int64)
+	return round, v.SetValue(tensors.FromScalar(round + 1))
+}
+
 // uniform draws a random number in [0, 1) for each weight: a function of seed, path and round, the same on every backend.
-func (p *Pruner) uniform(param params.Param) []float32 {
+func (p *Pruner) uniform(param params.Param, round int64) []float32 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %s", p.round, param.Path)
+	fmt.Fprintf(h, "%d %s", round, param.Path)
 	rng := rand.New(rand.NewPCG(uint64(p.recipe.Seed), h.Sum64()))
 	values := make([]float32, param.Size())
 	for i := range values {
