@@ -10,18 +10,20 @@ import (
 
 // Group is a set of parameters whose units are ranked together.
 type Group struct {
-	Members []int // indices into the set of parameters
-	Keep    int   // how many of their units are kept
+	Members []int   // indices into the set of parameters
+	Keep    int     // how many of their units are kept; with Cost, how much the kept units may cost in all
+	Cost    []int64 // what a unit of each member costs; nil: every unit counts as one
+	Rows    int     // with 2 or more: units whose indices are congruent modulo Rows are ranked among themselves, and Keep is per row. For groups of one member
 }
 
 // Budget divides what may be kept. units[i] is the number of units of ps[i]; sparsity, the share of units to remove, lies in [0, 1).
 type Budget struct {
 	Name   string
-	Divide func(ps params.Set, units []int, sparsity float64) []Group
+	Divide func(ps params.Set, units []int, sparsity float64) ([]Group, error)
 }
 
 // Global ranks the units of all parameters together. A unit counts as one, whatever its size.
-var Global = Budget{Name: "global", Divide: func(ps params.Set, units []int, sparsity float64) []Group {
+var Global = Budget{Name: "global", Divide: func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
 	all := Group{}
 	total := 0
 	for i := range ps {
@@ -29,16 +31,16 @@ var Global = Budget{Name: "global", Divide: func(ps params.Set, units []int, spa
 		total += units[i]
 	}
 	all.Keep = Keep(total, sparsity)
-	return []Group{all}
+	return []Group{all}, nil
 }}
 
 // Layerwise removes the same share of each parameter's units.
-var Layerwise = Budget{Name: "layerwise", Divide: func(ps params.Set, units []int, sparsity float64) []Group {
+var Layerwise = Budget{Name: "layerwise", Divide: func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
 	groups := make([]Group, len(ps))
 	for i := range ps {
 		groups[i] = Group{Members: []int{i}, Keep: Keep(units[i], sparsity)}
 	}
-	return groups
+	return groups, nil
 }}
 
 // All lists the budgets; the conformance suite runs over it.

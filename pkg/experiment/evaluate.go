@@ -9,6 +9,8 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
+
+	"github.com/espalier-ml/espalier/pkg/internal/guard"
 )
 
 // evaluationBatch is how many examples of a shape [n, …] are evaluated at a time: enough to keep the device busy, and fewer of large examples, for
@@ -47,7 +49,7 @@ func (tr *Trainer) Evaluate(ds train.Dataset) (Metrics, error) {
 		return Metrics{}, ErrNoData
 	}
 	var m Metrics
-	err := guard(fmt.Sprintf("evaluate on %q", ds.Name()), func() error {
+	err := guard.Run(fmt.Sprintf("evaluate on %q", ds.Name()), func() error {
 		r, ok := ds.(Resident)
 		if !ok {
 			return tr.evaluateBatches(ds, &m)

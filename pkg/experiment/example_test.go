@@ -52,7 +52,7 @@ func Example() {
 
 	training.Pruner, err = prune.New(b, store, params.Select(store, nil), prune.Recipe{})
 	must(err)
-	stats, err := training.Pruner.Prune(0.5)
+	stats, err := training.Pruner.Prune(0.5, nil)
 	must(err)
 	fmt.Printf("%.0f%% of the weights removed\n", 100*mask.Sparsity(stats))
 	learn()

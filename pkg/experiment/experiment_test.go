@@ -342,7 +342,7 @@ func TestZerosStayZero(t *testing.T) {
 		for _, perDispatch := range []int{1, 8} {
 			store := newStore(t, task, 1)
 			p := newPruner(t, task, store, prune.Recipe{})
-			stats, err := p.Prune(0.5)
+			stats, err := p.Prune(0.5, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -373,7 +373,7 @@ func TestLeakStopsTheRun(t *testing.T) {
 	for _, perDispatch := range []int{1, 8} {
 		store := newStore(t, task, 1)
 		p := newPruner(t, task, store, prune.Recipe{})
-		if _, err := p.Prune(0.5); err != nil {
+		if _, err := p.Prune(0.5, nil); err != nil {
 			t.Fatal(err)
 		}
 		// A per-step update runs after the optimizer and makes all weights of fc1 one.
@@ -561,7 +561,7 @@ func TestSnapshotRestore(t *testing.T) {
 	before := weights(t, store)
 	p := newPruner(t, task, store, prune.Recipe{})
 	for range 2 { // twice: the snapshot must not be used up
-		if _, err := p.Prune(0.5); err != nil {
+		if _, err := p.Prune(0.5, nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Train(t.Context(), task, store, Training{Steps: 5, Pruner: p}); err != nil {

@@ -49,6 +49,9 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 		}
 		identity["schedule"] = events
 		identity["recipe"] = t.Pruner.Recipe().String()
+		if t.Batches != 0 {
+			identity["batches"] = t.Batches
+		}
 	}
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(identity); err != nil {

@@ -15,6 +15,8 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
+
+	"github.com/espalier-ml/espalier/pkg/internal/guard"
 )
 
 // Init creates the model's variables and gives them their first values, deterministic by seed.
@@ -30,7 +32,7 @@ func Init(task Task, seed int64) (*model.Store, error) {
 	}
 	store := model.NewStore()
 	store.RootScope().SetParam(model.ParamInitialSeed, seed)
-	err = guard("initialise", func() error {
+	err = guard.Run("initialise", func() error {
 		x, err := example(task)
 		if err != nil {
 			return err

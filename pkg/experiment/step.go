@@ -14,6 +14,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
+	"github.com/espalier-ml/espalier/pkg/internal/guard"
 	"github.com/espalier-ml/espalier/pkg/prune"
 )
 
@@ -46,6 +47,9 @@ type stepper struct {
 	leaks  *model.Exec // counts the dead weights that are not zero, for each parameter; nil: nothing is pruned
 	pruned []string    // the paths of those parameters
 
+	// unsealed is set where it can't be seen in the step's graph that dead weights stay zero: then they are counted after each step.
+	unsealed bool
+
 	// identity is a digest of all that the step computes: network, loss, optimizer, masks and their constants.
 	identity string
 
@@ -65,13 +69,14 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		for _, p := range pruner.Params() {
 			st.pruned = append(st.pruned, p.Path)
 		}
-		// Counted apart from the step, after each block: within each step it would cost a fifth of the time of a small network.
+		// Counted apart from the step, after each block: within each step it would cost a fifth of the time of a small network. In between, the step's
+		// graph is the proof, see Pruner.Unsealed.
 		st.leaks, err = model.NewExec(task.Backend, store, func(_ *model.Scope, g *graph.Graph) *graph.Node { return pruner.Leaks(g) })
 		if err != nil {
 			return nil, err
 		}
 	}
-	err := guard("build the training step", func() error {
+	err := guard.Run("build the training step", func() error {
 		if err := clearOptimizer(store, inner); err != nil {
 			return err
 		}
@@ -134,6 +139,7 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 				changed[v] = v.ChangedInGraph(probe)
 			}
 		}
+		st.unsealed = pruner != nil && len(pruner.Unsealed(probe)) > 0
 		st.perDispatch = min(perDispatch, block)
 		if perDispatch == 0 {
 			st.perDispatch = block
@@ -142,7 +148,7 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 				st.perDispatch = 1
 			}
 		}
-		if st.resident == nil || !canLoop(task.Backend) {
+		if st.resident == nil || !canLoop(task.Backend) || st.unsealed {
 			st.perDispatch = 1
 		}
 		results := []*graph.Node{probed}
@@ -282,7 +288,7 @@ func (st *stepper) feed(batch train.Batch) (loss float64, err error) {
 
 func (st *stepper) call(n int, args ...any) (loss float64, err error) {
 	start := time.Now()
-	err = guard("training step", func() error {
+	err = guard.Run("training step", func() error {
 		result, err := st.exec.Call(args...)
 		if err != nil {
 			return err
@@ -301,7 +307,7 @@ func (st *stepper) check(step int) error {
 	if st.leaks == nil {
 		return nil
 	}
-	return guard("check of dead weights", func() error {
+	return guard.Run("check of dead weights", func() error {
 		result, err := st.leaks.Call()
 		if err != nil {
 			return err

@@ -107,17 +107,3 @@ func correct(labels, logits *graph.Node) *graph.Node {
 	same := graph.Equal(predicted, graph.ConvertDType(graph.Reshape(labels, -1), dtypes.Int32))
 	return graph.ReduceAllSum(graph.ConvertDType(same, dtypes.Int32))
 }
-
-// guard turns a panic of GoMLX's graph building into an error.
-func guard(what string, f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			if e, ok := r.(error); ok {
-				err = fmt.Errorf("%s: %w", what, e)
-				return
-			}
-			err = fmt.Errorf("%s: %v", what, r)
-		}
-	}()
-	return f()
-}

@@ -27,12 +27,15 @@ type Training struct {
 	Rate func(done float64) float64
 	// Seed chooses the order of the examples, together with the data set's own seed, and the random numbers of dropout and the like.
 	Seed int64
-	// Pruner keeps its masks while training: dead weights are zero after each step, which is checked every 50 steps and before anything is
-	// pruned or saved. nil: nothing is pruned.
+	// Pruner keeps its masks while training: dead weights are zero after each step. That the compiled step ends in the mask is checked when it is built,
+	// and dead weights that are not zero are counted every 50 steps and before anything is pruned or saved; after every step, where something
+	// else than the optimizer writes to the weights. nil: nothing is pruned.
 	Pruner *prune.Pruner
 	// Schedule and When prune while training: after step s, if When(s), to sparsity Schedule(s). Both need Pruner.
 	Schedule schedule.Schedule
 	When     schedule.When
+	// Batches of the training data are run through the network before each pruning of the schedule, for criteria that need signals. Default: 10.
+	Batches int
 	// Dir is where runs are saved, each in a subdirectory named by its digest: of all of this configuration, the data and the weights it
 	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on. "": nothing is saved.
 	Dir string
@@ -254,10 +257,12 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		sum += loss
 		result.Loss = sum / float64(result.Steps-start)
 		progress(result.Steps, total, fmt.Sprintf("loss %.4f", result.Loss))
-		if result.Steps == end {
+		if result.Steps == end || tr.step.unsealed {
 			if err := tr.step.check(result.Steps); err != nil {
 				return result, err
 			}
+		}
+		if result.Steps == end {
 			result.Losses = append(result.Losses, Point{Step: result.Steps, Value: result.Loss})
 			sum = 0
 		}
@@ -265,7 +270,11 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			if err := tr.step.check(result.Steps); err != nil {
 				return result, err
 			}
-			if _, err := t.Pruner.Prune(t.Schedule(result.Steps)); err != nil {
+			sig, err := tr.signals(t)
+			if err != nil {
+				return result, err
+			}
+			if _, err := t.Pruner.Prune(t.Schedule(result.Steps), sig); err != nil {
 				return result, err
 			}
 		}

@@ -1,13 +1,17 @@
 package prune
 
 import (
+	"fmt"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/gomlx/gomlx/support/exceptions"
 
+	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 )
@@ -36,6 +40,16 @@ func (p *Pruner) Optimizer(inner optimizer.Interface) (optimizer.Interface, erro
 }
 
 func (m *masked) UpdateGraph(scope *model.Scope, g *graph.Graph, loss *graph.Node) {
+	if m.pruner.recipe.Criterion.Track != nil {
+		// The same gradients as those of the inner optimizer, which the compiler computes once.
+		var weights []*graph.Node
+		for _, param := range m.pruner.set {
+			weights = append(weights, m.pruner.store.GetVariable(param.Path).NodeValue(g))
+		}
+		for i, grad := range graph.Gradient(loss, weights...) {
+			m.track(m.pruner.set[i], grad)
+		}
+	}
 	m.inner.UpdateGraph(scope, g, loss)
 	m.mask(g)
 }
@@ -44,6 +58,20 @@ func (m *masked) UpdateGraphWithGradients(scope *model.Scope, grads []*graph.Nod
 	inner, ok := m.inner.(train.OptimizeWithGradients)
 	if !ok {
 		exceptions.Panicf("the optimizer %T that prune wraps can't take gradients, which gradient accumulation needs: use another, such as Adam", m.inner)
+	}
+	if m.pruner.recipe.Criterion.Track != nil && len(grads) > 0 {
+		i := 0 // gradients come in the order of the trainable variables of the graph
+		for v := range scope.IterVariables() {
+			if !v.Trainable || !v.InUseByGraph(grads[0].Graph()) {
+				continue
+			}
+			for _, param := range m.pruner.set {
+				if param.Path == v.Path() {
+					m.track(param, grads[i])
+				}
+			}
+			i++
+		}
 	}
 	inner.UpdateGraphWithGradients(scope, grads, lossDType)
 	if len(grads) > 0 {
@@ -58,6 +86,47 @@ func (m *masked) mask(g *graph.Graph) {
 		v, alive := m.pruner.nodes(g, param)
 		v.SetNodeValue(mask.Apply(v.NodeValue(g), alive))
 	}
+}
+
+// trackScope is where lies what a criterion tracks.
+const trackScope = "/pruning/track"
+
+// track lets the criterion see a step's gradient, before the weights change.
+func (m *masked) track(param params.Param, grad *graph.Node) {
+	p, g := m.pruner, grad.Graph()
+	v := p.store.GetVariable(trackScope + param.Path)
+	if v == nil {
+		var err error
+		if v, err = p.store.CreateVariable(trackScope+param.Path, tensors.FromShape(param.Shape)); err != nil {
+			panic(err) // in graph building, as GoMLX does
+		}
+	}
+	v.SetTrainable(false)
+	next := p.recipe.Criterion.Track(criterion.Inputs{
+		Param: param, Weight: p.store.GetVariable(param.Path).NodeValue(g), Grad: grad, Track: v.NodeValue(g),
+	})
+	if !next.Shape().Equal(param.Shape) {
+		panic(&ScoreError{p.recipe.Criterion.Name, param.Path, fmt.Sprintf("what it tracks has shape %s, expected that of the weights, %s", next.Shape(), param.Shape)})
+	}
+	v.SetNodeValue(next)
+}
+
+// Unsealed returns the parameters whose last value in a graph is not what a mask of this pruner has let through: after a training step has been built with the
+// optimizer that Optimizer returns there are none, unless something else has written to them since. A step without any can't leave a
+// dead weight other than zero.
+func (p *Pruner) Unsealed(g *graph.Graph) []string {
+	var open []string
+	for _, param := range p.set {
+		v, alive := p.nodes(g, param)
+		node := v.NodeValue(g)
+		for node.Type() == graph.NodeTypeWhere && node.Inputs()[0] != alive {
+			node = node.Inputs()[1] // the mask of a pruner around this one
+		}
+		if node.Type() != graph.NodeTypeWhere {
+			open = append(open, param.Path)
+		}
+	}
+	return open
 }
 
 // nodes returns a parameter's variable and its mask in a graph.

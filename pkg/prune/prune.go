@@ -3,14 +3,17 @@
 package prune
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -18,9 +21,11 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/internal/guard"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/signal"
 	"github.com/espalier-ml/espalier/pkg/unit"
 )
 
@@ -32,7 +37,13 @@ type Recipe struct {
 	Budget    budget.Budget       // default: budget.Global
 	Revive    bool                // whether dead units may come back; by default masks only shrink
 	MinUnits  int                 // how many units of each parameter always stay. Default: 1
-	Seed      int64               // for criteria that draw random numbers
+	// KeepMin says what to do where the budget leaves a parameter fewer than MinUnits: keep those all the same, and so allow a sparsity of 1. By
+	// default that is an error.
+	KeepMin bool
+	// RoundTo makes the number of units kept of each parameter a multiple of this, by keeping up to RoundTo − 1 more of its best than the budget
+	// says, as far as it has them. Default: 1
+	RoundTo int
+	Seed    int64 // for criteria that draw random numbers
 }
 
 func (r Recipe) complete() Recipe {
@@ -51,6 +62,9 @@ func (r Recipe) complete() Recipe {
 	if r.MinUnits == 0 {
 		r.MinUnits = 1
 	}
+	if r.RoundTo == 0 {
+		r.RoundTo = 1
+	}
 	return r
 }
 
@@ -65,9 +79,11 @@ func (r Recipe) String() string {
 		}
 	}
 	add(r.Budget.Name != budget.Global.Name, "budget="+r.Budget.Name)
+	add(r.KeepMin, "keepmin")
 	add(r.MinUnits != 1, fmt.Sprintf("minunits=%d", r.MinUnits))
 	add(r.Normalize.Name != "", "normalize="+r.Normalize.Name)
 	add(r.Revive, "revive")
+	add(r.RoundTo != 1, fmt.Sprintf("roundto=%d", r.RoundTo))
 	add(r.Seed != 0, fmt.Sprintf("seed=%d", r.Seed))
 	add(r.Unit.Name != unit.Element.Name, "unit="+r.Unit.Name)
 	return strings.Join(parts, " ")
@@ -113,7 +129,8 @@ type Pruner struct {
 	store   *model.Store
 	set     params.Set
 	recipe  Recipe
-	units   []int // of each parameter
+	layouts []unit.Layout // of each parameter
+	units   []int         // of each parameter
 	score   *model.Exec
 }
 
@@ -121,10 +138,16 @@ type Pruner struct {
 // parameters marked as the network's output; if none is marked, the error is a *RecipeError that says how.
 func New(b compute.Backend, store *model.Store, set params.Set, r Recipe) (*Pruner, error) {
 	name := r.String()
-	if r.MinUnits < 0 {
-		return nil, &RecipeError{name, fmt.Sprintf("MinUnits is %d", r.MinUnits), "give 0 for the default of 1, or a positive number"}
+	if r.MinUnits < 0 || r.RoundTo < 0 {
+		return nil, &RecipeError{name, fmt.Sprintf("MinUnits is %d and RoundTo is %d", r.MinUnits, r.RoundTo), "give 0 for the default of 1, or a positive number"}
 	}
 	r = r.complete()
+	if r.Unit.M != 0 && r.Budget.Name != budget.Global.Name {
+		return nil, &RecipeError{name, "its unit says how many of each group are kept, which leaves a budget nothing to divide", "leave Recipe.Budget as it is"}
+	}
+	if r.Unit.M != 0 && r.RoundTo != 1 {
+		return nil, &RecipeError{name, "its unit says how many of each group are kept, which can't be rounded", "leave Recipe.RoundTo as it is"}
+	}
 	if r.Unit.Structured {
 		var inner params.Set
 		for _, p := range set {
@@ -141,8 +164,8 @@ func New(b compute.Backend, store *model.Store, set params.Set, r Recipe) (*Prun
 	if len(set) == 0 {
 		return nil, &RecipeError{name, "no parameters to prune", "select some with params.Select; a store has none before experiment.Init, or before its model was built once"}
 	}
-	p := &Pruner{backend: b, store: store, set: set, recipe: r, units: make([]int, len(set))}
-	for i, param := range set {
+	p := &Pruner{backend: b, store: store, set: set, recipe: r, units: make([]int, len(set)), layouts: make([]unit.Layout, len(set))}
+	for i, param := range set { // everything is checked before a mask is made
 		v := store.GetVariable(param.Path)
 		if v == nil {
 			return nil, &params.UnknownPathError{Path: param.Path, Known: params.Select(store, nil).Paths()}
@@ -150,15 +173,45 @@ func New(b compute.Backend, store *model.Store, set params.Set, r Recipe) (*Prun
 		if v.DType() != dtypes.Float32 {
 			return nil, &RecipeError{name, fmt.Sprintf("%s has type %s", param.Path, v.DType()), "only float32 parameters can be pruned"}
 		}
-		p.units[i] = r.Unit.Count(param)
+		var err error
+		if p.layouts[i], err = r.Unit.Of(param); err != nil {
+			return nil, err
+		}
+		if err := whole(r, param, p.layouts[i]); err != nil {
+			return nil, err
+		}
+		p.units[i] = p.layouts[i].Count
 		if p.units[i] < r.MinUnits {
 			return nil, &budget.Error{Path: param.Path, Wanted: p.units[i], Least: r.MinUnits, Remedy: "lower Recipe.MinUnits or leave the parameter out"}
 		}
+	}
+	if _, err := r.Budget.Divide(set, p.units, 0); err != nil {
+		return nil, err
+	}
+	for _, param := range set {
 		if _, err := mask.Variable(store, param); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
+}
+
+// whole returns a *RecipeError if the criterion can't tell units apart that lie in the same channel.
+func whole(r Recipe, param params.Param, layout unit.Layout) error {
+	spared, what := param.Out, "output"
+	switch r.Criterion.Granularity {
+	case criterion.PerWeight:
+		return nil
+	case criterion.PerIn:
+		spared, what = param.In, "input"
+	}
+	for axis := range param.Shape.Rank() {
+		if axis != spared && !layout.Spans(axis) || r.Unit.M != 0 {
+			return &RecipeError{r.String(), fmt.Sprintf("criterion %q scores whole %s channels, and unit %q divides those of %s", r.Criterion.Name, what, r.Unit.Name, param.Path),
+				fmt.Sprintf("use unit.%s, or a criterion that scores single weights", map[string]string{"output": "Filter", "input": "InChannel"}[what])}
+		}
+	}
+	return nil
 }
 
 // Params returns the parameters that are pruned.
@@ -168,56 +221,221 @@ func (p *Pruner) Params() params.Set { return p.set }
 func (p *Pruner) Recipe() Recipe { return p.recipe }
 
 // Prune removes units until the share sparsity of them is gone: it scores, ranks, sets the masks and zeroes the weights, all or nothing. The number kept is
-// exact; of equal scores the earlier is kept; MinUnits of each parameter stay. Sparsity is the share of units (of weights, for elements),
-// and 0 changes nothing. Unless the recipe revives, asking for more than is alive is a *SparsityError.
+// exact; of equal scores the earlier is kept; MinUnits of each parameter stay. Sparsity is the share of units (of weights, for elements; of
+// cost, for budgets that have one), and 0 changes nothing. Unless the recipe revives, asking for more than is alive is a *SparsityError.
 //
-// Errors: *SparsityError, *budget.Error, *ScoreError.
-func (p *Pruner) Prune(sparsity float64) ([]mask.Stats, error) {
-	if math.IsNaN(sparsity) || sparsity < 0 || sparsity >= 1 {
+// sig are the signals that the criterion needs, from signal.Collect or experiment's Trainer.Signals; nil where it needs none (Recipe.Criterion.Needs).
+// A criterion of several rounds collects them again from the same source before each round but the first.
+//
+// Errors: *SparsityError, *budget.Error, *ScoreError, *signal.MissingError, before anything is changed.
+func (p *Pruner) Prune(sparsity float64, sig *signal.Signals) ([]mask.Stats, error) {
+	if math.IsNaN(sparsity) || sparsity < 0 || sparsity > 1 || sparsity == 1 && !p.recipe.KeepMin {
 		return nil, &SparsityError{sparsity, "out of range"}
 	}
-	groups := p.recipe.Budget.Divide(p.set, p.units, sparsity)
+	if err := sig.Check(p.recipe.Criterion.Needs); err != nil {
+		return nil, fmt.Errorf("criterion %q: %w", p.recipe.Criterion.Name, err)
+	}
+	rounds := p.recipe.Criterion.Rounds
+	if rounds <= 1 || sparsity == 0 || p.recipe.Unit.M != 0 { // N of M has one sparsity only
+		return p.round(sparsity, sig)
+	}
+	from, err := p.left()
+	if err != nil {
+		return nil, err
+	}
+	undo, err := p.remember()
+	if err != nil {
+		return nil, err
+	}
+	var stats []mask.Stats
+	for i := 1; i <= rounds; i++ {
+		// Geometric from what is left to the target, which the last round reaches exactly.
+		target := sparsity
+		if i < rounds && sparsity < 1 {
+			target = max(0, 1-from*math.Pow((1-sparsity)/from, float64(i)/float64(rounds)))
+		}
+		if i > 1 && p.recipe.Criterion.Needs&criterion.NeedSignals != 0 {
+			if sig, err = sig.Refresh(); err != nil {
+				return nil, errors.Join(err, undo())
+			}
+		}
+		if stats, err = p.round(target, sig); err != nil {
+			return nil, errors.Join(err, undo())
+		}
+	}
+	return stats, nil
+}
+
+// left returns the share of units that may be kept, as the budget counts them.
+func (p *Pruner) left() (float64, error) {
+	groups, err := p.recipe.Budget.Divide(p.set, p.units, 0)
+	if err != nil || p.recipe.Revive {
+		return 1, err
+	}
+	living, all := 0, 0
+	for _, g := range groups {
+		for j, i := range g.Members {
+			alive, err := p.aliveUnits(i)
+			if err != nil {
+				return 0, err
+			}
+			cost := 1
+			if g.Cost != nil {
+				cost = int(g.Cost[j])
+			}
+			living += cost * count(alive)
+			all += cost * len(alive)
+		}
+	}
+	return float64(living) / float64(max(1, all)), nil
+}
+
+// remember returns a function that sets masks and weights back to what they are now.
+func (p *Pruner) remember() (undo func() error, err error) {
+	var weights [][]float32
+	var masks [][]bool
+	for _, param := range p.set {
+		alive, err := mask.Bools(p.store, param)
+		if err != nil {
+			return nil, err
+		}
+		value, err := p.store.GetVariable(param.Path).Value()
+		if err != nil {
+			return nil, err
+		}
+		w, err := tensors.CopyFlatData[float32](value)
+		if err != nil {
+			return nil, err
+		}
+		masks, weights = append(masks, alive), append(weights, w)
+	}
+	return func() error {
+		for i, param := range p.set {
+			if err := mask.Set(p.store, param, masks[i]); err != nil {
+				return err
+			}
+			if err := p.weights(param, func(w []float32) { copy(w, weights[i]) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
+// round scores and removes once.
+func (p *Pruner) round(sparsity float64, sig *signal.Signals) ([]mask.Stats, error) {
+	groups, err := p.recipe.Budget.Divide(p.set, p.units, sparsity)
+	if err != nil {
+		return nil, err
+	}
 	alive := make([][]bool, len(p.set)) // by unit
 	for i := range p.set {
-		var err error
 		if alive[i], err = p.aliveUnits(i); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.feasible(groups, alive, sparsity); err != nil {
-		return nil, err
+	if p.recipe.Unit.M != 0 {
+		err = p.checkNofM(sparsity)
+	} else {
+		err = p.feasible(groups, alive, sparsity)
 	}
-	scores, err := p.scores()
 	if err != nil {
 		return nil, err
 	}
+	if sparsity == 0 && !p.recipe.Revive {
+		return mask.Count(p.store, p.set)
+	}
+	scores, err := p.scores(alive, sig)
+	if err != nil {
+		return nil, err
+	}
+	return p.apply(p.choose(groups, scores, alive, sparsity), alive)
+}
 
+// checkNofM returns a *SparsityError unless the sparsity is that of the unit, or 0.
+func (p *Pruner) checkNofM(sparsity float64) error {
+	u := p.recipe.Unit
+	if want := 1 - float64(u.N)/float64(u.M); sparsity != 0 && math.Abs(sparsity-want) > 1e-9 {
+		return &SparsityError{sparsity, fmt.Sprintf("unit %q removes exactly %v", u.Name, want)}
+	}
+	return nil
+}
+
+// choose returns which units are kept; nil for parameters in no group.
+func (p *Pruner) choose(groups []budget.Group, scores [][]float32, alive [][]bool, sparsity float64) [][]bool {
 	keep := make([][]bool, len(p.set)) // by unit
+	one := func(i int) candidate {
+		if keep[i] == nil {
+			keep[i] = make([]bool, p.units[i])
+		}
+		c := candidate{scores: scores[i], keep: keep[i]}
+		if !p.recipe.Revive {
+			c.eligible = alive[i]
+		}
+		return c
+	}
+	if p.recipe.Unit.M != 0 && sparsity > 0 {
+		for i, param := range p.set {
+			c := one(i)
+			p.recipe.Unit.Groups(param, p.layouts[i], func(units []int) { keepOf(p.recipe.Unit.N, c, units) })
+		}
+		return keep
+	}
 	for _, g := range groups {
+		if g.Rows > 1 {
+			c := one(g.Members[0])
+			units := make([]int, 0, len(c.scores)/g.Rows)
+			for row := range g.Rows {
+				units = units[:0]
+				for u := row; u < len(c.scores); u += g.Rows {
+					units = append(units, u)
+				}
+				keepOf(g.Keep, c, units)
+			}
+			continue
+		}
 		var candidates []candidate
 		left := g.Keep
-		for _, i := range g.Members {
-			keep[i] = make([]bool, p.units[i])
-			c := candidate{scores: scores[i], keep: keep[i]}
-			if !p.recipe.Revive {
-				c.eligible = alive[i]
+		for j, i := range g.Members {
+			c := one(i)
+			if g.Cost != nil {
+				c.cost = int(g.Cost[j])
 			}
-			keepTop(p.recipe.MinUnits, []candidate{c})
-			left -= p.recipe.MinUnits
+			keepTop(p.recipe.MinUnits, []candidate{{scores: c.scores, eligible: c.eligible, keep: c.keep}})
+			left -= p.recipe.MinUnits * max(1, c.cost)
 			candidates = append(candidates, c)
 		}
 		keepTop(left, candidates)
 	}
+	for i := range p.set {
+		if keep[i] == nil || p.recipe.RoundTo == 1 {
+			continue
+		}
+		c := one(i)
+		more := (p.recipe.RoundTo - count(keep[i])%p.recipe.RoundTo) % p.recipe.RoundTo
+		open := 0
+		for u := range c.scores {
+			if c.open(u) {
+				open++
+			}
+		}
+		keepTop(min(more, open), []candidate{c})
+	}
+	return keep
+}
 
+// apply sets the masks to the units that are kept, and zeroes the weights.
+func (p *Pruner) apply(keep, alive [][]bool) ([]mask.Stats, error) {
 	masks := make([][]bool, len(p.set)) // by weight
 	for i, param := range p.set {
 		if keep[i] == nil { // in no group: as it is
 			keep[i] = alive[i]
 		}
+		var err error
 		if masks[i], err = mask.Bools(p.store, param); err != nil {
 			return nil, err
 		}
-		p.recipe.Unit.Each(param, func(weight, unit int) {
+		p.layouts[i].Each(func(weight, unit int) {
 			// A living unit keeps the weights that it has; a unit that comes back gets all of them.
 			masks[i][weight] = keep[i][unit] && (masks[i][weight] || !alive[i][unit])
 		})
@@ -240,29 +458,39 @@ func (p *Pruner) aliveUnits(i int) ([]bool, error) {
 		return nil, err
 	}
 	units := make([]bool, p.units[i])
-	p.recipe.Unit.Each(p.set[i], func(weight, unit int) { units[unit] = units[unit] || weights[weight] })
+	p.layouts[i].Each(func(weight, unit int) { units[unit] = units[unit] || weights[weight] })
 	return units, nil
 }
 
 // feasible checks, before anything is changed, that each group can keep what its budget says.
 func (p *Pruner) feasible(groups []budget.Group, alive [][]bool, sparsity float64) error {
 	for _, g := range groups {
-		available := 0
-		for _, i := range g.Members {
-			n := p.units[i]
+		available, least := 0, 0
+		for j, i := range g.Members {
+			n, cost := p.units[i], 1
 			if !p.recipe.Revive {
 				n = count(alive[i])
 			}
 			if n < p.recipe.MinUnits {
 				return &budget.Error{Path: p.set[i].Path, Wanted: n, Least: p.recipe.MinUnits, Remedy: "it has fewer living units than that: start from fresh masks"}
 			}
-			available += n
+			if g.Cost != nil {
+				cost = int(g.Cost[j])
+			}
+			available += n * cost
+			least += p.recipe.MinUnits * cost
 		}
-		if least := p.recipe.MinUnits * len(g.Members); g.Keep < least {
+		if g.Rows > 1 {
+			if err := p.feasibleRows(g, alive[g.Members[0]], sparsity); err != nil {
+				return err
+			}
+			continue
+		}
+		if g.Keep < least && !p.recipe.KeepMin {
 			return &budget.Error{Path: p.set[g.Members[0]].Path, Wanted: g.Keep, Least: least,
-				Remedy: "ask for a lower sparsity, or lower Recipe.MinUnits"}
+				Remedy: "ask for a lower sparsity, or lower Recipe.MinUnits, or set Recipe.KeepMin"}
 		}
-		if g.Keep > available {
+		if g.Keep > available && g.Cost == nil {
 			return &SparsityError{sparsity, fmt.Sprintf("it keeps %d units of %s and what is ranked with it, but only %d are alive, and masks only shrink unless Recipe.Revive is set",
 				g.Keep, p.set[g.Members[0]].Path, available)}
 		}
@@ -270,51 +498,74 @@ func (p *Pruner) feasible(groups []budget.Group, alive [][]bool, sparsity float6
 	return nil
 }
 
+func (p *Pruner) feasibleRows(g budget.Group, alive []bool, sparsity float64) error {
+	path := p.set[g.Members[0]].Path
+	if g.Keep < 1 && !p.recipe.KeepMin {
+		return &budget.Error{Path: path, Wanted: g.Keep, Least: 1, Remedy: "ask for a lower sparsity, or set Recipe.KeepMin"}
+	}
+	if p.recipe.Revive {
+		return nil
+	}
+	left := make([]int, g.Rows)
+	for u, a := range alive {
+		if a {
+			left[u%g.Rows]++
+		}
+	}
+	for row, n := range left {
+		if n < g.Keep {
+			return &SparsityError{sparsity, fmt.Sprintf("it keeps %d units of each of the %d rows of %s, but only %d of row %d are alive, and masks only shrink unless Recipe.Revive is set",
+				g.Keep, g.Rows, path, n, row)}
+		}
+	}
+	return nil
+}
+
+// stored are the needs that lie in the store, with their places.
+var stored = map[criterion.Needs]string{criterion.NeedTrack: trackScope, criterion.NeedGate: gateScope}
+
 // scores computes the importance of every unit of every parameter.
-func (p *Pruner) scores() ([][]float32, error) {
+func (p *Pruner) scores(alive [][]bool, sig *signal.Signals) ([][]float32, error) {
 	c := p.recipe.Criterion
-	random := c.Needs&criterion.NeedUniform != 0
-	if p.score == nil {
-		build := func(scope *model.Scope, g *graph.Graph, uniform []*graph.Node) []*graph.Node {
-			scores := make([]*graph.Node, len(p.set))
-			for i, param := range p.set {
-				in := criterion.Inputs{Param: param, Weight: p.store.GetVariable(param.Path).NodeValue(g)}
-				if random {
-					in.Uniform = uniform[i]
-				}
-				contribution := c.Score(in)
-				if !contribution.Shape().Equal(param.Shape) {
-					panic(&ScoreError{c.Name, param.Path, fmt.Sprintf("its scores have shape %s, expected that of the weights, %s", contribution.Shape(), param.Shape)})
-				}
-				pooled := c.Pool(contribution, p.recipe.Unit.Pooled(param)...)
-				pooled = graph.Reshape(graph.ConvertDType(pooled, dtypes.Float32), p.units[i]) // […units] -> [units]
-				if p.recipe.Normalize.Apply != nil {
-					pooled = p.recipe.Normalize.Apply(pooled, param)
-				}
-				scores[i] = pooled
+	for need, scope := range stored {
+		for _, param := range p.set {
+			if c.Needs&need != 0 && p.store.GetVariable(scope+param.Path) == nil {
+				return nil, &ScoreError{c.Name, param.Path, fmt.Sprintf("it needs %s: train with the optimizer that Pruner.Optimizer returns, or behind prune.Gates, before pruning", need)}
 			}
-			return scores
 		}
-		var err error
-		if random {
-			p.score, err = model.NewExec(p.backend, p.store, func(scope *model.Scope, uniform []*graph.Node) []*graph.Node {
-				return build(scope, uniform[0].Graph(), uniform)
-			})
-		} else {
-			p.score, err = model.NewExec(p.backend, p.store, func(scope *model.Scope, g *graph.Graph) []*graph.Node { return build(scope, g, nil) })
-		}
-		if err != nil {
+	}
+	if p.score == nil {
+		if err := p.compile(); err != nil {
 			return nil, fmt.Errorf("criterion %q: %w", c.Name, err)
 		}
 	}
 	var args []any
-	if random {
-		round, err := p.nextRound()
-		if err != nil {
+	round := int64(0)
+	if c.Needs&criterion.NeedUniform != 0 || c.Normalize.Random || p.recipe.Normalize.Random {
+		var err error
+		if round, err = p.nextRound(); err != nil {
 			return nil, err
 		}
+	}
+	for _, need := range c.Needs.Each() {
+		if stored[need] != "" {
+			continue
+		}
 		for _, param := range p.set {
-			args = append(args, tensors.FromFlatDataAndDimensions(p.uniform(param, round), param.Shape.Dimensions...))
+			var values []float32
+			if need == criterion.NeedUniform {
+				values = p.uniform(param, round)
+			} else {
+				var err error
+				if values, err = sig.Value(need, param.Path); err != nil {
+					return nil, fmt.Errorf("criterion %q: %w", c.Name, err)
+				}
+			}
+			dims := need.Dims(param)
+			if size := shapes.Make(dtypes.Float32, dims...).Size(); len(values) != size {
+				return nil, &ScoreError{c.Name, param.Path, fmt.Sprintf("the signals have %d values for %s, expected %d: they are of another network", len(values), need, size)}
+			}
+			args = append(args, tensors.FromFlatDataAndDimensions(slices.Clone(values), dims...))
 		}
 	}
 	results, err := call(p.score, args)
@@ -330,31 +581,99 @@ func (p *Pruner) scores() ([][]float32, error) {
 		if err := r.FinalizeAll(); err != nil {
 			return nil, err
 		}
-		bad := 0
-		for _, s := range scores[i] {
-			if math.IsNaN(float64(s)) || math.IsInf(float64(s), 0) {
-				bad++
-			}
+		if err := p.finite(i, scores[i]); err != nil {
+			return nil, err
 		}
-		if bad > 0 {
-			return nil, &ScoreError{c.Name, p.set[i].Path, fmt.Sprintf("%d of %d scores are NaN or infinite: look at the weights, or at the criterion", bad, len(scores[i]))}
+		p.normalize(i, scores[i], alive[i], round)
+		if err := p.finite(i, scores[i]); err != nil {
+			return nil, err
 		}
 	}
 	return scores, nil
 }
 
+// compile makes the executable that scores.
+func (p *Pruner) compile() (err error) {
+	c := p.recipe.Criterion
+	build := func(g *graph.Graph, args []*graph.Node) []*graph.Node {
+		scores := make([]*graph.Node, len(p.set))
+		for i, param := range p.set {
+			in := criterion.Inputs{Param: param, Weight: p.store.GetVariable(param.Path).NodeValue(g)}
+			at := i
+			for _, need := range c.Needs.Each() {
+				if scope := stored[need]; scope != "" {
+					in.Set(need, graph.BroadcastToShape(p.store.GetVariable(scope+param.Path).NodeValue(g), param.Shape))
+					continue
+				}
+				in.Set(need, args[at])
+				at += len(p.set)
+			}
+			contribution := c.Score(in)
+			if !contribution.Shape().Equal(param.Shape) {
+				panic(&ScoreError{c.Name, param.Path, fmt.Sprintf("its scores have shape %s, expected that of the weights, %s", contribution.Shape(), param.Shape)})
+			}
+			split, pooled := p.layouts[i].Split()
+			score := c.Pool(graph.Reshape(contribution, split...), pooled...)
+			if score.Shape().Size() != p.units[i] {
+				panic(&ScoreError{c.Name, param.Path, fmt.Sprintf("its pool gives %s, expected one score for each of %d units: it has to reduce over the axes that it is given", score.Shape(), p.units[i])})
+			}
+			scores[i] = graph.Reshape(graph.ConvertDType(score, dtypes.Float32), p.units[i]) // […units] -> [units]
+		}
+		return scores
+	}
+	if c.Needs&^(criterion.NeedTrack|criterion.NeedGate) == 0 {
+		p.score, err = model.NewExec(p.backend, p.store, func(_ *model.Scope, g *graph.Graph) []*graph.Node { return build(g, nil) })
+	} else {
+		p.score, err = model.NewExec(p.backend, p.store, func(_ *model.Scope, args []*graph.Node) []*graph.Node { return build(args[0].Graph(), args) })
+	}
+	return err
+}
+
+func (p *Pruner) finite(i int, scores []float32) error {
+	bad := 0
+	for _, s := range scores {
+		if math.IsNaN(float64(s)) || math.IsInf(float64(s), 0) {
+			bad++
+		}
+	}
+	if bad > 0 {
+		return &ScoreError{p.recipe.Criterion.Name, p.set[i].Path, fmt.Sprintf("%d of %d scores are NaN or infinite: look at the weights, or at the criterion", bad, len(scores))}
+	}
+	return nil
+}
+
+// normalize makes a parameter's scores comparable with those of others. Dead units, which are not ranked, have no part in it.
+func (p *Pruner) normalize(i int, scores []float32, alive []bool, round int64) {
+	n := p.recipe.Criterion.Normalize.Then(p.recipe.Normalize)
+	if n.Apply == nil {
+		return
+	}
+	random := p.random("normalize", p.set[i], round)
+	if p.recipe.Revive || count(alive) == len(alive) {
+		n.Apply(scores, p.set[i], random)
+		return
+	}
+	living := make([]float32, 0, len(scores))
+	for u, a := range alive {
+		if a {
+			living = append(living, scores[u])
+		}
+	}
+	n.Apply(living, p.set[i], random)
+	for u, a := range alive {
+		if a {
+			scores[u], living = living[0], living[1:]
+		}
+	}
+}
+
 // call runs an executable and turns the panics of graph building into errors.
 func call(exec *model.Exec, args []any) (results []*tensors.Tensor, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			if e, ok := r.(error); ok {
-				err = e
-				return
-			}
-			err = fmt.Errorf("%v", r)
-		}
-	}()
-	return exec.Call(args...)
+	err = guard.Run("score", func() error {
+		results, err = exec.Call(args...)
+		return err
+	})
+	return results, err
 }
 
 // roundPath is where the number of calls of Prune that drew random numbers lies: in the store, so that a resumed run draws what an
@@ -381,14 +700,19 @@ func (p *Pruner) nextRound() (int64, error) {
 
 // uniform draws a random number in [0, 1) for each weight: a function of seed, path and round, the same on every backend.
 func (p *Pruner) uniform(param params.Param, round int64) []float32 {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %s", round, param.Path)
-	rng := rand.New(rand.NewPCG(uint64(p.recipe.Seed), h.Sum64()))
+	rng := p.random("", param, round)
 	values := make([]float32, param.Size())
 	for i := range values {
 		values[i] = rng.Float32()
 	}
 	return values
+}
+
+// random returns a source for one parameter, round and purpose.
+func (p *Pruner) random(purpose string, param params.Param, round int64) *rand.Rand {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s%d %s", purpose, round, param.Path)
+	return rand.New(rand.NewPCG(uint64(p.recipe.Seed), h.Sum64()))
 }
 
 // Enforce zeroes the dead weights by the masks as they are, for masks that were loaded or set by hand.
@@ -445,15 +769,24 @@ func (p *Pruner) weights(param params.Param, f func(w []float32)) error {
 	return value.MutableFlatData(func(flat any) { f(flat.([]float32)) })
 }
 
-// Attach prunes while a GoMLX loop trains: after step s (counted from 1), if w(s), to sparsity sch(s). Masks are inputs of the compiled training step, so it is never
-// compiled again. The loop's trainer must use the optimizer that Optimizer returns.
-func (p *Pruner) Attach(loop *train.Loop, sch schedule.Schedule, w schedule.When) {
+// Attach prunes while a GoMLX loop trains: after step s (counted from 1), if w(s), to sparsity sch(s), with the signals that sig returns; sig may be
+// nil where the criterion needs none. Masks are inputs of the compiled training step, so it is never compiled again. The loop's trainer must
+// use the optimizer that Optimizer returns.
+func (p *Pruner) Attach(loop *train.Loop, sch schedule.Schedule, w schedule.When, sig func() (*signal.Signals, error)) {
 	loop.OnStep("prune", 0, func(loop *train.Loop, _ []*tensors.Tensor) error {
-		if done := loop.LoopStep + 1; w(done) {
-			_, err := p.Prune(sch(done))
-			return err
+		done := loop.LoopStep + 1
+		if !w(done) {
+			return nil
 		}
-		return nil
+		var signals *signal.Signals
+		if sig != nil {
+			var err error
+			if signals, err = sig(); err != nil {
+				return err
+			}
+		}
+		_, err := p.Prune(sch(done), signals)
+		return err
 	})
 }
 

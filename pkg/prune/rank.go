@@ -1,18 +1,24 @@
 package prune
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // candidate lists the scores of one parameter's units and which of them may be kept.
 type candidate struct {
 	scores   []float32
 	eligible []bool // nil: all
 	keep     []bool // the result
+	cost     int    // of each unit; 0: 1
 }
 
 func (c candidate) open(i int) bool { return !c.keep[i] && (c.eligible == nil || c.eligible[i]) }
 
 // keepTop marks the k eligible units of highest score that are not marked yet, over all candidates; of equal scores the earlier is kept. There must be
-// k such units. The scores must be no NaN.
+// k such units. The scores must be no NaN. Where units have a cost, it marks the best as long as they cost no more than k in all: it stops at the first that
+// would.
 //
 // It is a radix selection on the bits of the scores in three passes over them, with a histogram and no copy: 10⁷ scores take a fraction
 // of a second, where sorting takes seconds.
@@ -29,9 +35,10 @@ func keepTop(k int, candidates []candidate) {
 	}{{21, 11}, {10, 11}, {0, 10}} {
 		var histogram [1 << 11]int
 		for _, c := range candidates {
+			cost := max(1, c.cost)
 			for i, s := range c.scores {
 				if key := sortable(s); c.open(i) && key&known == prefix {
-					histogram[key>>digit.shift&(1<<digit.bits-1)]++
+					histogram[key>>digit.shift&(1<<digit.bits-1)] += cost
 				}
 			}
 		}
@@ -44,6 +51,7 @@ func keepTop(k int, candidates []candidate) {
 	}
 	// Keep what is above it, and the first need of those that equal it.
 	for _, c := range candidates {
+		cost := max(1, c.cost)
 		for i, s := range c.scores {
 			if !c.open(i) {
 				continue
@@ -52,10 +60,25 @@ func keepTop(k int, candidates []candidate) {
 			case key > prefix:
 				c.keep[i] = true
 			case key == prefix && need > 0:
-				c.keep[i] = true
-				need--
+				if need -= cost; need >= 0 {
+					c.keep[i] = true
+				}
 			}
 		}
+	}
+}
+
+// keepOf marks the n best of a few units; of equal scores the earlier.
+func keepOf(n int, c candidate, units []int) {
+	order := make([]int, 0, len(units))
+	for _, u := range units {
+		if c.open(u) {
+			order = append(order, u)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sortable(c.scores[b]), sortable(c.scores[a])) })
+	for _, u := range order[:min(n, len(order))] {
+		c.keep[u] = true
 	}
 }
 

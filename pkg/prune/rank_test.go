@@ -27,7 +27,7 @@ func TestKeepTopByHand(t *testing.T) {
 		{"extremes", []float32{math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32, 0}, nil, 2, []bool{true, false, true, false}},
 	} {
 		keep := make([]bool, len(test.scores))
-		keepTop(test.k, []candidate{{test.scores, test.eligible, keep}})
+		keepTop(test.k, []candidate{{scores: test.scores, eligible: test.eligible, keep: keep}})
 		if diff := cmp.Diff(test.want, keep); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.reason, diff)
 		}

@@ -17,9 +17,12 @@ var below = map[string][]string{
 	"pkg/unit":                    {"pkg/params"},
 	"pkg/budget":                  {"pkg/params"},
 	"pkg/mask":                    {"pkg/params"},
-	"pkg/prune":                   {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask"},
+	"pkg/signal":                  {"pkg/params", "pkg/criterion"},
+	"pkg/prune":                   {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/signal"},
+	"pkg/reconstruct":             {"pkg/params", "pkg/criterion", "pkg/mask", "pkg/signal", "pkg/prune"},
+	"pkg/sensitivity":             {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/report"},
 	"pkg/profile":                 {"pkg/params", "pkg/mask", "pkg/report"},
-	"pkg/experiment":              {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/prune", "pkg/backend", "pkg/report"},
+	"pkg/experiment":              {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/backend", "pkg/report"},
 	"kernelext":                   {"pkg/report"},
 	"kernelext/figure":            {"pkg/report"},
 }
@@ -62,6 +65,8 @@ func allowed(from, to string) bool {
 	top := func(name string) string { return name[:strings.IndexByte(name+"/", '/')] }
 	switch {
 	case from == to:
+		return true
+	case strings.HasPrefix(from, "pkg/") && to == "pkg/internal/guard":
 		return true
 	case strings.HasPrefix(from, "kernelext/cmd/") || strings.HasPrefix(from, "kernelext/internal/"):
 		return true // the command may use everything

@@ -191,7 +191,7 @@ func espalier(name string, data *mnist.Data, sparsity float64) (contender, error
 		if pruner, err = prune.New(b, store, params.Select(store, nil), prune.Recipe{}); err != nil {
 			return contender{}, err
 		}
-		if _, err := pruner.Prune(sparsity); err != nil {
+		if _, err := pruner.Prune(sparsity, nil); err != nil {
 			return contender{}, err
 		}
 	}

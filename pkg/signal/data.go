@@ -1,0 +1,175 @@
+package signal
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+)
+
+// batch is one batch of calibration data, on the host.
+type batch struct {
+	x, labels *tensors.Tensor // [size, …], [size, 1]
+	size      int
+}
+
+// read copies the first batches of a data set: of its first epoch, where it can say which, so that it does not matter what was read of it before.
+func read(ds train.Dataset, n int) ([]batch, error) {
+	var batches []batch
+	all := ds.Iter
+	if epochs, ok := ds.(interface {
+		Epoch(epoch int) iter.Seq2[train.Batch, error]
+	}); ok {
+		all = func() iter.Seq2[train.Batch, error] { return epochs.Epoch(0) }
+	}
+	for b, err := range all() {
+		if err != nil {
+			return nil, fmt.Errorf("calibration data %q: %w", ds.Name(), err)
+		}
+		if len(b.Inputs) != 1 || len(b.Labels) != 1 {
+			return nil, &SourceError{"Data", fmt.Sprintf("batches of %q have %d inputs and %d labels", ds.Name(), len(b.Inputs), len(b.Labels)), "make it yield one of each"}
+		}
+		x, err := b.Inputs[0].LocalClone()
+		if err != nil {
+			return nil, err
+		}
+		labels, err := b.Labels[0].LocalClone()
+		if err != nil {
+			return nil, err
+		}
+		if err := b.Finalize(); err != nil {
+			return nil, err
+		}
+		if x.Shape().Rank() == 0 || x.Shape().Dimensions[0] == 0 {
+			continue
+		}
+		batches = append(batches, batch{x, labels, x.Shape().Dimensions[0]})
+		if len(batches) == n {
+			break
+		}
+	}
+	if len(batches) == 0 {
+		return nil, fmt.Errorf("calibration data %q: %w", ds.Name(), ErrNoData)
+	}
+	return batches, nil
+}
+
+// logits builds the network in a graph, in inference mode.
+func (s *Signals) logits(x *graph.Node) *graph.Node {
+	s.source.Store.SetTraining(x.Graph(), false)
+	return s.source.Model(s.source.Store.RootScope(), x)
+}
+
+// loss is the mean loss of a batch.
+func (s *Signals) loss(labels, logits *graph.Node) *graph.Node {
+	if labels.Rank() == 1 {
+		labels = graph.InsertAxes(labels, -1) // [batch] -> [batch, 1]
+	}
+	l := s.source.Loss([]*graph.Node{labels}, []*graph.Node{logits})
+	if l.Rank() > 0 {
+		l = graph.ReduceAllMean(l)
+	}
+	return l
+}
+
+// weights returns the parameters' values in a graph. One that the network does not use has no signal.
+func (s *Signals) weights(g *graph.Graph) []*graph.Node {
+	nodes := make([]*graph.Node, len(s.set))
+	for i, p := range s.set {
+		v := s.source.Store.GetVariable(p.Path)
+		if !v.InUseByGraph(g) {
+			panic(&LayerError{p.Path, "the network does not use it", "leave it out with params.Set.Without"})
+		}
+		nodes[i] = v.NodeValue(g)
+	}
+	return nodes
+}
+
+// exec compiles a function of nodes.
+func (s *Signals) exec(build func(in []*graph.Node) []*graph.Node) (*model.Exec, error) {
+	e, err := model.NewExec(s.source.Backend, s.source.Store, func(_ *model.Scope, in []*graph.Node) []*graph.Node { return build(in) })
+	if err != nil {
+		return nil, err
+	}
+	e.SetMaxCache(-1)
+	return e, nil
+}
+
+// sums adds the results of calls element by element, in double precision.
+type sums [][]float64
+
+// add adds results, times a factor.
+func (a *sums) add(results []*tensors.Tensor, factor float64) error {
+	if *a == nil {
+		*a = make(sums, len(results))
+	}
+	for i, r := range results {
+		if (*a)[i] == nil {
+			(*a)[i] = make([]float64, r.Shape().Size())
+		}
+		sum := (*a)[i]
+		var shape error
+		err := r.ConstFlatData(func(flat any) {
+			switch values := flat.(type) {
+			case []float32:
+				for j, x := range values {
+					sum[j] += factor * float64(x)
+				}
+			case []float64:
+				for j, x := range values {
+					sum[j] += factor * x
+				}
+			default:
+				shape = fmt.Errorf("signals of type %s are not understood: use a network in float32", r.DType())
+			}
+		})
+		if err != nil || shape != nil {
+			return errors.Join(err, shape)
+		}
+		if err := r.FinalizeAll(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// float32s rounds sums, times a factor.
+func float32s(sum []float64, factor float64) []float32 {
+	values := make([]float32, len(sum))
+	for i, x := range sum {
+		values[i] = float32(x * factor)
+	}
+	return values
+}
+
+// eachExample calls f for the first examples, one by one, and returns how many there were.
+func (s *Signals) eachExample(f func(b batch, i int) error) (n int, err error) {
+	for _, b := range s.batches {
+		for i := range b.size {
+			if n == s.source.Examples {
+				return n, nil
+			}
+			if err := f(b, i); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+	return n, nil
+}
+
+// row copies example i of a batch: [batch, …] -> [1, …].
+func row(t *tensors.Tensor, i int) (*tensors.Tensor, error) {
+	shape := t.Shape().Clone()
+	shape.Dimensions[0] = 1
+	one := tensors.FromShape(shape)
+	var inner error
+	err := t.ConstBytes(func(all []byte) {
+		inner = one.MutableBytes(func(part []byte) { copy(part, all[i*len(part):]) })
+	})
+	return one, errors.Join(err, inner)
+}
