@@ -113,6 +113,7 @@ func (tr *Trainer) evaluateBatches(ds train.Dataset, m *Metrics) error {
 
 // scores returns the mean loss and the number of right answers of a batch.
 func (tr *Trainer) scores(x, labels *graph.Node) []*graph.Node {
+	defer guard.Building()
 	tr.store.SetTraining(x.Graph(), false)
 	labels = column(labels)
 	logits := tr.task.Model(tr.store.RootScope(), x)

@@ -87,6 +87,7 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 
 		// one builds a training step at the graph's present place and returns its loss.
 		one := func(scope *model.Scope, x, labels *graph.Node) *graph.Node {
+			defer guard.Building()
 			g := x.Graph()
 			store.SetTraining(g, true)
 			logits := task.Model(scope, x)

@@ -596,6 +596,7 @@ func (p *Pruner) scores(alive [][]bool, sig *signal.Signals) ([][]float32, error
 func (p *Pruner) compile() (err error) {
 	c := p.recipe.Criterion
 	build := func(g *graph.Graph, args []*graph.Node) []*graph.Node {
+		defer guard.Building()
 		scores := make([]*graph.Node, len(p.set))
 		for i, param := range p.set {
 			in := criterion.Inputs{Param: param, Weight: p.store.GetVariable(param.Path).NodeValue(g)}

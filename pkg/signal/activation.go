@@ -55,7 +55,7 @@ func (s *Signals) collectActivations(wanted criterion.Needs) error {
 				norm = plus(norm, sumOver(graph.Square(l.input), others(l.input, l.inAxis))) // [in]
 				zero := graph.ConvertDType(graph.Equal(l.output, graph.ZerosLike(l.output)), dtypes.Float32)
 				perExample := sumOver(graph.Square(l.output), others(l.output, 0, l.outAxis)) // [batch, out]
-				outputs = plus(outputs, graph.ReduceSum(graph.Sqrt(perExample), 0))                      // [out]
+				outputs = plus(outputs, graph.ReduceSum(graph.Sqrt(perExample), 0))           // [out]
 				positions := float64(l.output.Shape().Size() / l.output.Shape().Dimensions[0] / l.output.Shape().Dimensions[l.outAxis])
 				zeros = plus(zeros, graph.DivScalar(sumOver(zero, others(l.output, l.outAxis)), positions)) // [out]
 			}

@@ -9,6 +9,8 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
+
+	"github.com/espalier-ml/espalier/pkg/internal/guard"
 )
 
 // batch is one batch of calibration data, on the host.
@@ -91,7 +93,10 @@ func (s *Signals) weights(g *graph.Graph) []*graph.Node {
 
 // exec compiles a function of nodes.
 func (s *Signals) exec(build func(in []*graph.Node) []*graph.Node) (*model.Exec, error) {
-	e, err := model.NewExec(s.source.Backend, s.source.Store, func(_ *model.Scope, in []*graph.Node) []*graph.Node { return build(in) })
+	e, err := model.NewExec(s.source.Backend, s.source.Store, func(_ *model.Scope, in []*graph.Node) []*graph.Node {
+		defer guard.Building()
+		return build(in)
+	})
 	if err != nil {
 		return nil, err
 	}

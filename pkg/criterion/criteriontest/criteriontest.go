@@ -168,7 +168,10 @@ func (t *trial) track() (shape []int, err error) {
 
 func (t *trial) call(args []any, build func([]*graph.Node) *graph.Node) (values []float32, shape []int, err error) {
 	err = guard.Run("score", func() error {
-		exec, err := graph.NewExec(t.b, func(nodes []*graph.Node) *graph.Node { return build(nodes) })
+		exec, err := graph.NewExec(t.b, func(nodes []*graph.Node) *graph.Node {
+			defer guard.Building()
+			return build(nodes)
+		})
 		if err != nil {
 			return err
 		}

@@ -16,3 +16,14 @@ func Run(what string, f func() error) (err error) {
 	}()
 	return f()
 }
+
+// Building is deferred in functions that build graphs, and makes what they panic with an error: GoMLX holds a lock while it builds, which it gives back for
+// panics that are errors only, so that after others the next call would wait for ever.
+func Building() {
+	if r := recover(); r != nil {
+		if err, ok := r.(error); ok {
+			panic(err)
+		}
+		panic(fmt.Errorf("%v", r))
+	}
+}
