@@ -1,4 +1,4 @@
-// Package budget says what competes with what, and how much is kept. It deals in host integers only.
+// Package budget says what competes with what, and how much is kept. It deals in host integers only. A new budget is one file and one line in All.
 package budget
 
 import (
@@ -16,35 +16,25 @@ type Group struct {
 	Rows    int     // with 2 or more: units whose indices are congruent modulo Rows are ranked among themselves, and Keep is per row. For groups of one member
 }
 
-// Budget divides what may be kept. units[i] is the number of units of ps[i]; sparsity, the share of units to remove, lies in [0, 1).
+// Budget divides what may be kept. units[i] is the number of units of ps[i]; sparsity, the share of units to remove, lies in [0, 1]. The groups
+// must be the same for every sparsity.
 type Budget struct {
 	Name   string
 	Divide func(ps params.Set, units []int, sparsity float64) ([]Group, error)
 }
 
-// Global ranks the units of all parameters together. A unit counts as one, whatever its size.
-var Global = Budget{Name: "global", Divide: func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
-	all := Group{}
-	total := 0
-	for i := range ps {
-		all.Members = append(all.Members, i)
-		total += units[i]
-	}
-	all.Keep = Keep(total, sparsity)
-	return []Group{all}, nil
-}}
+// All lists the budgets that need no arguments; the conformance suite runs over it.
+func All() []Budget { return []Budget{Global, Layerwise, ERK, ErdosRenyi, PerOutput, Bytes} }
 
-// Layerwise removes the same share of each parameter's units.
-var Layerwise = Budget{Name: "layerwise", Divide: func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
-	groups := make([]Group, len(ps))
-	for i := range ps {
-		groups[i] = Group{Members: []int{i}, Keep: Keep(units[i], sparsity)}
+// ByName returns the budget of that name among All.
+func ByName(name string) (b Budget, found bool) {
+	for _, b := range All() {
+		if b.Name == name {
+			return b, true
+		}
 	}
-	return groups, nil
-}}
-
-// All lists the budgets; the conformance suite runs over it.
-func All() []Budget { return []Budget{Global, Layerwise} }
+	return Budget{}, false
+}
 
 // Keep returns how many of n units are left at a sparsity: n less the share, rounded to the nearest, halves away from zero.
 func Keep(n int, sparsity float64) int { return n - int(math.Round(sparsity*float64(n))) }
@@ -58,4 +48,37 @@ type Error struct {
 
 func (e *Error) Error() string {
 	return fmt.Sprintf("the budget keeps %d units of %s, but at least %d have to stay; %s", e.Wanted, e.Path, e.Least, e.Remedy)
+}
+
+// ConfigError says that a budget does not fit what it is to divide. Nothing was changed.
+type ConfigError struct{ Budget, Problem, Remedy string }
+
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("budget %q: %s; %s", e.Budget, e.Problem, e.Remedy)
+}
+
+// each returns a group for each parameter.
+func each(kept []int) []Group {
+	groups := make([]Group, len(kept))
+	for i, keep := range kept {
+		groups[i] = Group{Members: []int{i}, Keep: keep}
+	}
+	return groups
+}
+
+// all returns one group of all parameters, with nothing kept yet.
+func all(ps params.Set) Group {
+	g := Group{}
+	for i := range ps {
+		g.Members = append(g.Members, i)
+	}
+	return g
+}
+
+func total(units []int) int {
+	n := 0
+	for _, u := range units {
+		n += u
+	}
+	return n
 }

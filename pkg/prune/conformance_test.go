@@ -166,6 +166,8 @@ func TestConformance(t *testing.T) {
 	ladder := []float64{0.25, 0.5, 0.625}
 	type cell struct{ runs, refused map[string]bool }
 	table := map[string]map[string]*cell{}
+	var kinds []string
+	reasons := map[string]string{} // an example of each kind of refusal
 	for _, c := range criterion.All() {
 		table[c.Name] = map[string]*cell{}
 		c.Rounds = min(c.Rounds, 3)
@@ -183,14 +185,22 @@ func TestConformance(t *testing.T) {
 				}
 				if err != nil {
 					explained(t, r, err)
+					kind := fmt.Sprintf("%T %d", err, r.Criterion.Granularity)
+					if reasons[kind] == "" {
+						kinds = append(kinds, kind)
+						reasons[kind] = err.Error()
+					}
 					table[c.Name][u.Name].refused[d.Name] = true
 					continue
 				}
 				table[c.Name][u.Name].runs[d.Name] = true
-				for _, s := range schedule.All() {
+				for i, s := range schedule.All() {
 					sch := s.Make(1, 3, ladder[0], ladder[2])
 					var first [][]bool
 					for attempt := range 2 {
+						if attempt == 1 && i > 0 {
+							break // the draw does not depend on the schedule
+						}
 						l.reset(t, inner)
 						if err := p.remask(); err != nil {
 							t.Fatal(err)
@@ -211,7 +221,8 @@ func TestConformance(t *testing.T) {
 	}
 	var text bytes.Buffer
 	fmt.Fprint(&text, "# What runs and what is refused\n\nWritten by the conformance test of this package (`go test ./pkg/prune -run Conformance -update`), which runs the whole product of "+
-		"criteria, units, budgets and schedules; every schedule goes with every other part. **✓**: runs with every budget. A list: runs with these budgets only. –: refused, with the reason in the error.\n\n| criterion |")
+		"criteria, units, budgets and schedules; every schedule goes with every other part. **✓**: runs with every budget. **not …**: "+
+		"with every other budget. **fixed**: the unit says how much is kept, so there is no budget to choose. **–**: refused. The reasons are below.\n\n| criterion |")
 	for _, u := range unit.All() {
 		fmt.Fprintf(&text, " %s |", u.Name)
 	}
@@ -225,17 +236,23 @@ func TestConformance(t *testing.T) {
 				fmt.Fprint(&text, " ✓ |")
 			case len(entry.runs) == 0:
 				fmt.Fprint(&text, " – |")
+			case len(entry.runs) == 1:
+				fmt.Fprint(&text, " fixed |")
 			default:
 				var names []string
 				for _, d := range budget.All() {
-					if entry.runs[d.Name] {
+					if entry.refused[d.Name] {
 						names = append(names, d.Name)
 					}
 				}
-				fmt.Fprintf(&text, " %s |", strings.Join(names, ", "))
+				fmt.Fprintf(&text, " not %s |", strings.Join(names, ", "))
 			}
 		}
 		fmt.Fprintln(&text)
+	}
+	fmt.Fprint(&text, "\n## Reasons\n\nOne error of each kind.\n\n")
+	for _, kind := range kinds {
+		fmt.Fprintf(&text, "- %s\n", reasons[kind])
 	}
 	if *update {
 		if err := os.WriteFile("COMBINATIONS.md", text.Bytes(), 0o644); err != nil {
@@ -267,6 +284,7 @@ func explained(t *testing.T, r Recipe, err error) {
 	var recipe *RecipeError
 	var tiles *unit.Error
 	var kept *budget.Error
+	var divided *budget.ConfigError
 	switch {
 	case errors.As(err, &recipe):
 		if recipe.Problem == "" || recipe.Remedy == "" {
@@ -274,6 +292,10 @@ func explained(t *testing.T, r Recipe, err error) {
 		}
 	case errors.As(err, &tiles):
 		if tiles.Problem == "" || tiles.Remedy == "" {
+			t.Errorf("%s: refused without a reason: %v", r, err)
+		}
+	case errors.As(err, &divided):
+		if divided.Problem == "" || divided.Remedy == "" {
 			t.Errorf("%s: refused without a reason: %v", r, err)
 		}
 	case errors.As(err, &kept):

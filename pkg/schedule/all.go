@@ -9,11 +9,22 @@ type Named struct {
 	Monotone bool
 }
 
-// All lists the schedules; the conformance suite runs over it.
+// All lists the schedules; the conformance suite runs over it. A new one is one line.
 func All() []Named {
 	return []Named{
 		{"one-shot", func(_, _ int, _, final float64) Schedule { return Constant(final) }, true},
 		{"linear", Linear, true},
 		{"cubic", Cubic, true},
+		{"cosine", Cosine, true},
+		{"exponential", Exponential, true},
+		{"one-cycle", OneCycle, true},
+		{"geometric", func(from, to int, initial, final float64) Schedule {
+			ladder := Geometric(1, 0.2, final)
+			return func(step int) float64 { return max(initial, ladder(step-from)) }
+		}, true},
+		{"AC/DC", func(from, to int, _, final float64) Schedule {
+			sch, _ := ACDC(from, to, max(1, (to-from)/4), final)
+			return sch
+		}, false},
 	}
 }

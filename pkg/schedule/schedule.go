@@ -37,8 +37,63 @@ func Geometric(every int, rate, final float64) Schedule {
 	}
 }
 
+// Cosine is s(t) = final + (initial − final)·(1 + cos(π·progress))/2: slow at both ends. Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, for
+// sparsity in the place of a learning rate.
+func Cosine(from, to int, initial, final float64) Schedule {
+	return func(step int) float64 {
+		return final + (initial-final)*(1+math.Cos(math.Pi*progress(step, from, to)))/2
+	}
+}
+
+// Exponential lets the share that is left fall geometrically: 1 − s(t) = (1 − initial)·((1 − final)/(1 − initial))^progress. Tanaka et al. 2020,
+// arXiv:2006.05467, algorithm 1, line 3.
+func Exponential(from, to int, initial, final float64) Schedule {
+	return func(step int) float64 {
+		p := progress(step, from, to)
+		if p == 1 {
+			return final // without rounding, and for a final of 1
+		}
+		return 1 - (1-initial)*math.Pow((1-final)/(1-initial), p)
+	}
+}
+
+// OneCycle is s(t) = initial + (final − initial)·(1 + e^(−α+β)) / (1 + e^(−α·progress+β)) with α = 14 and β = 5: slow, then fast in the middle of the first
+// half, then slow. Hubens et al. 2021, arXiv:2107.02086, equation 3. The paper's function starts e⁻⁵ above initial, and so does this one.
+func OneCycle(from, to int, initial, final float64) Schedule {
+	const alpha, beta = 14, 5
+	return func(step int) float64 {
+		if step <= from && step < to {
+			return initial
+		}
+		return initial + (final-initial)*(1+math.Exp(-alpha+beta))/(1+math.Exp(-alpha*progress(step, from, to)+beta))
+	}
+}
+
+// ACDC alternates between a sparse and a dense network: after the warm-up that ends at step from it is sparse for phase steps, then dense for as long, and so on, and
+// sparse from step to on. Act on it with the When that comes with it, which is true at the beginning of each phase; the recipe has to allow
+// weights to come back (Recipe.Revive). Peste et al. 2021, arXiv:2106.12379, algorithm 1. A phase < 1 gives NaN, which pruning refuses.
+func ACDC(from, to, phase int, final float64) (Schedule, When) {
+	if phase < 1 {
+		return Constant(math.NaN()), Once(from)
+	}
+	sparse := func(step int) bool { return step >= to || step >= from && (step-from)/phase%2 == 0 }
+	sch := func(step int) float64 {
+		if sparse(step) {
+			return final
+		}
+		return 0
+	}
+	return sch, func(step int) bool {
+		return step >= from && step <= to && (step == from || sparse(step) != sparse(step-1))
+	}
+}
+
+// progress is 0 up to from and 1 from to on. A schedule that ends before it begins has none, and neither has one between numbers that are none: they give NaN,
+// which pruning refuses.
 func progress(step, from, to int) float64 {
 	switch {
+	case to < from:
+		return math.NaN()
 	case step >= to:
 		return 1
 	case step <= from:
