@@ -43,8 +43,8 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("these values are for another network; nothing was changed:\n  %s", strings.Join(e.Problems, "\n  "))
 }
 
-// Restore sets the store's variables to the values, which it copies. Masks that the values lack, because they were made since, are set to
-// all alive. Other variables that the values lack are left: they belong to optimizers, and Train starts those afresh. Values for a variable
+// Restore sets the store's variables to the values, which it copies. What pruning keeps and the values lack, because it was made since, becomes as it is before pruning:
+// masks are set to all alive, the count of random rounds and what criteria track to zero. Other variables that the values lack are left: they belong to optimizers, and Train starts those afresh. Values for a variable
 // that the store lacks, or of another shape, are a *MismatchError, and nothing is changed.
 func Restore(store *model.Store, values Values) error {
 	var problems []string
@@ -63,10 +63,14 @@ func Restore(store *model.Store, values Values) error {
 	for v := range store.IterVariables() {
 		value, found := values[v.Path()]
 		if !found {
-			if !strings.HasPrefix(v.Path(), mask.Scope) {
+			switch {
+			case strings.HasPrefix(v.Path(), mask.Scope):
+				value = tensors.FromScalarAndDimensions(true, v.Shape().Dimensions...)
+			case strings.HasPrefix(v.Path(), "/pruning/"):
+				value = tensors.FromShape(v.Shape())
+			default:
 				continue
 			}
-			value = tensors.FromScalarAndDimensions(true, v.Shape().Dimensions...)
 		}
 		copied, err := value.LocalClone()
 		if err != nil {

@@ -46,7 +46,8 @@ type Recipe struct {
 	Seed    int64 // for criteria that draw random numbers
 }
 
-func (r Recipe) complete() Recipe {
+// Complete returns the recipe with its defaults filled in.
+func (r Recipe) Complete() Recipe {
 	if r.Criterion.Score == nil {
 		r.Criterion = criterion.Magnitude
 	}
@@ -71,7 +72,7 @@ func (r Recipe) complete() Recipe {
 // String is the recipe's canonical name: the criterion, then what differs from the defaults, in fixed order, so that a field added later
 // renames no old run.
 func (r Recipe) String() string {
-	r = r.complete()
+	r = r.Complete()
 	parts := []string{r.Criterion.Name}
 	add := func(differs bool, text string) {
 		if differs {
@@ -141,7 +142,7 @@ func New(b compute.Backend, store *model.Store, set params.Set, r Recipe) (*Prun
 	if r.MinUnits < 0 || r.RoundTo < 0 {
 		return nil, &RecipeError{name, fmt.Sprintf("MinUnits is %d and RoundTo is %d", r.MinUnits, r.RoundTo), "give 0 for the default of 1, or a positive number"}
 	}
-	r = r.complete()
+	r = r.Complete()
 	if r.Unit.M != 0 && r.Budget.Name != budget.Global.Name {
 		return nil, &RecipeError{name, "its unit says how many of each group are kept, which leaves a budget nothing to divide", "leave Recipe.Budget as it is"}
 	}

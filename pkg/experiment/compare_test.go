@@ -1,0 +1,267 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/espalier-ml/espalier/pkg/budget"
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/unit"
+)
+
+func comparison(t *testing.T) Comparison {
+	return Comparison{
+		Task: newTask(t), Dense: Spec{Steps: 60, LearningRate: 1e-2}, Tune: Spec{Steps: 20, Rate: "cosine"},
+		Contenders: []Contender{{Recipe: prune.Recipe{Criterion: criterion.Taylor}, Batches: 2}},
+		Sparsities: []float64{0.2, 0.4, 0.5, 0.6, 0.7}, Seeds: []int64{1, 2, 3}, Dir: t.TempDir(),
+	}
+}
+
+func compare(t *testing.T, c Comparison) *Outcome {
+	t.Helper()
+	o, err := Compare(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestCompareAddsControlsAndDoesNothingTwice(t *testing.T) {
+	c := comparison(t)
+	o := compare(t, c)
+	want := []string{"dense", "dense, trained on", "taylor", "magnitude", "random"}
+	if diff := cmp.Diff(want, o.Contenders); diff != "" {
+		t.Fatalf("contenders (-want +got):\n%s", diff)
+	}
+	if n := 3 * (2 + 3*5); len(o.Records) != n || o.Done != n {
+		t.Errorf("%d records, %d of them made now, want %d", len(o.Records), o.Done, n)
+	}
+	for _, r := range o.Records {
+		v := r.Values
+		if v["sparsity"] > 0 && (math.Abs(v["removed"]-v["sparsity"]) > 0.02 || math.Abs(v["compression"]-1/(1-v["removed"])) > 1e-9 || v["speedup"] <= 1) {
+			t.Errorf("%s: asked for %v, got %v", r.Recipe, v["sparsity"], v)
+		}
+		if wantSteps := 80; r.Recipe != "dense" && r.Step != wantSteps {
+			t.Errorf("%s had %d steps of training, want %d", r.Recipe, r.Step, wantSteps)
+		}
+	}
+	if at := o.At("dense", 0, "difference"); at.Mean != 0 || at.N != 3 {
+		t.Errorf("the dense networks differ from themselves: %v", at)
+	}
+
+	again := compare(t, c)
+	if again.Done != 0 {
+		t.Errorf("%d runs were made again", again.Done)
+	}
+	if diff := cmp.Diff(o.Records, again.Records); diff != "" {
+		t.Errorf("the records differ (-first +second):\n%s", diff)
+	}
+
+	// Elsewhere, with other contenders before them: the same bits.
+	c.Dir = t.TempDir()
+	c.Contenders = append([]Contender{{Name: "tracked", Recipe: prune.Recipe{Criterion: criterion.Movement}}}, c.Contenders...)
+	other := compare(t, c)
+	for _, name := range want {
+		for _, s := range append([]float64{0}, c.Sparsities...) {
+			if a, b := o.values(name, s, "loss"), other.values(name, s, "loss"); !slices.Equal(a, b) {
+				t.Errorf("%s at %v: losses %v, and %v beside another contender", name, s, a, b)
+			}
+		}
+	}
+}
+
+// Each mode has all the training, and reaches the sparsity.
+func TestCompareModes(t *testing.T) {
+	c := comparison(t)
+	c.Fast, c.Seeds, c.Sparsities = true, []int64{1}, []float64{0.5}
+	c.Contenders = nil
+	for _, mode := range []Mode{OneShot, Iterative, Gradual, AtInit} {
+		c.Contenders = append(c.Contenders, Contender{Name: string(mode), Recipe: prune.Recipe{}, Mode: mode, Rounds: 3})
+	}
+	o := compare(t, c)
+	for _, mode := range []Mode{OneShot, Iterative, Gradual, AtInit} {
+		if removed := o.At(string(mode), 0.5, "removed").Mean; math.Abs(removed-0.5) > 0.02 {
+			t.Errorf("%s: %v removed", mode, removed)
+		}
+		if !slices.Contains(o.Contenders, "random, "+string(mode)) && mode != OneShot {
+			t.Errorf("no random control for %s among %v", mode, o.Contenders)
+		}
+	}
+	if !strings.Contains(o.Table(0.5).Caption, "fast run") {
+		t.Error("the table does not say that it is of a fast run")
+	}
+}
+
+func TestCompareStructuredHasScratchControls(t *testing.T) {
+	c := comparison(t)
+	c.Fast, c.Seeds, c.Sparsities = true, []int64{1, 2}, []float64{0.5}
+	c.Contenders = []Contender{{Recipe: prune.Recipe{Unit: unit.Filter, Criterion: criterion.Taylor}}}
+	o := compare(t, c)
+	for _, name := range []string{"scratch-E, filter", "scratch-B, filter", "magnitude unit=filter", "random unit=filter"} {
+		if len(o.values(name, 0.5, "accuracy")) != 2 {
+			t.Errorf("%s is not among %v", name, o.Contenders)
+		}
+	}
+	for _, r := range o.Records {
+		if r.Recipe == "scratch-E, filter" && r.Step != 80 || r.Recipe == "scratch-B, filter" && r.Step <= 80 {
+			t.Errorf("%s had %d steps, want 80 for E and more for B", r.Recipe, r.Step)
+		}
+	}
+	// The scratch networks have the architecture that magnitude leaves.
+	if a, b := o.values("scratch-E, filter", 0.5, "speedup"), o.values("magnitude unit=filter", 0.5, "speedup"); !slices.Equal(a, b) {
+		t.Errorf("MACs of scratch %v, of magnitude %v", a, b)
+	}
+}
+
+func TestCompareGoesOnAfterAnInterrupt(t *testing.T) {
+	whole := comparison(t)
+	want := compare(t, whole)
+
+	c := comparison(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	c.Progress = func(done, total int, _ string) {
+		if done == 20 {
+			cancel()
+		}
+	}
+	var interrupted *InterruptedError
+	if _, err := Compare(ctx, c); !errors.As(err, &interrupted) || !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want an *InterruptedError", err)
+	}
+	c.Progress = nil
+	got := compare(t, c)
+	if got.Done == 0 || got.Done >= len(got.Records)-15 {
+		t.Errorf("%d of %d runs were made after the interrupt", got.Done, len(got.Records))
+	}
+	if diff := cmp.Diff(want.Records, got.Records); diff != "" {
+		t.Errorf("the interrupt changed the records (-want +got):\n%s", diff)
+	}
+}
+
+// What is torn, foreign or touched is made again, and nothing else is.
+func TestCompareTrustsNoDamage(t *testing.T) {
+	c := comparison(t)
+	c.Fast, c.Seeds, c.Sparsities = true, []int64{1}, []float64{0.5}
+	first := compare(t, c)
+	path := filepath.Join(c.Dir, "records.jsonl")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, damage := range map[string]func(){
+		"a torn line": func() { os.WriteFile(path, text[:len(text)-20], 0o644) },
+		"a value that was changed by hand": func() {
+			records, _ := report.ReadRecords(path)
+			records[1].Values["accuracy"] = 1
+			report.WriteRecords(path, records)
+		},
+		"a manifest that is gone": func() {
+			files, _ := filepath.Glob(filepath.Join(c.Dir, "manifests", "*.json"))
+			os.Remove(files[0])
+		},
+	} {
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		damage()
+		o := compare(t, c)
+		if o.Done != 1 {
+			t.Errorf("%s: %d runs were made, want one", name, o.Done)
+		}
+		if diff := cmp.Diff(first.Records, o.Records); diff != "" {
+			t.Errorf("%s: the records differ (-first +again):\n%s", name, diff)
+		}
+	}
+}
+
+func TestCompareRefuses(t *testing.T) {
+	for name, change := range map[string]func(c *Comparison){
+		"two seeds":           func(c *Comparison) { c.Seeds = c.Seeds[:2] },
+		"four points":         func(c *Comparison) { c.Sparsities = c.Sparsities[:4] },
+		"the same seed twice": func(c *Comparison) { c.Seeds = []int64{1, 2, 1} },
+		"a sparsity of 0":     func(c *Comparison) { c.Sparsities[0] = 0 },
+		"a sparsity of NaN":   func(c *Comparison) { c.Sparsities[0] = math.NaN() },
+		"no contender":        func(c *Comparison) { c.Contenders = nil },
+		"two of one name":     func(c *Comparison) { c.Contenders = append(c.Contenders, c.Contenders[0]) },
+		"an unknown mode":     func(c *Comparison) { c.Contenders[0].Mode = "later" },
+		"a negative round":    func(c *Comparison) { c.Contenders[0].Rounds = -1 },
+		"no validation data":  func(c *Comparison) { c.Task.Validation = nil },
+		"no test data":        func(c *Comparison) { c.Test = true },
+		"tracking before": func(c *Comparison) {
+			c.Contenders[0] = Contender{Recipe: prune.Recipe{Criterion: criterion.Movement}, Mode: AtInit}
+		},
+		"an unknown optimizer":  func(c *Comparison) { c.Dense.Optimizer = "lion" },
+		"an unknown rate":       func(c *Comparison) { c.Tune.Rate = "steps" },
+		"a negative rate":       func(c *Comparison) { c.Tune.LearningRate = -1 },
+		"both epochs and steps": func(c *Comparison) { c.Dense.Epochs = 1 },
+	} {
+		c := comparison(t)
+		change(&c)
+		_, err := Compare(t.Context(), c)
+		var bad *ConfigError
+		if !errors.As(err, &bad) || bad.Remedy == "" {
+			t.Errorf("%s: got %v, want a *ConfigError with a remedy", name, err)
+		}
+		if files, _ := os.ReadDir(c.Dir); len(files) != 0 {
+			t.Errorf("%s: %v was left", name, files)
+		}
+	}
+}
+
+func TestConfidenceByHand(t *testing.T) {
+	// Student's t for two degrees of freedom is 4.302653 at 97.5%; the standard error of 1, 2, 3 is 1/√3.
+	got := Confidence([]float64{1, 2, 3})
+	if half := 4.302653 / math.Sqrt(3); got.Mean != 2 || got.N != 3 || math.Abs(got.High-2-half) > 1e-5 || math.Abs(2-got.Low-half) > 1e-5 {
+		t.Errorf("got %+v", got)
+	}
+	if got.String() != "2.00 ± 2.48" {
+		t.Errorf("got %q", got)
+	}
+	if one := Confidence([]float64{5}); one.String() != "5.00" || !math.IsNaN(one.Low) {
+		t.Errorf("one value has no interval: %+v", one)
+	}
+}
+
+// Differences are paired: seeds that differ much from each other by the same amount on both sides give a narrow interval.
+func TestDifferencesArePaired(t *testing.T) {
+	o := &Outcome{Contenders: []string{"dense", "a"}}
+	for i, dense := range []float64{0.90, 0.95, 0.99} {
+		o.Records = append(o.Records,
+			report.Record{Recipe: "dense", Seed: int64(i), Values: map[string]float64{"sparsity": 0, "accuracy": dense, "difference": 0, "compression": 1, "speedup": 1}},
+			report.Record{Recipe: "a", Seed: int64(i), Values: map[string]float64{"sparsity": 0.5, "accuracy": dense - 0.01, "difference": -0.01, "compression": 2, "speedup": 2}})
+	}
+	rows, err := o.Table(0.5).Cells()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]string{{"dense", "94.67 ± 11.20", "0.00 ± 0.00", "1.0", "1.0", "0", "3"}, {"a", "93.67 ± 11.20", "-1.00 ± 0.00", "2.0", "2.0", "0", "3"}}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	curve := o.Curve("a", "compression", "accuracy")
+	if !slices.Equal(curve.X, []float64{2}) || len(curve.Low) != 1 || curve.Low[0] >= curve.Y[0] {
+		t.Errorf("curve %+v", curve)
+	}
+}
+
+// All contenders start from the same network: magnitude keeps the largest weights of the dense one.
+func TestBudgetsAreControlledApart(t *testing.T) {
+	c := comparison(t)
+	c.Fast, c.Seeds, c.Sparsities = true, []int64{1}, []float64{0.5}
+	c.Contenders = []Contender{{Recipe: prune.Recipe{Criterion: criterion.SNIP, Budget: budget.Layerwise}, Mode: AtInit}}
+	o := compare(t, c)
+	want := []string{"dense", "dense, trained on", "SNIP budget=layerwise, at init", "magnitude budget=layerwise, at init", "random budget=layerwise, at init"}
+	if diff := cmp.Diff(want, o.Contenders); diff != "" {
+		t.Errorf("contenders (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,145 @@
+package experiment
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/signal"
+)
+
+// Manifest is one run of a comparison, written down so that it can be repeated (Replay, `espalier replay`) and compared.
+type Manifest struct {
+	Version   int               `json:"version"` // of this format: 1
+	Network   string            `json:"network"`
+	Data      DataSpec          `json:"data"`
+	Examples  string            `json:"examples"` // what the run starts from: a digest of first values, data, their order, the training step and how it is trained
+	Contender string            `json:"contender"`
+	Recipe    string            `json:"recipe"`
+	Parts     Parts             `json:"parts"`
+	Mode      Mode              `json:"mode"`
+	Rounds    int               `json:"rounds"`
+	Batches   int               `json:"batches,omitempty"`
+	Sparsity  float64           `json:"sparsity"`
+	Seed      int64             `json:"seed"`
+	Dense     Spec              `json:"dense"`
+	Tune      Spec              `json:"tune"`
+	Test      bool              `json:"test"` // measured on the test data
+	Versions  map[string]string `json:"versions"`
+
+	Masks   string             `json:"masks"`   // SHA-256 of the masks
+	Weights string             `json:"weights"` // SHA-256 of all variables
+	Results map[string]float64 `json:"results"`
+}
+
+// Parts are the names of what a recipe is made of.
+type Parts struct {
+	Criterion string `json:"criterion"`
+	Normalize string `json:"normalize,omitempty"`
+	Unit      string `json:"unit"`
+	Budget    string `json:"budget"`
+	Revive    bool   `json:"revive,omitempty"`
+	KeepMin   bool   `json:"keepMin,omitempty"`
+	MinUnits  int    `json:"minUnits,omitempty"`
+	RoundTo   int    `json:"roundTo,omitempty"`
+}
+
+// ManifestError says that a file is no manifest.
+type ManifestError struct{ Path, Problem string }
+
+func (e *ManifestError) Error() string {
+	return fmt.Sprintf("%s is no manifest of a run: %s", e.Path, e.Problem)
+}
+
+// manifest returns the manifest of a run before it is made.
+func (b *bench) manifest(r run) Manifest {
+	filled := r.Recipe.Complete()
+	return Manifest{
+		Version: 1, Network: b.Network, Data: b.Data, Examples: b.startKey, Contender: r.Name, Recipe: r.Recipe.String(),
+		Parts: Parts{filled.Criterion.Name, filled.Normalize.Name, filled.Unit.Name, filled.Budget.Name, filled.Revive, filled.KeepMin, filled.MinUnits, filled.RoundTo},
+		Mode:  r.Mode, Rounds: r.Rounds, Batches: r.Batches, Sparsity: r.sparsity, Seed: r.seed, Dense: b.Dense, Tune: b.Tune, Test: b.Test, Versions: versions(b.Task.Backend.Name()),
+	}
+}
+
+// key identifies a run by all that it is made of, but neither by its results nor by the versions it was made with.
+func (m Manifest) key() (string, error) {
+	m.Versions, m.Masks, m.Weights, m.Results = nil, "", "", nil
+	return hashJSON(m)
+}
+
+func versions(backend string) map[string]string {
+	v := map[string]string{"go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH, "backend": backend}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			if strings.HasPrefix(d.Path, "github.com/gomlx/") {
+				v[d.Path] = d.Version
+			}
+		}
+	}
+	return v
+}
+
+// write writes a manifest, whole or not at all.
+func (m Manifest) write(path string) error {
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".manifest-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// ReadManifest reads a manifest. The error is a *ManifestError, or of the file system.
+func ReadManifest(path string) (Manifest, error) {
+	var m Manifest
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		return m, &ManifestError{path, err.Error()}
+	}
+	if m.Version != 1 {
+		return m, &ManifestError{path, fmt.Sprintf("its version is %d, expected 1", m.Version)}
+	}
+	if m.Results == nil || m.Masks == "" {
+		return m, &ManifestError{path, "it has no results"}
+	}
+	return m, nil
+}
+
+// signals is short for what criteria are given.
+type signals = signal.Signals
+
+// collect collects what a pruner's criterion asks for; nil if that is nothing.
+func collect(src signal.Source, p *prune.Pruner) (*signals, error) {
+	needs := p.Recipe().Criterion.Needs
+	if needs&criterion.NeedSignals == 0 {
+		return nil, nil
+	}
+	return signal.Collect(src, p.Params(), needs)
+}
+
+func asTorn(err error, torn **report.TornError) bool { return errors.As(err, torn) }
