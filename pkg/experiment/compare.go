@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -25,6 +26,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/report"
 	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/signal"
 )
 
 // Mode is when a contender prunes. All modes have the same training in all: Comparison.Dense and then Comparison.Tune.
@@ -146,6 +148,8 @@ type bench struct {
 	parent   Values // the trained network of the seed
 	known    map[string]report.Record
 	macs     int64
+
+	collected map[string]*signal.Signals // of the seed
 }
 
 // Compare makes the runs that are not there yet and returns the records of all. On *InterruptedError what is done is kept, and the same call goes on.
@@ -343,6 +347,7 @@ func (c Comparison) open() (*bench, error) {
 
 // begin trains the dense network of a seed, or loads it.
 func (b *bench) begin(ctx context.Context, seed int64) error {
+	b.collected = map[string]*signal.Signals{}
 	// What earlier contenders left has no part in what identifies a run.
 	var left []string
 	for v := range b.store.IterVariables() {
@@ -488,7 +493,7 @@ func (b *bench) visit(ctx context.Context, r run) (steps int, err error) {
 		tune.Pruner = p // what it tracks it has to see
 	}
 	cut := func(sparsity float64) error {
-		sig, err := b.signals(p, r.Batches)
+		sig, err := b.signals(p, r)
 		if err != nil {
 			return err
 		}
@@ -593,11 +598,24 @@ func (b *bench) scratch(r run, cut func(float64) error, train func(Training, int
 	return n[0] + n[1], train(tune, n[1])
 }
 
-// signals collects what a pruner's criterion asks for.
-func (b *bench) signals(p *prune.Pruner, batches int) (sig *signals, err error) {
+// signals collects what a pruner's criterion asks for: once for all who prune the network that a seed's contenders start from.
+func (b *bench) signals(p *prune.Pruner, r run) (*signal.Signals, error) {
+	needs := p.Recipe().Criterion.Needs & criterion.NeedSignals
+	if needs == 0 {
+		return nil, nil
+	}
+	key := fmt.Sprint(needs, r.Batches, r.Mode == AtInit, p.Params().Paths())
+	shared := (r.Mode == OneShot || r.Mode == AtInit) && p.Recipe().Criterion.Track == nil
+	if sig := b.collected[key]; sig != nil && shared {
+		return sig, nil
+	}
 	src := b.trainer.Source()
-	src.Batches, src.Start = batches, b.start
-	return collect(src, p)
+	src.Batches, src.Start = r.Batches, b.start
+	sig, err := signal.Collect(src, p.Params(), needs)
+	if err == nil && shared {
+		b.collected[key] = sig
+	}
+	return sig, err
 }
 
 // digests are of the masks and of the weights as they are.
@@ -640,7 +658,8 @@ func (b *bench) finished() (map[string]report.Record, error) {
 		return known, nil
 	}
 	records, err := report.ReadRecords(b.recordPath())
-	if torn := new(report.TornError); err != nil && !asTorn(err, &torn) {
+	var torn *report.TornError
+	if err != nil && !errors.As(err, &torn) {
 		return nil, err
 	}
 	for _, r := range records {

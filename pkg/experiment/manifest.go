@@ -9,11 +9,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-
-	"github.com/espalier-ml/espalier/pkg/criterion"
-	"github.com/espalier-ml/espalier/pkg/prune"
-	"github.com/espalier-ml/espalier/pkg/report"
-	"github.com/espalier-ml/espalier/pkg/signal"
 )
 
 // Manifest is one run of a comparison, written down so that it can be repeated (Replay, `espalier replay`) and compared.
@@ -129,17 +124,3 @@ func ReadManifest(path string) (Manifest, error) {
 	}
 	return m, nil
 }
-
-// signals is short for what criteria are given.
-type signals = signal.Signals
-
-// collect collects what a pruner's criterion asks for; nil if that is nothing.
-func collect(src signal.Source, p *prune.Pruner) (*signals, error) {
-	needs := p.Recipe().Criterion.Needs
-	if needs&criterion.NeedSignals == 0 {
-		return nil, nil
-	}
-	return signal.Collect(src, p.Params(), needs)
-}
-
-func asTorn(err error, torn **report.TornError) bool { return errors.As(err, torn) }

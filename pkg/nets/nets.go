@@ -24,7 +24,7 @@ type Network struct {
 }
 
 // All lists the networks; the conformance test runs over it.
-func All() []Network { return []Network{lenet300, lenet5, vgg16} }
+func All() []Network { return []Network{lenet300, lenet5, smallConv, vgg16} }
 
 // images returns a batch of images as [batch, height, width, channels]. It panics unless x is that, or [batch, height·width·channels] with the
 // pixels in the same order, and a float. function names the network's function.

@@ -36,13 +36,12 @@ func sumOver(x *graph.Node, axes []int) *graph.Node {
 // collectActivations collects norms of inputs and what the activations of each channel are like. A parameter that several layers share gets the
 // mean over them; the squares of the norms of its inputs add up.
 func (s *Signals) collectActivations(wanted criterion.Needs) error {
-	uses := make([]int, len(s.set)) // of each parameter
-	exec, err := s.exec(func(in []*graph.Node) []*graph.Node {
+	exec, err := s.exec("activations", func(in []*graph.Node) []*graph.Node {
 		logits := s.logits(in[0])
 		layers := s.layers(logits)
 		var results []*graph.Node
-		for i, p := range s.set {
-			uses[i] = len(layers[p.Path])
+		for _, p := range s.set {
+			s.programs.uses["activations "+p.Path] = len(layers[p.Path])
 			var norm, zeros, outputs *graph.Node
 			plus := func(sum, x *graph.Node) *graph.Node {
 				if sum == nil {
@@ -66,7 +65,6 @@ func (s *Signals) collectActivations(wanted criterion.Needs) error {
 	if err != nil {
 		return err
 	}
-	defer exec.Finalize()
 	if wanted&^criterion.NeedOutputRank != 0 {
 		var sum sums
 		for _, b := range s.batches {
@@ -83,7 +81,7 @@ func (s *Signals) collectActivations(wanted criterion.Needs) error {
 			for j, square := range sum[3*i] {
 				norm[j] = float32(math.Sqrt(square))
 			}
-			mean := 1 / float64(s.Examples*uses[i])
+			mean := 1 / float64(s.Examples*s.programs.uses["activations "+p.Path])
 			for need, values := range map[criterion.Needs][]float32{
 				criterion.NeedInputNorm: norm, criterion.NeedOutputZeros: float32s(sum[3*i+1], mean), criterion.NeedOutputNorm: float32s(sum[3*i+2], mean),
 			} {
@@ -101,7 +99,7 @@ func (s *Signals) collectActivations(wanted criterion.Needs) error {
 
 // collectRanks collects the mean rank of each channel's activation maps, over the first examples.
 func (s *Signals) collectRanks() error {
-	exec, err := s.exec(func(in []*graph.Node) []*graph.Node {
+	exec, err := s.exec("maps", func(in []*graph.Node) []*graph.Node {
 		layers := s.layers(s.logits(in[0]))
 		results := make([]*graph.Node, len(s.set))
 		for i, p := range s.set {
@@ -114,7 +112,6 @@ func (s *Signals) collectRanks() error {
 	if err != nil {
 		return err
 	}
-	defer exec.Finalize()
 	sum := make(sums, len(s.set))
 	left := s.source.Examples
 	for _, b := range s.batches {

@@ -91,8 +91,17 @@ func (s *Signals) weights(g *graph.Graph) []*graph.Node {
 	return nodes
 }
 
-// exec compiles a function of nodes.
-func (s *Signals) exec(build func(in []*graph.Node) []*graph.Node) (*model.Exec, error) {
+// programs are compiled once for a source, and serve again when signals are collected anew.
+type programs struct {
+	execs map[string]*model.Exec
+	uses  map[string]int // found while a program was built, by program and parameter: how often the network uses it, or how many patches an example has
+}
+
+// exec compiles a function of nodes, unless the program of that name is there.
+func (s *Signals) exec(name string, build func(in []*graph.Node) []*graph.Node) (*model.Exec, error) {
+	if e := s.programs.execs[name]; e != nil {
+		return e, nil
+	}
 	e, err := model.NewExec(s.source.Backend, s.source.Store, func(_ *model.Scope, in []*graph.Node) []*graph.Node {
 		defer guard.Building()
 		return build(in)
@@ -101,6 +110,7 @@ func (s *Signals) exec(build func(in []*graph.Node) []*graph.Node) (*model.Exec,
 		return nil, err
 	}
 	e.SetMaxCache(-1)
+	s.programs.execs[name] = e
 	return e, nil
 }
 

@@ -34,7 +34,7 @@ func (s *Signals) flow(scaled bool) (finite bool, err error) {
 		return false, err
 	}
 	store := s.source.Store
-	exec, err := s.exec(func(in []*graph.Node) []*graph.Node {
+	exec, err := s.exec(fmt.Sprintf("flow, scaled %t", scaled), func(in []*graph.Node) []*graph.Node {
 		g := in[0].Graph()
 		store.SetTraining(g, false)
 		// Variables are replaced before the network is built, and given back after: their values do not change.
@@ -80,7 +80,6 @@ func (s *Signals) flow(scaled bool) (finite bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer exec.Finalize()
 	results, err := exec.Call(example)
 	if err != nil {
 		return false, err

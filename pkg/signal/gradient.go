@@ -1,6 +1,7 @@
 package signal
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -90,11 +91,10 @@ func (s *Signals) hessianTimes(v sums) (sums, error) {
 			return up
 		}
 	}
-	exec, err := s.exec(build)
+	exec, err := s.exec(fmt.Sprintf("Hessian %v", step), build)
 	if err != nil {
 		return nil, err
 	}
-	defer exec.Finalize()
 	args := []any{nil, nil}
 	for i, p := range s.set {
 		args = append(args, tensors.FromFlatDataAndDimensions(float32s(v[i], 1), p.Shape.Dimensions...))
@@ -147,7 +147,7 @@ func (s *Signals) convolves() bool {
 
 // meanGradient returns the gradient of the mean loss, with the logits divided by a temperature, for each parameter.
 func (s *Signals) meanGradient(temperature float64) (sums, error) {
-	exec, err := s.exec(func(in []*graph.Node) []*graph.Node {
+	exec, err := s.exec(fmt.Sprintf("gradient at %v", temperature), func(in []*graph.Node) []*graph.Node {
 		l := s.logits(in[0])
 		if temperature != 1 {
 			l = graph.DivScalar(l, temperature)
@@ -158,7 +158,6 @@ func (s *Signals) meanGradient(temperature float64) (sums, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer exec.Finalize()
 	var sum sums
 	for _, b := range s.batches {
 		results, err := exec.Call(b.x, b.labels)
@@ -175,14 +174,13 @@ func (s *Signals) meanGradient(temperature float64) (sums, error) {
 // collectSquares collects what needs the gradient of each example: means of its square, for the true labels and for drawn ones, and the inverse of the Fisher
 // matrix.
 func (s *Signals) collectSquares(wanted criterion.Needs) error {
-	single, err := s.exec(func(in []*graph.Node) []*graph.Node { // x [1, …], labels [1, 1] -> gradients
+	single, err := s.exec("gradient of one", func(in []*graph.Node) []*graph.Node { // x [1, …], labels [1, 1] -> gradients
 		l := s.loss(in[1], s.logits(in[0]))
 		return graph.Gradient(l, s.weights(l.Graph())...)
 	})
 	if err != nil {
 		return err
 	}
-	defer single.Finalize()
 	visit := func(labels func(b batch) (*tensors.Tensor, error), see func(i int, grad []float32)) (int, error) {
 		of := map[*tensors.Tensor]*tensors.Tensor{}
 		return s.eachExample(func(b batch, i int) error {
@@ -257,11 +255,10 @@ func (s *Signals) collectSquares(wanted criterion.Needs) error {
 		}
 	}
 	if wanted&criterion.NeedGaussNewton != 0 {
-		predict, err := s.exec(func(in []*graph.Node) []*graph.Node { return []*graph.Node{graph.Softmax(s.logits(in[0]), -1)} })
+		predict, err := s.exec("probabilities", func(in []*graph.Node) []*graph.Node { return []*graph.Node{graph.Softmax(s.logits(in[0]), -1)} })
 		if err != nil {
 			return err
 		}
-		defer predict.Finalize()
 		random := rand.New(rand.NewPCG(uint64(s.source.Seed), 0x6761757373)) // any stream of its own
 		return squares(criterion.NeedGaussNewton, func(b batch) (*tensors.Tensor, error) {
 			results, err := predict.Call(b.x)

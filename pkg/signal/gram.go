@@ -50,10 +50,10 @@ func Grams(src Source, p params.Param) (*Gram, error) {
 func (s *Signals) gram(p params.Param) (*Gram, error) {
 	one := *s
 	one.set = params.Set{p}
-	perExample := 0
-	exec, err := s.exec(func(in []*graph.Node) []*graph.Node {
+	name := "Gram " + p.Path
+	exec, err := s.exec(name, func(in []*graph.Node) []*graph.Node {
 		var sum *graph.Node
-		perExample = 0
+		perExample := 0
 		for _, l := range one.layers(s.logits(in[0]))[p.Path] {
 			x := patches(l, p) // [rows, spatial… · in]
 			perExample += x.Shape().Dimensions[0] / in[0].Shape().Dimensions[0]
@@ -64,12 +64,12 @@ func (s *Signals) gram(p params.Param) (*Gram, error) {
 				sum = graph.Add(sum, product)
 			}
 		}
+		s.programs.uses[name] = perExample
 		return []*graph.Node{sum}
 	})
 	if err != nil {
 		return nil, err
 	}
-	defer exec.Finalize()
 	g := &Gram{Dim: p.Size() / p.Shape.Dimensions[p.Out]}
 	var sum sums
 	for _, b := range s.batches {
@@ -80,7 +80,7 @@ func (s *Signals) gram(p params.Param) (*Gram, error) {
 		if err := sum.add(results, 1); err != nil {
 			return nil, err
 		}
-		g.N += b.size * perExample
+		g.N += b.size * s.programs.uses[name]
 	}
 	g.Sum = sum[0]
 	return g, nil

@@ -114,6 +114,8 @@ type Signals struct {
 	set     params.Set
 	batches []batch
 	values  map[criterion.Needs]map[string][]float32
+
+	programs *programs
 }
 
 // Collect runs the calibration data through the network and returns the signals for the parameters of a set. Needs that are met elsewhere (those not in
@@ -135,7 +137,10 @@ func Collect(src Source, set params.Set, needs criterion.Needs) (*Signals, error
 			return nil, &params.UnknownPathError{Path: p.Path, Known: params.Select(src.Store, nil).Paths()}
 		}
 	}
-	s := &Signals{Needs: needs, source: src.complete(), set: set}
+	s := &Signals{
+		Needs: needs, source: src.complete(), set: set,
+		programs: &programs{map[string]*model.Exec{}, map[string]int{}},
+	}
 	if needs&criterion.NeedData != 0 {
 		if src.Data == nil {
 			return nil, ErrNoData
@@ -152,7 +157,7 @@ func Collect(src Source, set params.Set, needs criterion.Needs) (*Signals, error
 	return s, s.collect()
 }
 
-// Refresh collects the same signals again, over the same data, from the weights as they are now.
+// Refresh collects the same signals again, over the same data, from the weights as they are now. It compiles nothing again.
 func (s *Signals) Refresh() (*Signals, error) {
 	again := *s
 	return &again, again.collect()
