@@ -145,6 +145,9 @@ func NewTrainer(task Task, store *model.Store) (*Trainer, error) {
 	return &Trainer{task: task, store: store, adam: optimizer.Adam().LearningRate(1e-3).Done(), evals: map[evalKey]*model.Exec{}}, nil
 }
 
+// Task returns the trainer's task, with its defaults filled in.
+func (tr *Trainer) Task() Task { return tr.task }
+
 // Train is NewTrainer and Trainer.Train, for a single run.
 func Train(ctx context.Context, task Task, store *model.Store, t Training) (Result, error) {
 	tr, err := NewTrainer(task, store)

@@ -23,11 +23,12 @@ type counter struct {
 	fromInput map[*graph.Node]bool // what changes from example to example; the rest is made of variables and constants
 	weights   map[*graph.Node]weight
 	counted   map[string]int64 // see alive
+	perWeight map[string]int64 // MACs of a weight, by the path of its variable
 	err       error            // the first
 }
 
 func newCounter(store *model.Store, x *graph.Node) *counter {
-	c := &counter{store: store, layers: map[string]*Layer{}, fromInput: map[*graph.Node]bool{x: true}, weights: map[*graph.Node]weight{}, counted: map[string]int64{}}
+	c := &counter{store: store, layers: map[string]*Layer{}, fromInput: map[*graph.Node]bool{x: true}, weights: map[*graph.Node]weight{}, counted: map[string]int64{}, perWeight: map[string]int64{}}
 	for _, node := range x.Graph().Nodes() { // inputs come before what uses them
 		if slices.ContainsFunc(node.Inputs(), func(in *graph.Node) bool { return c.fromInput[in] }) {
 			c.fromInput[node] = true
@@ -143,6 +144,9 @@ func (c *counter) product(kind string, node *graph.Node, macs int64) {
 	l := c.layer(scope)
 	l.Kind = kind
 	l.MACs += macs
+	if w.path != "" {
+		c.perWeight[w.path] += macs / int64(max(1, c.store.GetVariable(w.path).Shape().Size()))
+	}
 	l.EffectiveMACs += c.effective(w, macs)
 	if d := node.Shape().Dimensions; len(d) > 0 {
 		l.OutShape = slices.Clone(d[1:])

@@ -35,6 +35,9 @@ type Profile struct {
 	Layers []Layer // in the order of computation
 	// Unknown lists operations that no rule counts although they may multiply by weights: MACs are too low by theirs.
 	Unknown []string
+	// MACsPerWeight says in how many of the MACs each weight of a product takes part, by the path of the variable: 1 in a dense layer, the number of positions in a
+	// convolution. budget.ByMACs takes it.
+	MACsPerWeight map[string]int64
 }
 
 func (p Profile) sum(f func(Layer) int64) int64 {
@@ -148,7 +151,7 @@ func Of(b compute.Backend, store *model.Store, fn func(*model.Scope, *graph.Node
 	if err := c.parameters(g); err != nil {
 		return Profile{}, &BuildError{input, err}
 	}
-	return Profile{Layers: c.named(), Unknown: c.unknown}, nil
+	return Profile{Layers: c.named(), Unknown: c.unknown, MACsPerWeight: c.perWeight}, nil
 }
 
 // reachable returns the nodes that an output depends on. Others are in a graph too: GoMLX leaves both forms of what it fuses.

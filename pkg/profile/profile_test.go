@@ -17,6 +17,7 @@ import (
 	"github.com/gomlx/gomlx/ml/layers/norm"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/mask"
@@ -80,6 +81,7 @@ func TestKnownNetworks(t *testing.T) {
 	macs := map[string]int64{
 		"LeNet-300-100": 784*300 + 300*100 + 100*10,
 		"LeNet-5":       24*24*25*20 + 8*8*25*20*50 + 800*500 + 500*10,
+		"SmallConv":     32*32*27*16 + 16*16*9*16*32 + 8*8*9*32*32 + 512*64 + 64*10,
 		"VGG16":         15_470_264_320,
 	}
 	for _, n := range nets.All() {
@@ -209,7 +211,7 @@ func TestAttribution(t *testing.T) {
 			return graph.MatMul(x, c.weights(x.Graph())) // [1, 2] · [2, 3]
 		}, float(1, 2))
 		want := Profile{Layers: []Layer{{Path: "/", Kind: "dense", Params: 6, NonZero: 3, MACs: 6, EffectiveMACs: c.effective, Bytes: 24, OutShape: []int{3}}}}
-		if diff := cmp.Diff(want, p); diff != "" {
+		if diff := cmp.Diff(want, p, cmpopts.IgnoreFields(Profile{}, "MACsPerWeight")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
@@ -413,6 +415,21 @@ total                          521        21  288,000                   0      0
 MACs are multiply-accumulates for one input, without the additions of biases; FLOPs = 2 MACs. MB = 10⁶ bytes. Not counted, for want of a rule: FFT.
 `
 	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestMACsPerWeight(t *testing.T) {
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Of(b, model.NewStore(), nets.LeNet5, shapes.Make(dtypes.Float32, 1, 28, 28, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int64{"/conv1/conv/weights": 24 * 24, "/conv2/conv/weights": 8 * 8, "/fc1/dense/weights": 1, "/output/dense/weights": 1}
+	if diff := cmp.Diff(want, p.MACsPerWeight); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

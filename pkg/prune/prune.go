@@ -391,7 +391,11 @@ func (p *Pruner) choose(groups []budget.Group, scores [][]float32, alive [][]boo
 				for u := row; u < len(c.scores); u += g.Rows {
 					units = append(units, u)
 				}
-				keepOf(g.Keep, c, units)
+				n := g.Keep
+				if p.recipe.KeepMin {
+					n = max(n, 1)
+				}
+				keepOf(n, c, units)
 			}
 			continue
 		}
@@ -520,6 +524,30 @@ func (p *Pruner) feasibleRows(g budget.Group, alive []bool, sparsity float64) er
 		}
 	}
 	return nil
+}
+
+// Scores returns the importance of every unit of every parameter, by path, as Prune would rank them now: larger is more important. Dead units have the scores of their zeros.
+// Nothing is changed, but for criteria that draw random numbers another round of those is used up. The errors are those of Prune.
+func (p *Pruner) Scores(sig *signal.Signals) (map[string][]float32, error) {
+	if err := sig.Check(p.recipe.Criterion.Needs); err != nil {
+		return nil, fmt.Errorf("criterion %q: %w", p.recipe.Criterion.Name, err)
+	}
+	alive := make([][]bool, len(p.set))
+	for i := range p.set {
+		var err error
+		if alive[i], err = p.aliveUnits(i); err != nil {
+			return nil, err
+		}
+	}
+	scores, err := p.scores(alive, sig)
+	if err != nil {
+		return nil, err
+	}
+	byPath := map[string][]float32{}
+	for i, param := range p.set {
+		byPath[param.Path] = scores[i]
+	}
+	return byPath, nil
 }
 
 // stored are the needs that lie in the store, with their places.

@@ -30,7 +30,7 @@ var verbs = []verb{
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
-	{"bench", "cell|step [--json FILE]             measure a cell next to plain GoNB, a training step next to JAX", runBench},
+	{"bench", "cell|step|figures [--json FILE]     measure a cell next to plain GoNB, a training step next to JAX; repeat published figures", runBench},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
 }
 
@@ -172,12 +172,21 @@ func runBench(ctx context.Context, args []string) error {
 			if err != nil {
 				return err
 			}
-			cmd := exec.CommandContext(ctx, p.Go, append([]string{"run", "./kernelext/internal/bench/step", "-jax-python", python}, args...)...)
-			cmd.Dir, cmd.Env = p.Project, p.Env()
-			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-			setup.OwnGroup(cmd)
-			return cmd.Run()
+			return goRun(ctx, p, "./kernelext/internal/bench/step", append([]string{"-jax-python", python}, args...))
+		})(ctx, args[1:])
+	case "figures":
+		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+			return goRun(ctx, p, "./kernelext/internal/bench/figures", args)
 		})(ctx, args[1:])
 	}
 	return errUsage
+}
+
+// goRun runs a program of the project that uses GoMLX, which this command does without.
+func goRun(ctx context.Context, p setup.Paths, program string, args []string) error {
+	cmd := exec.CommandContext(ctx, p.Go, append([]string{"run", program}, args...)...)
+	cmd.Dir, cmd.Env = p.Project, p.Env()
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	setup.OwnGroup(cmd)
+	return cmd.Run()
 }
