@@ -95,6 +95,25 @@ func Check(b compute.Backend, c criterion.Criterion) error {
 	return errors.Join(problems...)
 }
 
+// Scores returns what a criterion makes of given weights, row by row, of a layer [in, out] or a convolution [spatial…, in, out]: for cases that are computed by hand. inputs has, for each of the
+// criterion's needs, a value for each weight, or for each channel where criterion.Inputs says so; needs that the criterion does not have are passed over.
+func Scores(b compute.Backend, c criterion.Criterion, dims []int, weights []float32, inputs map[criterion.Needs][]float32) ([]float32, error) {
+	if len(dims) < 2 {
+		return nil, fmt.Errorf("criteriontest: a layer %v has no input and output axes: give at least two", dims)
+	}
+	t := trial{b: b, c: c, param: param(dims), weight: weights, inputs: inputs}
+	if len(weights) != t.param.Size() {
+		return nil, fmt.Errorf("criteriontest: %d weights for a layer %v: give %d", len(weights), dims, t.param.Size())
+	}
+	for _, need := range c.Needs.Each() {
+		if n := shapes.Make(dtypes.Float32, need.Dims(t.param)...).Size(); len(inputs[need]) != n {
+			return nil, fmt.Errorf("criteriontest: %d values for %s of a layer %v: give %d", len(inputs[need]), need, dims, n)
+		}
+	}
+	scores, _, err := t.run()
+	return scores, err
+}
+
 func param(dims []int) params.Param {
 	return params.Param{Path: "/layer/weights", Shape: shapes.Make(dtypes.Float32, dims...), In: len(dims) - 2, Out: len(dims) - 1}
 }

@@ -82,8 +82,7 @@ func flat(t *testing.T, c criterion.Criterion, weight []float32, inputs map[crit
 	if len(dims) == 0 {
 		dims = []int{2, 2}
 	}
-	tr := trial{b: open(t), c: c, param: param(dims), weight: weight, inputs: inputs}
-	scores, _, err := tr.run()
+	scores, err := Scores(open(t), c, dims, weight, inputs)
 	if err != nil {
 		t.Fatalf("%s: %v", c.Name, err)
 	}
@@ -143,6 +142,22 @@ func TestFPGMOfThreeFilters(t *testing.T) {
 		if math.Abs(float64(got[i]-want[i])) > 1e-6 {
 			t.Errorf("got %v, want %v twice", got, want)
 			break
+		}
+	}
+}
+
+func TestScoresRefuse(t *testing.T) {
+	b := open(t)
+	for name, call := range map[string]func() error{
+		"one axis": func() error { _, err := Scores(b, criterion.Magnitude, []int{4}, make([]float32, 4), nil); return err },
+		"too few weights": func() error {
+			_, err := Scores(b, criterion.Magnitude, []int{2, 2}, make([]float32, 3), nil)
+			return err
+		},
+		"no gradient": func() error { _, err := Scores(b, criterion.SNIP, []int{2, 2}, make([]float32, 4), nil); return err },
+	} {
+		if call() == nil {
+			t.Errorf("%s is accepted", name)
 		}
 	}
 }
