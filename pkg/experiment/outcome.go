@@ -35,13 +35,22 @@ func Confidence(xs []float64) Interval {
 	return i
 }
 
+// Of returns a contender's records at a sparsity, in the order of the seeds.
+func (o *Outcome) Of(contender string, sparsity float64) []report.Record {
+	var records []report.Record
+	for _, r := range o.Records {
+		if r.Recipe == contender && r.Values["sparsity"] == sparsity {
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
 // values returns a value of a contender's records at a sparsity, by seed.
 func (o *Outcome) values(contender string, sparsity float64, value string) []float64 {
 	var xs []float64
-	for _, r := range o.Records {
-		if r.Recipe == contender && r.Values["sparsity"] == sparsity {
-			xs = append(xs, r.Values[value])
-		}
+	for _, r := range o.Of(contender, sparsity) {
+		xs = append(xs, r.Values[value])
 	}
 	return xs
 }
