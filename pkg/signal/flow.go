@@ -34,15 +34,20 @@ func (s *Signals) flow(scaled bool) (finite bool, err error) {
 		return false, err
 	}
 	store := s.source.Store
+	var used []*model.Variable // by the network: those of optimizers come and go
+	s.probe(example.Shape(), func(g *graph.Graph) {
+		for v := range store.IterVariables() {
+			if v.DType().IsFloat() && v.HasValue() && v.InUseByGraph(g) {
+				used = append(used, v)
+			}
+		}
+	})
 	exec, err := s.exec(fmt.Sprintf("flow, scaled %t", scaled), func(in []*graph.Node) []*graph.Node {
 		g := in[0].Graph()
 		store.SetTraining(g, false)
 		// Variables are replaced before the network is built, and given back after: their values do not change.
 		replaced, original := map[*model.Variable]*graph.Node{}, map[*model.Variable]*graph.Node{}
-		for v := range store.IterVariables() {
-			if !v.DType().IsFloat() || !v.HasValue() {
-				continue
-			}
+		for _, v := range used {
 			original[v] = v.NodeValue(g)
 			w := graph.Abs(original[v])
 			if scaled {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -137,12 +138,20 @@ func (s *Signals) step(v sums) (float64, error) {
 }
 
 // convolves tells whether the network has convolutions.
-func (s *Signals) convolves() bool {
-	g := graph.NewGraph(s.source.Backend, "look for convolutions")
+func (s *Signals) convolves() (yes bool) {
+	s.probe(s.batches[0].x.Shape(), func(g *graph.Graph) {
+		yes = slices.ContainsFunc(g.Nodes(), func(n *graph.Node) bool { return n.Type() == graph.NodeTypeConvGeneral })
+	})
+	return yes
+}
+
+// probe builds the network in a graph that is thrown away, to look at it.
+func (s *Signals) probe(input shapes.Shape, look func(g *graph.Graph)) {
+	g := graph.NewGraph(s.source.Backend, "look at the network")
 	defer g.Finalize()
 	model.SetStore(g, s.source.Store)
-	s.logits(graph.Parameter(g, "x", s.batches[0].x.Shape()))
-	return slices.ContainsFunc(g.Nodes(), func(n *graph.Node) bool { return n.Type() == graph.NodeTypeConvGeneral })
+	s.logits(graph.Parameter(g, "x", input))
+	look(g)
 }
 
 // meanGradient returns the gradient of the mean loss, with the logits divided by a temperature, for each parameter.

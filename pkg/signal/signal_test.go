@@ -663,3 +663,54 @@ func TestBadSources(t *testing.T) {
 		t.Errorf("these needs are met elsewhere: %v", err)
 	}
 }
+
+// Optimizers make variables and remove them; programs that were compiled before must not miss them.
+func TestFlowAfterOptimizersCameAndWent(t *testing.T) {
+	src := smallSource(t)
+	if _, err := src.Store.CreateVariable("/moment", tensors.FromScalar(float32(1))); err != nil {
+		t.Fatal(err)
+	}
+	sig, err := Collect(src, params.Select(src.Store, nil), criterion.NeedFlow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := src.Store.DeleteVariable("/moment"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sig.Refresh(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The gradients through batch normalisation in inference are those of the same formula, written out.
+func TestBatchNormHasAGradient(t *testing.T) {
+	b := open(t)
+	args := []any{
+		[][]float32{{1, 2, 3}, {-1, 0.5, 4}}, []float32{0.5, -2, 1}, []float32{0.1, 0.2, 0.3}, []float32{0.4, 1, -1}, []float32{0.5, 2, 3},
+	}
+	gradients := func(norm func(in []*graph.Node) *graph.Node) [][]float32 {
+		exec := graph.MustNewExec(b, func(in []*graph.Node) []*graph.Node {
+			y := norm(in)
+			return graph.Gradient(graph.ReduceAllSum(graph.Mul(graph.Square(y), graph.IotaFull(in[0].Graph(), y.Shape()))), in...)
+		})
+		var all [][]float32
+		for _, r := range exec.MustCall(args...) {
+			all = append(all, tensors.MustCopyFlatData[float32](r))
+		}
+		return all
+	}
+	got := gradients(func(in []*graph.Node) *graph.Node {
+		return graph.InternalBatchNormForInference(in[0], in[1], in[2], in[3], in[4], 0.001, 1)
+	})
+	want := gradients(func(in []*graph.Node) *graph.Node {
+		row := func(v *graph.Node) *graph.Node { return graph.InsertAxes(v, 0) }
+		return graph.Add(graph.Mul(graph.Div(graph.Sub(in[0], row(in[3])), graph.Sqrt(graph.AddScalar(row(in[4]), 0.001))), row(in[1])), row(in[2]))
+	})
+	for i := range want {
+		wide := make([]float64, len(want[i]))
+		for j, x := range want[i] {
+			wide[j] = float64(x)
+		}
+		near(t, fmt.Sprintf("input %d", i), got[i], wide, 1e-5)
+	}
+}
