@@ -262,9 +262,11 @@ func network(t testing.TB, b compute.Backend) *model.Store {
 func TestZerosStayZeroInGoMLXsLoop(t *testing.T) {
 	b := open(t)
 	for name, inner := range map[string]optimizer.Interface{
-		"sgd":   optimizer.StochasticGradientDescent().WithLearningRate(0.1).Done(),
-		"adam":  optimizer.Adam().Done(),
-		"adamw": optimizer.Adam().WeightDecay(0.1).Done(),
+		"sgd":     optimizer.StochasticGradientDescent().WithLearningRate(0.1).Done(),
+		"adam":    optimizer.Adam().Done(),
+		"adamw":   optimizer.Adam().WeightDecay(0.1).Done(),
+		"adamax":  optimizer.Adam().Adamax().Done(),
+		"rmsprop": optimizer.RMSProp().Done(),
 	} {
 		for _, accumulate := range []int{1, 2} {
 			for _, wrapped := range []bool{true, false} {
@@ -282,7 +284,11 @@ func TestZerosStayZeroInGoMLXsLoop(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				trainer := train.NewTrainer(b, store, model2, loss.SparseCategoricalCrossEntropyLogits, opt, nil, nil)
+				store.RootScope().SetParam(optimizer.ParamClipStepByValue, 0.5)
+				scaled := func(labels, predictions []*graph.Node) *graph.Node { // as for lower precision
+					return graph.MulScalar(loss.SparseCategoricalCrossEntropyLogits(labels, predictions), 64)
+				}
+				trainer := train.NewTrainer(b, store, model2, scaled, opt, nil, nil)
 				if accumulate > 1 {
 					if err := trainer.AccumulateGradients(accumulate); err != nil {
 						t.Fatal(err)
