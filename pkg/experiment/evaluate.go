@@ -45,15 +45,39 @@ func Evaluate(task Task, store *model.Store, ds train.Dataset) (Metrics, error) 
 
 // Evaluate computes the network's loss and accuracy on a data set, in inference mode. It changes no variable.
 func (tr *Trainer) Evaluate(ds train.Dataset) (Metrics, error) {
+	if r, ok := ds.(Resident); ok {
+		folds, err := tr.evaluateFolds(r, 1)
+		if err != nil {
+			return Metrics{}, err
+		}
+		return folds[0], nil
+	}
 	if ds == nil {
 		return Metrics{}, ErrNoData
 	}
 	var m Metrics
-	err := guard.Run(fmt.Sprintf("evaluate on %q", ds.Name()), func() error {
-		r, ok := ds.(Resident)
-		if !ok {
-			return tr.evaluateBatches(ds, &m)
-		}
+	if err := guard.Run(fmt.Sprintf("evaluate on %q", ds.Name()), func() error { return tr.evaluateBatches(ds, &m) }); err != nil {
+		return Metrics{}, err
+	}
+	return m, m.mean(ds)
+}
+
+// EvaluateFolds is Evaluate on n parts of a data set of equal size, always the same: what several networks have on them can be compared in pairs. What is left over by
+// the division, fewer than n examples at the end, is not looked at.
+func (tr *Trainer) EvaluateFolds(ds train.Dataset, n int) ([]Metrics, error) {
+	r, ok := ds.(Resident)
+	if !ok {
+		return nil, &ConfigError{"data set", "it does not say how many examples it has", "use one that implements Resident, as those of this project do"}
+	}
+	if inputs, _ := r.Arrays(); n < 1 || n > inputs.Shape().Dimensions[0] {
+		return nil, &ConfigError{"folds", fmt.Sprintf("%d of %q", n, r.Name()), "give at least one, and no more than there are examples"}
+	}
+	return tr.evaluateFolds(r, n)
+}
+
+func (tr *Trainer) evaluateFolds(r Resident, n int) ([]Metrics, error) {
+	folds := make([]Metrics, n)
+	err := guard.Run(fmt.Sprintf("evaluate on %q", r.Name()), func() error {
 		exec, err := tr.evaluator(evalKey{r}, func(scope *model.Scope, nodes []*graph.Node) []*graph.Node {
 			at := graph.InsertAxes(nodes[2], -1) // [batch] -> [batch, 1]
 			return tr.scores(r.Decode(graph.Gather(nodes[0], at)), graph.Gather(nodes[1], at))
@@ -62,28 +86,39 @@ func (tr *Trainer) Evaluate(ds train.Dataset) (Metrics, error) {
 			return err
 		}
 		inputs, labels := r.Arrays()
-		for at, n, batch := 0, inputs.Shape().Dimensions[0], evaluationBatch(inputs.Shape()); at < n; {
-			size := min(batch, n-at)
-			indices := make([]int32, size)
-			for i := range indices {
-				indices[i] = int32(at + i)
+		shape := inputs.Shape().Clone()
+		shape.Dimensions[0] /= n
+		batch := evaluationBatch(shape)
+		for fold := range folds {
+			start := fold * shape.Dimensions[0]
+			for at, end := start, start+shape.Dimensions[0]; at < end; {
+				size := min(batch, end-at)
+				indices := make([]int32, size)
+				for i := range indices {
+					indices[i] = int32(at + i)
+				}
+				if err := folds[fold].add(exec, size, inputs, labels, tensors.FromFlatDataAndDimensions(indices, size)); err != nil {
+					return err
+				}
+				at += size
 			}
-			if err := m.add(exec, size, inputs, labels, tensors.FromFlatDataAndDimensions(indices, size)); err != nil {
+			if err := folds[fold].mean(r); err != nil {
 				return err
 			}
-			at += size
 		}
 		return nil
 	})
-	if err != nil {
-		return Metrics{}, err
-	}
+	return folds, err
+}
+
+// mean turns sums into means.
+func (m *Metrics) mean(ds train.Dataset) error {
 	if m.N == 0 {
-		return Metrics{}, fmt.Errorf("data set %q: %w", ds.Name(), ErrNoData)
+		return fmt.Errorf("data set %q: %w", ds.Name(), ErrNoData)
 	}
 	m.Loss /= float64(m.N)
 	m.Accuracy /= float64(m.N)
-	return m, nil
+	return nil
 }
 
 func (tr *Trainer) evaluateBatches(ds train.Dataset, m *Metrics) error {

@@ -775,3 +775,36 @@ func TestStepsPerDispatch(t *testing.T) {
 		t.Errorf("with convolutions: %d steps a dispatch, want 1", got)
 	}
 }
+
+// The means over folds of equal size are the mean over all.
+func TestEvaluateFolds(t *testing.T) {
+	task := newTask(t)
+	tr, err := NewTrainer(task, newStore(t, task, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := tr.Evaluate(task.Validation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folds, err := tr.EvaluateFolds(task.Validation, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loss, accuracy := 0.0, 0.0
+	for _, f := range folds {
+		if f.N != 20 {
+			t.Errorf("a fold of %d examples, want 20", f.N)
+		}
+		loss, accuracy = loss+f.Loss/5, accuracy+f.Accuracy/5
+	}
+	if math.Abs(loss-all.Loss) > 1e-6 || math.Abs(accuracy-all.Accuracy) > 1e-9 || folds[0].Loss == folds[1].Loss {
+		t.Errorf("folds %v have the means %v and %v, all have %v", folds, loss, accuracy, all)
+	}
+	for _, n := range []int{0, 101} {
+		var bad *ConfigError
+		if _, err := tr.EvaluateFolds(task.Validation, n); !errors.As(err, &bad) {
+			t.Errorf("%d folds of 100 examples: %v", n, err)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package sensitivity
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -40,6 +42,26 @@ type Choice struct {
 
 // Budget returns the allocation as the budget of a recipe, for Prune with Overall.
 func (a *Allocation) Budget() budget.Budget { return budget.PerLayer(a.Sparsity) }
+
+// Budget returns the budget that solves for the sparsity that it is asked for, as a share of the weights: with it a recipe prunes by these curves to any sparsity. Its name tells
+// curves apart by their digest.
+func (c *Curves) Budget() budget.Budget {
+	text, err := json.Marshal(c)
+	name := fmt.Sprintf("sensitivity %x", sha256.Sum256(text))[:len("sensitivity ")+12]
+	return budget.Budget{Name: name, Divide: func(ps params.Set, units []int, sparsity float64) ([]budget.Group, error) {
+		if err != nil {
+			return nil, err
+		}
+		if sparsity == 0 {
+			return budget.Layerwise.Divide(ps, units, 0)
+		}
+		a, err := c.Solve(Target{Sparsity: sparsity})
+		if err != nil {
+			return nil, err
+		}
+		return a.Budget().Divide(ps, units, a.Overall)
+	}}
+}
 
 // Table returns what is removed of each group.
 func (a *Allocation) Table() report.Table {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/espalier-ml/espalier/pkg/params"
 )
 
 var nan, inf = math.NaN(), math.Inf(1)
@@ -321,5 +323,27 @@ func TestBands(t *testing.T) {
 	}
 	if diff := cmp.Diff([]float64{5, 5, 5}, []float64{a.Predicted, a.Low, a.High}); diff != "" {
 		t.Errorf("parts are resampled for each group apart (-want +got):\n%s", diff)
+	}
+}
+
+// The budget of the curves solves for the sparsity that it is asked for.
+func TestBudgetOfCurvesByHand(t *testing.T) {
+	b := twoLayers().Budget()
+	if again := twoLayers().Budget(); again.Name != b.Name || b.Name == curvesOf(10, []float64{0, 0.5, 0.9}, []float64{0, 1, 5}, []float64{0, 0.2, 0.5}).Budget().Name {
+		t.Errorf("the name %q does not tell curves apart", b.Name)
+	}
+	ps := params.Set{{Path: "/a/weights"}, {Path: "/b/weights"}}
+	for sparsity, want := range map[float64][]int{0: {10, 10}, 0.5: {9, 1}, 0.9: {1, 1}} {
+		groups, err := b.Divide(ps, []int{10, 10}, sparsity)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(groups) != 2 || groups[0].Keep != want[0] || groups[1].Keep != want[1] {
+			t.Errorf("to %v: %+v, want %v kept", sparsity, groups, want)
+		}
+	}
+	var infeasible *InfeasibleError
+	if _, err := b.Divide(ps, []int{10, 10}, 0.95); !errors.As(err, &infeasible) {
+		t.Errorf("more than was scanned: %v", err)
 	}
 }
