@@ -17,7 +17,7 @@ type Group struct {
 }
 
 // Budget divides what may be kept. units[i] is the number of units of ps[i]; sparsity, the share of units to remove, lies in [0, 1]. The groups
-// must be the same for every sparsity.
+// must be the same for every sparsity, and none may keep more at a higher one: masks only shrink. What does not fit the budget is a *ConfigError.
 type Budget struct {
 	Name   string
 	Divide func(ps params.Set, units []int, sparsity float64) ([]Group, error)
@@ -55,6 +55,31 @@ type ConfigError struct{ Budget, Problem, Remedy string }
 
 func (e *ConfigError) Error() string {
 	return fmt.Sprintf("budget %q: %s; %s", e.Budget, e.Problem, e.Remedy)
+}
+
+// checked makes a budget that refuses what no budget can divide.
+func checked(name string, divide func(ps params.Set, units []int, sparsity float64) ([]Group, error)) Budget {
+	return Budget{Name: name, Divide: func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
+		if err := check(name, ps, units); err != nil {
+			return nil, err
+		}
+		if !(sparsity >= 0 && sparsity <= 1) { // NaN too
+			return nil, &ConfigError{name, fmt.Sprintf("the sparsity is %v", sparsity), "give the share of units to remove, from 0 to 1"}
+		}
+		return divide(ps, units, sparsity)
+	}}
+}
+
+func check(name string, ps params.Set, units []int) error {
+	if len(units) != len(ps) {
+		return &ConfigError{name, fmt.Sprintf("there are %d numbers of units for %d parameters", len(units), len(ps)), "give one for each"}
+	}
+	for i, n := range units {
+		if n < 1 {
+			return &ConfigError{name, fmt.Sprintf("%s has %d units", ps[i].Path, n), "leave it out with params.Set.Without"}
+		}
+	}
+	return nil
 }
 
 // each returns a group for each parameter.

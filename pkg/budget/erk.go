@@ -1,33 +1,42 @@
 package budget
 
 import (
-	"cmp"
-	"math"
-	"slices"
+	"fmt"
 
 	"github.com/espalier-ml/espalier/pkg/params"
 )
 
 // ERK gives a parameter a density in proportion to (Σ dᵢ)/(Π dᵢ) over its dimensions dᵢ, Erdős–Rényi-Kernel: small layers stay denser. Evci et al. 2020,
-// arXiv:1911.11134, section 3. Layers that would be more than dense are dense, and the others get the rest. How much is kept of all units
-// together is exact: what rounding leaves over goes to the largest remainders.
-var ERK = Budget{Name: "ERK", Divide: func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
-	return each(allocate(units, ErdosRenyiKernel(ps, units, 1-sparsity), sparsity)), nil
-}}
+// arXiv:1911.11134, section 3. Layers that would be more than dense are dense, and the others get the rest. Where units are larger than a weight, the
+// densities are shares of units. How much is kept of all units together is exact, unlike in the authors' code, which rounds each layer down.
+var ERK = checked("erk", func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
+	return each(allocate(units, kernelShares(ps), Keep(total(units), sparsity))), nil
+})
 
-// ErdosRenyi gives a parameter a density in proportion to (in + out)/(in·out), whatever the size of its kernel. Mocanu et al. 2018, arXiv:1707.04780,
-// equation 3; capped and rounded as ERK.
-var ErdosRenyi = Budget{Name: "Erdős–Rényi", Divide: func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
-	raw := make([]float64, len(ps))
-	for i, p := range ps {
-		in, out := float64(p.Shape.Dimensions[p.In]), float64(p.Shape.Dimensions[p.Out])
-		raw[i] = (in + out) / (in * out)
+// ErdosRenyi gives a parameter a density of ε(in + out)/(in·out), whatever the size of its kernel. Mocanu et al. 2018, arXiv:1707.04780, where it is the
+// probability of a connection, and ε is given; here ε follows from the sparsity, and the number of connections is exact. Capped and rounded as ERK.
+// A parameter without inputs and outputs is a *ConfigError.
+var ErdosRenyi = checked("erdos-renyi", func(ps params.Set, units []int, sparsity float64) ([]Group, error) {
+	raw, err := layerShares(ps)
+	if err != nil {
+		return nil, err
 	}
-	return each(allocate(units, capped(raw, units, 1-sparsity), sparsity)), nil
-}}
+	return each(allocate(units, raw, Keep(total(units), sparsity))), nil
+})
 
-// ErdosRenyiKernel returns the density of each parameter at which the whole has the given one, before rounding to units.
-func ErdosRenyiKernel(ps params.Set, units []int, density float64) []float64 {
+// ErdosRenyiKernel returns the density of each parameter under ERK at which the whole has the given one, before rounding to units.
+func ErdosRenyiKernel(ps params.Set, units []int, density float64) ([]float64, error) {
+	if err := check(ERK.Name, ps, units); err != nil {
+		return nil, err
+	}
+	if !(density >= 0 && density <= 1) { // NaN too
+		return nil, &ConfigError{ERK.Name, fmt.Sprintf("the density is %v", density), "give the share of units to keep, from 0 to 1"}
+	}
+	return capped(kernelShares(ps), units, density), nil
+}
+
+// kernelShares returns (Σ dᵢ)/(Π dᵢ) of each parameter.
+func kernelShares(ps params.Set) []float64 {
 	raw := make([]float64, len(ps))
 	for i, p := range ps {
 		sum, product := 0.0, 1.0
@@ -35,69 +44,21 @@ func ErdosRenyiKernel(ps params.Set, units []int, density float64) []float64 {
 			sum += float64(d)
 			product *= float64(d)
 		}
-		raw[i] = sum / product
+		raw[i] = max(sum, 1) / product // 1 for a scalar, as for every vector
 	}
-	return capped(raw, units, density)
+	return raw
 }
 
-// capped scales raw densities so that Σ density·units is density·Σ units; those that would exceed 1 are 1, and the factor is found anew for the others.
-func capped(raw []float64, units []int, density float64) []float64 {
-	densities := make([]float64, len(raw))
-	dense := make([]bool, len(raw))
-	for {
-		want, weight := density*float64(total(units)), 0.0
-		for i, u := range units {
-			if dense[i] {
-				want -= float64(u)
-			} else {
-				weight += raw[i] * float64(u)
-			}
+// layerShares returns (in + out)/(in·out) of each parameter.
+func layerShares(ps params.Set) ([]float64, error) {
+	raw := make([]float64, len(ps))
+	for i, p := range ps {
+		if p.In == p.Out || min(p.In, p.Out) < 0 || max(p.In, p.Out) >= p.Shape.Rank() {
+			return nil, &ConfigError{"erdos-renyi", fmt.Sprintf("%s has the shape %s, inputs on axis %d and outputs on axis %d", p.Path, p.Shape, p.In, p.Out),
+				"leave out what is no layer's kernel with params.Set.Without, or use ERK"}
 		}
-		again := false
-		for i := range raw {
-			switch {
-			case dense[i]:
-				densities[i] = 1
-			case weight > 0:
-				densities[i] = max(0, raw[i]*want/weight)
-			}
-			if !dense[i] && densities[i] > 1 {
-				dense[i], again = true, true
-			}
-		}
-		if !again {
-			return densities
-		}
+		in, out := float64(p.Shape.Dimensions[p.In]), float64(p.Shape.Dimensions[p.Out])
+		raw[i] = (in + out) / (in * out)
 	}
-}
-
-// allocate rounds densities to units so that exactly Keep of all are kept: down, and then up where the remainders are largest, of equal ones the earlier.
-func allocate(units []int, densities []float64, sparsity float64) []int {
-	kept := make([]int, len(units))
-	remainder := make([]float64, len(units))
-	order := make([]int, len(units))
-	left := Keep(total(units), sparsity)
-	for i, u := range units {
-		share := densities[i] * float64(u)
-		kept[i] = min(u, int(math.Floor(share+1e-9)))
-		remainder[i] = share - float64(kept[i])
-		order[i] = i
-		left -= kept[i]
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(remainder[b], remainder[a]) })
-	for left != 0 {
-		moved := false
-		for _, i := range order {
-			switch {
-			case left > 0 && kept[i] < units[i]:
-				kept[i], left, moved = kept[i]+1, left-1, true
-			case left < 0 && kept[i] > 0:
-				kept[i], left, moved = kept[i]-1, left+1, true
-			}
-		}
-		if !moved {
-			break // all dense, or all empty
-		}
-	}
-	return kept
+	return raw, nil
 }

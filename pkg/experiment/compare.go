@@ -52,8 +52,8 @@ type Contender struct {
 	Recipe prune.Recipe
 	Mode   Mode // default: OneShot
 	Rounds int  // of Iterative. Default: 5
-	// Schedule of Gradual, from step to step and from sparsity to sparsity. Default: schedule.Cubic.
-	Schedule func(from, to int, initial, final float64) schedule.Schedule
+	// Schedule of Gradual; its name goes into manifests. Default: schedule.Cubic
+	Schedule schedule.Named
 	// Batches of the training data for the criterion's signals. Default: 10.
 	Batches int
 }
@@ -65,8 +65,8 @@ func (c Contender) complete() Contender {
 	if c.Rounds == 0 {
 		c.Rounds = 5
 	}
-	if c.Schedule == nil {
-		c.Schedule = schedule.Cubic
+	if c.Schedule.Make == nil {
+		c.Schedule = schedule.Named{Name: "cubic", Make: schedule.Cubic}
 	}
 	if c.Name == "" {
 		c.Name = c.Recipe.String()
@@ -416,35 +416,10 @@ func (b *bench) do(ctx context.Context, r run) (record report.Record, made bool,
 	if ctx.Err() != nil {
 		return record, false, &InterruptedError{Dir: b.Dir, causes: []error{ctx.Err(), context.Cause(ctx)}}
 	}
-	steps, err := b.visit(ctx, r)
-	if err != nil {
+	if record, err = b.measure(ctx, r); err != nil {
 		return record, false, err
 	}
-	metrics, err := b.trainer.Evaluate(b.on)
-	if err != nil {
-		return record, false, err
-	}
-	cost, err := profile.Of(b.Task.Backend, b.store, b.Task.Model, b.input)
-	if err != nil {
-		return record, false, err
-	}
-	stats, err := mask.Count(b.store, b.set)
-	if err != nil {
-		return record, false, err
-	}
-	kept, size := 0, 0
-	for _, s := range stats {
-		kept, size = kept+s.Kept, size+s.Size
-	}
-	record = report.Record{
-		Recipe: r.Name, Seed: r.seed, Step: steps,
-		Labels: map[string]string{"key": key, "mode": string(r.Mode), "unit": r.Recipe.Unit.Name, "data": b.on.Name()},
-		Values: map[string]float64{
-			"sparsity": r.sparsity, "removed": 1 - float64(kept)/float64(size), "compression": float64(size) / float64(kept),
-			"speedup":  float64(b.macs) / float64(max(1, cost.EffectiveMACs())), // theoretical
-			"accuracy": metrics.Accuracy, "loss": metrics.Loss,
-		},
-	}
+	record.Labels["key"] = key
 	if b.Dir == "" {
 		return record, true, nil
 	}
@@ -459,6 +434,39 @@ func (b *bench) do(ctx context.Context, r run) (record report.Record, made bool,
 		return record, false, err
 	}
 	return record, true, os.RemoveAll(filepath.Join(b.Dir, "tune")) // it served an interrupted run
+}
+
+// measure makes a run and measures what comes out.
+func (b *bench) measure(ctx context.Context, r run) (report.Record, error) {
+	steps, err := b.visit(ctx, r)
+	if err != nil {
+		return report.Record{}, err
+	}
+	metrics, err := b.trainer.Evaluate(b.on)
+	if err != nil {
+		return report.Record{}, err
+	}
+	cost, err := profile.Of(b.Task.Backend, b.store, b.Task.Model, b.input)
+	if err != nil {
+		return report.Record{}, err
+	}
+	stats, err := mask.Count(b.store, b.set)
+	if err != nil {
+		return report.Record{}, err
+	}
+	kept, size := 0, 0
+	for _, s := range stats {
+		kept, size = kept+s.Kept, size+s.Size
+	}
+	return report.Record{
+		Recipe: r.Name, Seed: r.seed, Step: steps,
+		Labels: map[string]string{"mode": string(r.Mode), "unit": r.Recipe.Unit.Name, "data": b.on.Name()},
+		Values: map[string]float64{
+			"sparsity": r.sparsity, "removed": 1 - float64(kept)/float64(size), "compression": float64(size) / float64(kept),
+			"speedup":  float64(b.macs) / float64(max(1, cost.EffectiveMACs())), // theoretical
+			"accuracy": metrics.Accuracy, "loss": metrics.Loss,
+		},
+	}, nil
 }
 
 // visit brings the store to what a run ends with, and returns the number of training steps in all.
@@ -549,7 +557,7 @@ func (b *bench) visit(ctx context.Context, r run) (steps int, err error) {
 		every := max(1, n/20)
 		last := max(every, n*3/4/every*every)
 		tune.Pruner, tune.Batches = p, r.Batches
-		tune.Schedule, tune.When = r.Schedule(0, last, 0, r.sparsity), schedule.Every(every, every, last)
+		tune.Schedule, tune.When = r.Schedule.Make(0, last, 0, r.sparsity), schedule.Every(every, every, last)
 		return total, train(tune, n)
 	}
 	return b.scratch(r, cut, train, tune)

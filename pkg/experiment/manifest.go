@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type Manifest struct {
 	Parts     Parts             `json:"parts"`
 	Mode      Mode              `json:"mode"`
 	Rounds    int               `json:"rounds"`
+	Schedule  string            `json:"schedule,omitempty"`
 	Batches   int               `json:"batches,omitempty"`
 	Sparsity  float64           `json:"sparsity"`
 	Seed      int64             `json:"seed"`
@@ -60,8 +62,57 @@ func (b *bench) manifest(r run) Manifest {
 	return Manifest{
 		Version: 1, Network: b.Network, Data: b.Data, Examples: b.startKey, Contender: r.Name, Recipe: r.Recipe.String(),
 		Parts: Parts{filled.Criterion.Name, filled.Normalize.Name, filled.Unit.Name, filled.Budget.Name, filled.Revive, filled.KeepMin, filled.MinUnits, filled.RoundTo},
-		Mode:  r.Mode, Rounds: r.Rounds, Batches: r.Batches, Sparsity: r.sparsity, Seed: r.seed, Dense: b.Dense, Tune: b.Tune, Test: b.Test, Versions: versions(b.Task.Backend.Name()),
+		Mode:  r.Mode, Rounds: r.Rounds, Schedule: scheduleOf(r.Contender), Batches: r.Batches, Sparsity: r.sparsity, Seed: r.seed, Dense: b.Dense, Tune: b.Tune, Test: b.Test, Versions: versions(b.Task.Backend.Name()),
 	}
+}
+
+// scheduleOf is the name of a contender's schedule, where it has a part.
+func scheduleOf(c Contender) string {
+	if c.Mode != Gradual {
+		return ""
+	}
+	return c.Schedule.Name
+}
+
+// ChangedError says that a run can't be repeated, because what it starts from is not what it was: first values, data, their order, the training step, or how it is trained.
+type ChangedError struct{ Want, Got string }
+
+func (e *ChangedError) Error() string {
+	return fmt.Sprintf("the run starts from something else than it did (%.12s…, was %.12s…): other data, another network, or other versions of the libraries", e.Got, e.Want)
+}
+
+// Replay makes the run of a manifest again and returns its manifest; nothing is loaded and nothing kept. c holds the one contender, with all that the manifest names.
+//
+// Errors: *ConfigError, *ChangedError; those of Train and Prune.
+func Replay(ctx context.Context, c Comparison, m Manifest) (Manifest, error) {
+	c.Fast, c.Dir, c.Seeds = true, "", []int64{m.Seed}
+	if m.Sparsity > 0 {
+		c.Sparsities = []float64{m.Sparsity}
+	} else {
+		c.Sparsities = []float64{0.5} // the dense networks have none
+	}
+	b, err := c.open()
+	if err != nil {
+		return m, err
+	}
+	if len(c.Contenders) != 1 {
+		return m, &ConfigError{"Comparison.Contenders", fmt.Sprintf("there are %d", len(c.Contenders)), "give the one that the manifest is of"}
+	}
+	if err := b.begin(ctx, m.Seed); err != nil {
+		return m, err
+	}
+	if b.startKey != m.Examples {
+		return m, &ChangedError{m.Examples, b.startKey}
+	}
+	r := run{c.Contenders[0].complete(), m.Sparsity, m.Seed}
+	again := b.manifest(r)
+	record, err := b.measure(ctx, r)
+	if err != nil {
+		return m, err
+	}
+	again.Results = record.Values
+	again.Masks, again.Weights, err = b.digests()
+	return again, err
 }
 
 // key identifies a run by all that it is made of, but neither by its results nor by the versions it was made with.

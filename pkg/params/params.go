@@ -33,6 +33,9 @@ type UnknownPathError struct {
 }
 
 func (e *UnknownPathError) Error() string {
+	if len(e.Known) == 0 {
+		return fmt.Sprintf("no parameter %q; there are none at all", e.Path)
+	}
 	return fmt.Sprintf("no parameter %q; there are: %s", e.Path, strings.Join(e.Known, ", "))
 }
 

@@ -470,7 +470,7 @@ func (p *Pruner) aliveUnits(i int) ([]bool, error) {
 // feasible checks, before anything is changed, that each group can keep what its budget says.
 func (p *Pruner) feasible(groups []budget.Group, alive [][]bool, sparsity float64) error {
 	for _, g := range groups {
-		available, least := 0, 0
+		available, least, dearest := 0, 0, 0
 		for j, i := range g.Members {
 			n, cost := p.units[i], 1
 			if !p.recipe.Revive {
@@ -481,6 +481,7 @@ func (p *Pruner) feasible(groups []budget.Group, alive [][]bool, sparsity float6
 			}
 			if g.Cost != nil {
 				cost = int(g.Cost[j])
+				dearest = max(dearest, cost)
 			}
 			available += n * cost
 			least += p.recipe.MinUnits * cost
@@ -495,7 +496,8 @@ func (p *Pruner) feasible(groups []budget.Group, alive [][]bool, sparsity float6
 			return &budget.Error{Path: p.set[g.Members[0]].Path, Wanted: g.Keep, Least: least,
 				Remedy: "ask for a lower sparsity, or lower Recipe.MinUnits, or set Recipe.KeepMin"}
 		}
-		if g.Keep > available && g.Cost == nil {
+		// What a budget of costs left over last time was less than a unit.
+		if g.Keep > available && (g.Cost == nil || g.Keep-available >= dearest) {
 			return &SparsityError{sparsity, fmt.Sprintf("it keeps %d units of %s and what is ranked with it, but only %d are alive, and masks only shrink unless Recipe.Revive is set",
 				g.Keep, p.set[g.Members[0]].Path, available)}
 		}

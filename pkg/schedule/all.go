@@ -1,9 +1,12 @@
 package schedule
 
+import "math"
+
 // Named is a schedule by its name.
 type Named struct {
 	Name string
-	// Make returns the schedule from one sparsity to another between two steps.
+	// Make returns the schedule from one sparsity to another between two steps: final from step to on, and, unless the schedule has no use for it,
+	// initial up to step from.
 	Make func(from, to int, initial, final float64) Schedule
 	// Monotone says that the sparsity never falls where final is not below initial.
 	Monotone bool
@@ -19,8 +22,11 @@ func All() []Named {
 		{"exponential", Exponential, true},
 		{"one-cycle", OneCycle, true},
 		{"geometric", func(from, to int, initial, final float64) Schedule {
+			// A fifth in each step, and what is missing then in the last.
 			ladder := Geometric(1, 0.2, final)
-			return func(step int) float64 { return max(initial, ladder(step-from)) }
+			return between(from, to, initial, final, func(p float64) float64 {
+				return max(initial, ladder(int(math.Round(p*float64(to-from)))))
+			})
 		}, true},
 		{"AC/DC", func(from, to int, _, final float64) Schedule {
 			sch, _ := ACDC(from, to, max(1, (to-from)/4), final)

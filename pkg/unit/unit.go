@@ -51,6 +51,39 @@ func All() []Unit {
 	return []Unit{Element, Filter, InChannel, Kernel, Block(1, 4), Block(4, 1), Block(2, 2), NofM(2, 4, In), NofM(1, 4, Out), Head(2)}
 }
 
+// ByName returns the unit of that name among All, or the one with other numbers that a name such as "2:8" or "block 8x8" says.
+func ByName(name string) (u Unit, found bool) {
+	for _, u := range All() {
+		if u.Name == name {
+			return u, true
+		}
+	}
+	var a, b int
+	for _, u := range []Unit{
+		scan(name, "block %dx%d", Block, &a, &b),
+		scan(name, "%d:%d", func(n, m int) Unit { return NofM(n, m, In) }, &a, &b),
+		scan(name, "%d:%d along out", func(n, m int) Unit { return NofM(n, m, Out) }, &a, &b),
+		scan(name, "head of %d", func(n, _ int) Unit { return Head(n) }, &a),
+	} {
+		if u.Name == name {
+			return u, true
+		}
+	}
+	return Unit{}, false
+}
+
+// scan makes a unit of the numbers in a name; the zero unit if the name has another form.
+func scan(name, form string, of func(a, b int) Unit, numbers ...any) Unit {
+	if n, err := fmt.Sscanf(name, form, numbers...); err != nil || n != len(numbers) {
+		return Unit{}
+	}
+	values := [2]int{1, 1}
+	for i, p := range numbers {
+		values[i] = *p.(*int)
+	}
+	return of(values[0], values[1])
+}
+
 // Element is a single weight.
 var Element = Unit{Name: "element"}
 

@@ -31,6 +31,7 @@ var verbs = []verb{
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|figures [--json FILE]     measure a cell next to plain GoNB, a training step next to JAX; repeat published figures", runBench},
+	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
 }
 
@@ -180,6 +181,19 @@ func runBench(ctx context.Context, args []string) error {
 		})(ctx, args[1:])
 	}
 	return errUsage
+}
+
+func runReplay(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errUsage
+	}
+	manifest, err := filepath.Abs(args[0]) // the program runs in the project's directory
+	if err != nil {
+		return err
+	}
+	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+		return goRun(ctx, p, "./kernelext/internal/replay", args)
+	})(ctx, []string{manifest})
 }
 
 // goRun runs a program of the project that uses GoMLX, which this command does without.

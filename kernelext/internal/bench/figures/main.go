@@ -75,7 +75,10 @@ func run(ctx context.Context) error {
 		if n.Name == "LeNet-300-100" {
 			e *= 3 // it is that much smaller
 		}
-		half := experiment.Spec{Epochs: max(1, e/2), LearningRate: 2e-3, Rate: "cosine"}
+		half := experiment.Spec{Epochs: max(1, e/2), Optimizer: "sgd", LearningRate: 0.1, Momentum: 0.9, WeightDecay: 1e-4, Rate: "cosine"} // chosen on validation data
+		if n.Name == "LeNet-5" {
+			half.LearningRate = 0.05
+		}
 		c := experiment.Comparison{
 			Task:  experiment.Task{Backend: b, Model: n.Model, Train: data.Train, Validation: data.Validation, Test: data.Test},
 			Dense: half, Tune: half, Test: true, Fast: true, Seeds: []int64{1, 2, 3},
@@ -84,7 +87,7 @@ func run(ctx context.Context) error {
 				{Name: "SNIP, at init", Mode: experiment.AtInit, Recipe: prune.Recipe{Criterion: criterion.SNIP}, Batches: 10},
 			},
 			Sparsities: []float64{0.95, 0.98, 0.99},
-			Dir:        filepath.Join(root, "bench", "figures"), Network: n.Name, Data: experiment.DataSpec{Name: "mnist", Batch: 100},
+			Dir:        filepath.Join(root, "bench", "figures", n.Name), Network: n.Name, Data: experiment.DataSpec{Name: "mnist", Batch: 100},
 			Progress: progress(n.Name),
 		}
 		if *fast {

@@ -1,0 +1,162 @@
+// Command replay repeats a run of a comparison from its manifest, and says whether it comes out the same.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/signal"
+	"slices"
+
+	"github.com/espalier-ml/espalier/datasets/cifar10"
+	"github.com/espalier-ml/espalier/datasets/mnist"
+	"github.com/espalier-ml/espalier/datasets/synth"
+	"github.com/espalier-ml/espalier/pkg/budget"
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/nets"
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/unit"
+)
+
+// tolerance is by how much accuracies may differ where bits do: a tenth of a point.
+const tolerance = 0.001
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run returns the exit code: 0 for the same, 1 for another result, 2 for what can't be repeated.
+func run(ctx context.Context, args []string, out, problems io.Writer) int {
+	if len(args) != 1 {
+		fmt.Fprintln(problems, "usage: espalier replay MANIFEST")
+		return 2
+	}
+	m, err := experiment.ReadManifest(args[0])
+	if err != nil {
+		fmt.Fprintln(problems, "espalier replay:", err)
+		return 2
+	}
+	c, err := comparison(m)
+	if err != nil {
+		fmt.Fprintln(problems, "espalier replay:", err)
+		return 2
+	}
+	fmt.Fprintf(out, "%s on %s: %s, %g%% removed, seed %d\n", m.Network, m.Data.Name, m.Contender, 100*m.Sparsity, m.Seed)
+	again, err := experiment.Replay(ctx, c, m)
+	if err != nil {
+		fmt.Fprintln(problems, "espalier replay:", err)
+		var changed *experiment.ChangedError
+		if errors.As(err, &changed) {
+			return 1
+		}
+		return 2
+	}
+	verdict, same := judge(m, again)
+	fmt.Fprintln(out, verdict)
+	if !same {
+		return 1
+	}
+	return 0
+}
+
+// judge compares what came out with what is written down.
+func judge(m, again experiment.Manifest) (verdict string, same bool) {
+	for name, v := range m.Versions {
+		if again.Versions[name] != v {
+			verdict += fmt.Sprintf("made with %s %s, repeated with %s\n", name, v, again.Versions[name])
+		}
+	}
+	a, b := m.Results["accuracy"], again.Results["accuracy"]
+	switch {
+	case m.Masks == again.Masks && m.Weights == again.Weights:
+		return verdict + "bit-equal: masks and weights are the same", true
+	case math.Abs(a-b) <= tolerance:
+		return verdict + fmt.Sprintf("equal within tolerance: accuracy %.4f, was %.4f; %s differ in bits", b, a, first(m, again)), true
+	}
+	return verdict + fmt.Sprintf("different: first in %s; accuracy %.4f, was %.4f", first(m, again), b, a), false
+}
+
+func first(m, again experiment.Manifest) string {
+	if m.Masks != again.Masks {
+		return "the masks"
+	}
+	return "the weights"
+}
+
+// comparison finds by name all that a manifest names.
+func comparison(m experiment.Manifest) (experiment.Comparison, error) {
+	unknown := func(what, name string) error {
+		return fmt.Errorf("the %s %q is not one of this project's: run the notebook or program that made the manifest instead", what, name)
+	}
+	c := experiment.Comparison{Network: m.Network, Data: m.Data, Dense: m.Dense, Tune: m.Tune, Test: m.Test, Fast: true, Seeds: []int64{m.Seed}, Sparsities: []float64{m.Sparsity}}
+	at := slices.IndexFunc(nets.All(), func(n nets.Network) bool { return n.Name == m.Network })
+	if at < 0 {
+		return c, unknown("network", m.Network)
+	}
+	c.Task.Model = nets.All()[at].Model
+	var err error
+	switch d := m.Data; d.Name {
+	case "mnist":
+		var data *mnist.Data
+		if data, err = mnist.Open(mnist.Config{Batch: d.Batch, Seed: d.Seed}); err == nil {
+			c.Task.Train, c.Task.Validation, c.Task.Test = data.Train, data.Validation, data.Test
+			if d.Take > 0 {
+				c.Task.Train = data.Train.Take(d.Take)
+			}
+		}
+	case "cifar10":
+		var data *cifar10.Data
+		if data, err = cifar10.Open(cifar10.Config{Batch: d.Batch, Seed: d.Seed}); err == nil {
+			c.Task.Train, c.Task.Validation, c.Task.Test = data.Train, data.Validation, data.Test
+			if d.Take > 0 {
+				c.Task.Train = data.Train.Take(d.Take)
+			}
+		}
+	case "digits":
+		var data *synth.Data
+		if data, err = synth.Digits(synth.Config{Batch: d.Batch, Seed: d.Seed}); err == nil {
+			c.Task.Train, c.Task.Validation, c.Task.Test = data.Train, data.Validation, data.Test
+		}
+	default:
+		return c, unknown("data set", d.Name)
+	}
+	if err != nil {
+		return c, err
+	}
+	var ok bool
+	r := prune.Recipe{Revive: m.Parts.Revive, KeepMin: m.Parts.KeepMin, MinUnits: m.Parts.MinUnits, RoundTo: m.Parts.RoundTo}
+	if r.Criterion, ok = criterion.ByName(m.Parts.Criterion); !ok {
+		return c, unknown("criterion", m.Parts.Criterion)
+	}
+	if r.Budget, ok = budget.ByName(m.Parts.Budget); !ok {
+		return c, unknown("budget", m.Parts.Budget)
+	}
+	if r.Unit, ok = unit.ByName(m.Parts.Unit); !ok {
+		return c, unknown("unit", m.Parts.Unit)
+	}
+	for _, n := range []criterion.Normalize{criterion.ByL2, criterion.ByMean, criterion.ByLAMP, {}} {
+		if n.Name == m.Parts.Normalize {
+			r.Normalize = n
+		}
+	}
+	if r.Normalize.Name != m.Parts.Normalize {
+		return c, unknown("normalisation", m.Parts.Normalize)
+	}
+	one := experiment.Contender{Name: m.Contender, Recipe: r, Mode: m.Mode, Rounds: m.Rounds, Batches: m.Batches}
+	if m.Mode == experiment.Gradual {
+		at := slices.IndexFunc(schedule.All(), func(s schedule.Named) bool { return s.Name == m.Schedule })
+		if at < 0 {
+			return c, unknown("schedule", m.Schedule)
+		}
+		one.Schedule = schedule.All()[at]
+	}
+	c.Contenders = []experiment.Contender{one}
+	return c, nil
+}
