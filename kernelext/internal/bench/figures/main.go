@@ -86,7 +86,7 @@ func run(ctx context.Context) error {
 				{Name: "magnitude, iterative", Mode: experiment.Iterative},
 				{Name: "SNIP, at init", Mode: experiment.AtInit, Recipe: prune.Recipe{Criterion: criterion.SNIP}, Batches: 10},
 			},
-			Sparsities: []float64{0.95, 0.98, 0.99},
+			Sparsities: []float64{0.95, 0.98},
 			Dir:        filepath.Join(root, "bench", "figures", n.Name), Network: n.Name, Data: experiment.DataSpec{Name: "mnist", Batch: 100},
 			Progress: progress(n.Name),
 		}
