@@ -66,7 +66,7 @@ func allowed(from, to string) bool {
 	switch {
 	case from == to:
 		return true
-	case strings.HasPrefix(from, "pkg/") && to == "pkg/internal/guard":
+	case strings.HasPrefix(from, "pkg/") && strings.HasPrefix(to, "pkg/internal/"):
 		return true
 	case strings.HasPrefix(from, "kernelext/cmd/") || strings.HasPrefix(from, "kernelext/internal/"):
 		return true // the command may use everything
