@@ -104,3 +104,24 @@ func BenchmarkKeepTop(b *testing.B) {
 		keepTop(len(scores)/10, []candidate{{scores: scores, keep: keep}})
 	}
 }
+
+// Units of different cost: the best as long as they fit, and none after the first that does not.
+func TestKeepTopByCost(t *testing.T) {
+	for _, test := range []struct {
+		reason string
+		k      int
+		want   [2][]bool
+	}{
+		{"all", 100, [2][]bool{{true, true}, {true, true}}},
+		{"the best two cost 3 + 1", 4, [2][]bool{{true, false}, {true, false}}},
+		{"the third would cost 3", 6, [2][]bool{{true, false}, {true, false}}},
+		{"the third just fits", 7, [2][]bool{{true, true}, {true, false}}},
+		{"nothing fits", 0, [2][]bool{{false, false}, {false, false}}},
+	} {
+		a, b := make([]bool, 2), make([]bool, 2)
+		keepTop(test.k, []candidate{{scores: []float32{9, 5}, keep: a, cost: 3}, {scores: []float32{7, 1}, keep: b, cost: 1}})
+		if diff := cmp.Diff(test.want, [2][]bool{a, b}); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.reason, diff)
+		}
+	}
+}

@@ -65,7 +65,7 @@ func ByName(name string) (u Unit, found bool) {
 		scan(name, "%d:%d along out", func(n, m int) Unit { return NofM(n, m, Out) }, &a, &b),
 		scan(name, "head of %d", func(n, _ int) Unit { return Head(n) }, &a),
 	} {
-		if u.Name == name {
+		if u.Name == name && name != "" {
 			return u, true
 		}
 	}
