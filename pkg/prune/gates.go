@@ -88,7 +88,7 @@ func (c Gates) Model(store *model.Store, set params.Set, fn func(*model.Scope, *
 			logAlpha := store.GetVariable(gateScope + p.Path).NodeValue(g)
 			if training {
 				open := graph.Sigmoid(graph.AddScalar(logAlpha, -gateBeta*math.Log(-gateLow/gateUp)))
-				train.AddLoss(graph.MulScalar(graph.ReduceAllSum(open), c.Penalty*float64(p.Size()/logAlpha.Shape().Size())))
+				train.AddRegularizationLoss(graph.MulScalar(graph.ReduceAllSum(open), c.Penalty*float64(p.Size()/logAlpha.Shape().Size())))
 			}
 			v.SetNodeValue(graph.Mul(weights[i], hardConcrete(scope, logAlpha, training))) // [units] spread over [p.Shape]
 		}
