@@ -116,6 +116,9 @@ func (b Bar) drawBody(p painter, body rect) {
 	if slanted {
 		area.h -= widest * math.Sin(slant)
 	}
+	if b.XLabel != "" {
+		area.h -= textLine + 2
+	}
 	x := axis{lo: -0.5, hi: float64(len(b.Labels)) - 0.5}
 	pl := p.axes(area, x, y, "", b.YLabel)
 	if b.XLabel != "" {
