@@ -35,7 +35,7 @@ type Mode string
 // The modes.
 const (
 	OneShot   Mode = "one-shot"  // the trained network at once, then it trains on. The default
-	Iterative Mode = "iterative" // in Contender.Rounds geometric rounds, with an equal part of the further training after each
+	Iterative Mode = "iterative" // in Contender.Rounds geometric rounds, with an equal part of the further training after each, in which Tune.Rate runs through anew
 	Gradual   Mode = "gradual"   // while it trains on, by Contender.Schedule in the first three quarters of the further training
 	AtInit    Mode = "at init"   // before any training
 
@@ -142,6 +142,7 @@ type bench struct {
 	tune     Training
 	steps    [2]int // of dense and tune
 	on       train.Dataset
+	measured string       // digest of on
 	input    shapes.Shape // of one example
 	start    Values       // first values of the seed
 	startKey string
@@ -154,7 +155,7 @@ type bench struct {
 
 // Compare makes the runs that are not there yet and returns the records of all. On *InterruptedError what is done is kept, and the same call goes on.
 //
-// Errors: *ConfigError for what can't be compared, before anything is done; those of Train and Prune, with the contender and the sparsity.
+// Errors: *ConfigError and those of prune.New for what can't be compared, before anything is done; those of Train and Prune, with the contender and the sparsity.
 func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 	contenders, err := c.contenders()
 	if err != nil {
@@ -163,6 +164,11 @@ func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 	b, err := c.open()
 	if err != nil {
 		return nil, err
+	}
+	for _, one := range contenders { // a recipe that does not fit should not show after an hour
+		if _, err := prune.New(b.Task.Backend, b.store, b.set, one.Recipe); err != nil {
+			return nil, fmt.Errorf("%s: %w", one.Name, err)
+		}
 	}
 	outcome := &Outcome{Fast: c.Fast, Measured: b.on.Name()}
 	for _, one := range contenders {
@@ -177,6 +183,8 @@ func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 			sparsities := c.Sparsities
 			if one.Mode == still || one.Mode == trainedOn {
 				sparsities = []float64{0}
+			} else if u := one.Recipe.Unit; u.M != 0 { // which has one only
+				sparsities = []float64{1 - float64(u.N)/float64(u.M)}
 			}
 			for _, s := range sparsities {
 				runs = append(runs, run{one, s, seed})
@@ -242,6 +250,13 @@ func (c Comparison) contenders() ([]Contender, error) {
 		unit, budget string
 		mode         Mode
 	}
+	placed := func(one Contender) cell {
+		r := one.Recipe.Complete() // what is left at its default is in the same cell as what is set to it
+		return cell{r.Unit.Name, r.Budget.Name, one.Mode}
+	}
+	taken := func(name string) bool {
+		return slices.ContainsFunc(all, func(o Contender) bool { return o.Name == name })
+	}
 	has := map[cell]map[string]bool{}
 	var cells []Contender
 	for _, one := range c.Contenders {
@@ -252,31 +267,39 @@ func (c Comparison) contenders() ([]Contender, error) {
 		if one.Rounds < 1 {
 			return bad("Contenders", fmt.Sprintf("%s has %d rounds", one.Name, one.Rounds), "give a positive number, or 0 for the default")
 		}
-		if slices.ContainsFunc(all, func(o Contender) bool { return o.Name == one.Name }) {
+		if one.Batches < 0 {
+			return bad("Contenders", fmt.Sprintf("%s has %d batches", one.Name, one.Batches), "give a positive number, or 0 for the default")
+		}
+		if taken(one.Name) {
 			return bad("Contenders", fmt.Sprintf("two are named %q", one.Name), "give each a name of its own")
 		}
 		if one.Recipe.Criterion.Track != nil && one.Mode == AtInit {
 			return bad("Contenders", fmt.Sprintf("%s tracks training, and prunes before any", one.Name), "use another mode")
 		}
+		if one.Recipe.Criterion.Needs&criterion.NeedStart != 0 && one.Mode == Gradual {
+			return bad("Contenders", fmt.Sprintf("%s compares with the weights at the start, which training does not keep", one.Name), "use another mode")
+		}
 		all = append(all, one)
-		place := cell{one.Recipe.Unit.Name, one.Recipe.Budget.Name, one.Mode}
+		place := placed(one)
 		if has[place] == nil {
 			has[place] = map[string]bool{}
 			cells = append(cells, one)
 		}
-		name := one.Recipe.Criterion.Name
-		if name == "" {
-			name = criterion.Magnitude.Name
+		if one.Recipe.Normalize.Apply == nil { // controls have none
+			has[place][one.Recipe.Complete().Criterion.Name] = true
 		}
-		has[place][name] = true
 	}
 	for _, one := range cells {
-		place := cell{one.Recipe.Unit.Name, one.Recipe.Budget.Name, one.Mode}
+		place := placed(one)
 		for _, control := range []criterion.Criterion{criterion.Magnitude, criterion.Random} {
 			if !has[place][control.Name] {
 				r := one.Recipe
 				r.Criterion, r.Normalize = control, criterion.Normalize{}
-				all = append(all, Contender{Recipe: r, Mode: one.Mode, Rounds: one.Rounds, Schedule: one.Schedule}.complete())
+				added := Contender{Recipe: r, Mode: one.Mode, Rounds: one.Rounds, Schedule: one.Schedule}.complete()
+				if taken(added.Name) { // their records would be taken together
+					return bad("Contenders", fmt.Sprintf("%q is the name of a control", added.Name), "give the contender of that name another one")
+				}
+				all = append(all, added)
 			}
 		}
 		structured := func(o Contender) bool { return o.Mode == scratchE && o.Recipe.Unit.Name == one.Recipe.Unit.Name }
@@ -301,6 +324,9 @@ func (c Comparison) open() (*bench, error) {
 	b := &bench{Comparison: c, on: task.Validation}
 	if c.Test {
 		b.on = task.Test
+	}
+	if b.measured, err = examplesDigest(b.on); err != nil {
+		return nil, err
 	}
 	if b.dense, err = c.Dense.Training(); err != nil {
 		return nil, err
@@ -460,7 +486,7 @@ func (b *bench) measure(ctx context.Context, r run) (report.Record, error) {
 	}
 	return report.Record{
 		Recipe: r.Name, Seed: r.seed, Step: steps,
-		Labels: map[string]string{"mode": string(r.Mode), "unit": r.Recipe.Unit.Name, "data": b.on.Name()},
+		Labels: map[string]string{"mode": string(r.Mode), "unit": r.Recipe.Complete().Unit.Name, "data": b.on.Name()},
 		Values: map[string]float64{
 			"sparsity": r.sparsity, "removed": 1 - float64(kept)/float64(size), "compression": float64(size) / float64(kept),
 			"speedup":  float64(b.macs) / float64(max(1, cost.EffectiveMACs())), // theoretical
@@ -480,9 +506,16 @@ func (b *bench) visit(ctx context.Context, r run) (steps int, err error) {
 		return 0, err
 	}
 	tune := b.training(b.tune, r.seed, "tune")
+	tune.Name = r.Name // for what can't be seen of a contender's code
 	train := func(t Training, n int) error {
 		t.Steps = n
 		_, err := b.trainer.Train(ctx, t)
+		return err
+	}
+	// part is train for a part of the further training: it goes on in the order of the data, so that all see the same examples.
+	part := func(n int) error {
+		err := train(tune, n)
+		tune.after += n
 		return err
 	}
 	switch r.Mode {
@@ -512,13 +545,14 @@ func (b *bench) visit(ctx context.Context, r run) (steps int, err error) {
 	case OneShot, AtInit:
 		if recipe.Criterion.Track != nil {
 			// A first tenth of the further training is what it looks at.
-			if err := train(tune, max(1, b.steps[1]/10)); err != nil {
+			n := max(1, b.steps[1]/10)
+			if err := part(n); err != nil {
 				return 0, err
 			}
-			if err := cut(r.sparsity); err != nil {
-				return 0, err
+			if err := cut(r.sparsity); err != nil || n == b.steps[1] {
+				return total, err
 			}
-			return total, train(tune, b.steps[1]-max(1, b.steps[1]/10))
+			return total, part(b.steps[1] - n)
 		}
 		if err := cut(r.sparsity); err != nil {
 			return 0, err
@@ -533,10 +567,11 @@ func (b *bench) visit(ctx context.Context, r run) (steps int, err error) {
 		for i := 1; i <= r.Rounds; i++ {
 			n := b.steps[1]*i/r.Rounds - b.steps[1]*(i-1)/r.Rounds
 			if recipe.Criterion.Track != nil && i == 1 {
-				if err := train(tune, max(1, n/2)); err != nil {
+				half := max(1, n/2)
+				if err := part(half); err != nil {
 					return 0, err
 				}
-				n -= max(1, n/2)
+				n -= half
 			}
 			sparsity := r.sparsity
 			if i < r.Rounds && recipe.Unit.M == 0 {
@@ -546,7 +581,7 @@ func (b *bench) visit(ctx context.Context, r run) (steps int, err error) {
 				return 0, err
 			}
 			if n > 0 {
-				if err := train(tune, n); err != nil {
+				if err := part(n); err != nil {
 					return 0, err
 				}
 			}

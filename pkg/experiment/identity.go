@@ -11,6 +11,7 @@ import (
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/train"
 )
 
 // digest identifies a run: what it computes, from which values on, on which data, and how. Two runs that differ in any of it are saved apart.
@@ -18,20 +19,18 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 	identity := map[string]any{
 		"step": tr.step.identity, "steps": total, "seed": t.Seed, "name": t.Name, "data": tr.task.Train.Name(),
 	}
-	if d, ok := tr.task.Train.(interface{ Digest() string }); ok {
-		identity["examples"] = d.Digest()
-	} else if tr.step.resident != nil {
-		h := sha256.New()
-		inputs, labels := tr.step.resident.Arrays()
-		for _, array := range []*tensors.Tensor{inputs, labels} {
-			if err := hashTensor(h, array); err != nil {
-				return "", err
-			}
-		}
-		identity["examples"] = hex.EncodeToString(h.Sum(nil))
+	examples, err := examplesDigest(tr.task.Train)
+	if err != nil {
+		return "", err
+	}
+	if examples != "" {
+		identity["examples"] = examples
 	}
 	if tr.step.resident != nil {
 		identity["order"] = tr.step.resident.Order(0)[:tr.step.batch]
+	}
+	if t.after != 0 {
+		identity["after"] = t.after
 	}
 	if t.Rate != nil {
 		var factors []string
@@ -67,6 +66,25 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 		}
 		fmt.Fprintf(h, "%s %t\n", v.Path(), v.Trainable)
 		if err := hashTensor(h, value); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// examplesDigest identifies the examples of a data set; "" for one that neither says what they are nor has them all in memory.
+func examplesDigest(ds train.Dataset) (string, error) {
+	if d, ok := ds.(interface{ Digest() string }); ok {
+		return d.Digest(), nil
+	}
+	r, ok := ds.(Resident)
+	if !ok {
+		return "", nil
+	}
+	h := sha256.New()
+	inputs, labels := r.Arrays()
+	for _, array := range []*tensors.Tensor{inputs, labels} {
+		if err := hashTensor(h, array); err != nil {
 			return "", err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -17,10 +18,12 @@ type Manifest struct {
 	Version   int               `json:"version"` // of this format: 1
 	Network   string            `json:"network"`
 	Data      DataSpec          `json:"data"`
-	Examples  string            `json:"examples"` // what the run starts from: a digest of first values, data, their order, the training step and how it is trained
+	Examples  string            `json:"examples"`           // what the run starts from: a digest of first values, data, their order, the training step and how it is trained
+	Measured  string            `json:"measured,omitempty"` // digest of the data that accuracy was measured on
 	Contender string            `json:"contender"`
 	Recipe    string            `json:"recipe"`
 	Parts     Parts             `json:"parts"`
+	Spared    []string          `json:"spared,omitempty"` // the network's outputs, which a structured unit does not remove
 	Mode      Mode              `json:"mode"`
 	Rounds    int               `json:"rounds"`
 	Schedule  string            `json:"schedule,omitempty"`
@@ -59,10 +62,16 @@ func (e *ManifestError) Error() string {
 // manifest returns the manifest of a run before it is made.
 func (b *bench) manifest(r run) Manifest {
 	filled := r.Recipe.Complete()
+	var spared []string
+	for _, p := range b.set {
+		if p.Output && filled.Unit.Structured {
+			spared = append(spared, p.Path)
+		}
+	}
 	return Manifest{
-		Version: 1, Network: b.Network, Data: b.Data, Examples: b.startKey, Contender: r.Name, Recipe: r.Recipe.String(),
-		Parts: Parts{filled.Criterion.Name, filled.Normalize.Name, filled.Unit.Name, filled.Budget.Name, filled.Revive, filled.KeepMin, filled.MinUnits, filled.RoundTo},
-		Mode:  r.Mode, Rounds: r.Rounds, Schedule: scheduleOf(r.Contender), Batches: r.Batches, Sparsity: r.sparsity, Seed: r.seed, Dense: b.Dense, Tune: b.Tune, Test: b.Test, Versions: versions(b.Task.Backend.Name()),
+		Version: 1, Network: b.Network, Data: b.Data, Examples: b.startKey, Measured: b.measured, Contender: r.Name, Recipe: r.Recipe.String(),
+		Parts: Parts{filled.Criterion.Name, filled.Normalize.Name, filled.Unit.Name, filled.Budget.Name, filled.Revive, filled.KeepMin, filled.MinUnits, filled.RoundTo}, Spared: spared,
+		Mode: r.Mode, Rounds: r.Rounds, Schedule: scheduleOf(r.Contender), Batches: r.Batches, Sparsity: r.sparsity, Seed: r.seed, Dense: b.Dense, Tune: b.Tune, Test: b.Test, Versions: versions(b.Task.Backend.Name()),
 	}
 }
 
@@ -78,7 +87,7 @@ func scheduleOf(c Contender) string {
 type ChangedError struct{ Want, Got string }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("the run starts from something else than it did (%.12s…, was %.12s…): other data, another network, or other versions of the libraries", e.Got, e.Want)
+	return fmt.Sprintf("the run starts from something else than it did (%.12s…, was %.12s…): other data, another network, other parameters selected, or other versions of the libraries", e.Got, e.Want)
 }
 
 // Replay makes the run of a manifest again and returns its manifest; nothing is loaded and nothing kept. c holds the one contender, with all that the manifest names.
@@ -91,12 +100,15 @@ func Replay(ctx context.Context, c Comparison, m Manifest) (Manifest, error) {
 	} else {
 		c.Sparsities = []float64{0.5} // the dense networks have none
 	}
+	if len(c.Contenders) != 1 {
+		return m, &ConfigError{"Comparison.Contenders", fmt.Sprintf("there are %d", len(c.Contenders)), "give the one that the manifest is of"}
+	}
+	if one := c.Contenders[0].complete(); !slices.Contains([]Mode{OneShot, Iterative, Gradual, AtInit, still, trainedOn, scratchE, scratchB}, one.Mode) || one.Rounds < 1 {
+		return m, &ConfigError{"Comparison.Contenders", fmt.Sprintf("%s has mode %q and %d rounds", one.Name, one.Mode, one.Rounds), "replay a manifest that Compare wrote"}
+	}
 	b, err := c.open()
 	if err != nil {
 		return m, err
-	}
-	if len(c.Contenders) != 1 {
-		return m, &ConfigError{"Comparison.Contenders", fmt.Sprintf("there are %d", len(c.Contenders)), "give the one that the manifest is of"}
 	}
 	if err := b.begin(ctx, m.Seed); err != nil {
 		return m, err
@@ -104,8 +116,14 @@ func Replay(ctx context.Context, c Comparison, m Manifest) (Manifest, error) {
 	if b.startKey != m.Examples {
 		return m, &ChangedError{m.Examples, b.startKey}
 	}
+	if b.measured != m.Measured {
+		return m, &ChangedError{m.Measured, b.measured}
+	}
 	r := run{c.Contenders[0].complete(), m.Sparsity, m.Seed}
 	again := b.manifest(r)
+	if !slices.Equal(again.Spared, m.Spared) {
+		return m, &ConfigError{"Comparison.Select", fmt.Sprintf("it spares %q, and the run spared %q", again.Spared, m.Spared), "select and mark the parameters as the run did"}
+	}
 	record, err := b.measure(ctx, r)
 	if err != nil {
 		return m, err

@@ -48,6 +48,9 @@ type Training struct {
 	StepsPerDispatch int
 	// Name distinguishes runs that differ in what the digest can't see: the code of a criterion, and constants of 32 elements or more.
 	Name string
+
+	// after is how many steps of the data's order lie behind: where one training is divided into several, each goes on with the next examples.
+	after int
 }
 
 // Result of a run.
@@ -229,7 +232,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		saveEvery = 20 * time.Second
 	}
 	progress := throttled(t.Progress)
-	batches := tr.batches(t.Seed, perEpoch)
+	batches := tr.batches(t.Seed, perEpoch, t.after)
 	defer batches.stop()
 	saved, rated := time.Now(), -1
 	for result.Steps < total {
@@ -378,17 +381,18 @@ type feeder struct {
 	stop func()
 }
 
-// batches returns the feeder of a run: the examples of step s are a function of the seed and of s, so that a resumed run sees the same.
-func (tr *Trainer) batches(seed int64, perEpoch int) feeder {
+// batches returns the feeder of a run, which leaves out the first steps: the examples of step s are a function of the seed and of s, so that a resumed
+// run sees the same.
+func (tr *Trainer) batches(seed int64, perEpoch, after int) feeder {
 	st := tr.step
 	if st.resident == nil {
-		return tr.fed()
+		return tr.fed(after)
 	}
 	epoch, order := -1, []int32(nil)
 	indices := make([]int32, 0, st.perDispatch*st.batch)
 	return feeder{stop: func() {}, run: func(step, n int) (float64, error) {
 		indices = indices[:0]
-		for s := step; s < step+n; s++ {
+		for s := step + after; s < step+after+n; s++ {
 			if e := s / perEpoch; e != epoch {
 				// A data set's order is a function of its own seed and the epoch; the run's seed picks other epochs.
 				var err error
@@ -405,7 +409,7 @@ func (tr *Trainer) batches(seed int64, perEpoch int) feeder {
 }
 
 // fed draws from a data set that only yields batches. A resumed run draws and drops what had been used.
-func (tr *Trainer) fed() feeder {
+func (tr *Trainer) fed(after int) feeder {
 	drawn := 0
 	next, stop := iter.Pull2(tr.task.Train.Iter())
 	draw := func() (train.Batch, error) {
@@ -424,7 +428,7 @@ func (tr *Trainer) fed() feeder {
 		return train.Batch{}, fmt.Errorf("data set %q: %w", tr.task.Train.Name(), ErrNoData)
 	}
 	return feeder{stop: func() { stop() }, run: func(step, _ int) (float64, error) {
-		for drawn < step {
+		for drawn < step+after {
 			batch, err := draw()
 			if err != nil {
 				return 0, err

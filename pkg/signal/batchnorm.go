@@ -38,7 +38,7 @@ func batchNormVJP(node *graph.Node, vjps []*graph.Node, _ shapes.Shape) []*graph
 	along[axis] = x.Shape().Dimensions[axis]
 	spread := func(v *graph.Node) *graph.Node { return graph.BroadcastToShape(graph.Reshape(v, along...), x.Shape()) } // [channels] -> [x]
 	sum := func(v *graph.Node) *graph.Node { return sumOver(v, others(x, axis)) }                                      // [x] -> [channels]
-	inverse := graph.Reciprocal(graph.Sqrt(graph.AddScalar(variance, epsilon)))                                           // 1/√(σ² + ε)
+	inverse := graph.Reciprocal(graph.Sqrt(graph.AddScalar(variance, epsilon)))                                        // 1/√(σ² + ε)
 	centred := graph.Sub(x, spread(mean))
 	slope := graph.Mul(scale, inverse)
 	dScale := graph.Mul(sum(graph.Mul(dy, centred)), inverse)

@@ -35,6 +35,11 @@ var verbs = []verb{
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
 }
 
+// programError is the exit code of a program of the project, which has printed why.
+type programError int
+
+func (e programError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
 // errUsage is an error that the usage says all about.
 var errUsage = errors.New("usage")
 
@@ -51,12 +56,15 @@ func main() {
 // exitCode prints an error and returns the exit code that says what it was.
 func exitCode(ctx context.Context, err error) int {
 	var usage *nbrun.UsageError
+	var program programError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, context.Canceled) || ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "espalier: interrupted; the same command goes on from here")
 		return 130
+	case errors.As(err, &program):
+		return int(program)
 	case errors.Is(err, errUsage):
 		printUsage()
 		return 2
@@ -192,8 +200,33 @@ func runReplay(ctx context.Context, args []string) error {
 		return err
 	}
 	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-		return goRun(ctx, p, "./kernelext/internal/replay", args)
+		return build(ctx, p, "./kernelext/internal/replay", args)
 	})(ctx, []string{manifest})
+}
+
+// build is goRun for a program whose exit code says something: `go run` makes all of them 1. The error is a programError then.
+func build(ctx context.Context, p setup.Paths, program string, args []string) error {
+	dir, err := os.MkdirTemp("", "espalier-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "program")
+	cmd := exec.CommandContext(ctx, p.Go, "build", "-o", path, program)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.Project, p.Env(), os.Stderr, os.Stderr
+	setup.OwnGroup(cmd)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s could not be built: %v", program, err) // not %w: the exit code of the compiler says nothing here
+	}
+	cmd = exec.CommandContext(ctx, path, args...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.Project, p.Env(), os.Stdout, os.Stderr
+	setup.OwnGroup(cmd)
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return programError(exit.ExitCode())
+	}
+	return err
 }
 
 // goRun runs a program of the project that uses GoMLX, which this command does without.

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
+	"github.com/espalier-ml/espalier/kernelext/internal/setup"
 )
 
 // What can't be understood is refused before anything is set up.
@@ -36,11 +40,44 @@ func TestExitCode(t *testing.T) {
 		{"failed notebooks", t.Context(), &nbrun.FailedError{Notebooks: []string{"a.ipynb"}}, 1},
 		{"usage", t.Context(), errUsage, 2},
 		{"usage of run", t.Context(), &nbrun.UsageError{Problem: "no notebook given"}, 2},
+		{"a program that says 2", t.Context(), fmt.Errorf("replay: %w", programError(2)), 2},
 		{"interrupt", t.Context(), fmt.Errorf("step: %w", context.Canceled), 130},
 		{"killed child of an interrupt", interrupted, errors.New("signal: terminated"), 130},
 	} {
 		if got := exitCode(test.ctx, test.err); got != test.want {
 			t.Errorf("%s: exit code %d, want %d", test.name, got, test.want)
+		}
+	}
+}
+
+// `go run` makes every exit code 1; build keeps what the program says.
+func TestBuildKeepsTheExitCode(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":          "module x\n\ngo 1.26\n",
+		"says/main.go":    "package main\n\nimport \"os\"\n\nfunc main() { os.Exit(len(os.Args)) }\n",
+		"broken/main.go":  "package main\n\nfunc main() { x }\n",
+		"content/main.go": "package main\n\nfunc main() {}\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goCommand, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := setup.Paths{Go: goCommand, Project: dir}
+	for _, test := range []struct {
+		program string
+		args    []string
+		want    int
+	}{{"./says", []string{"a"}, 2}, {"./says", []string{"a", "b"}, 3}, {"./broken", nil, 1}, {"./content", nil, 0}} {
+		if got := exitCode(t.Context(), build(t.Context(), p, test.program, test.args)); got != test.want {
+			t.Errorf("%s %q: exit code %d, want %d", test.program, test.args, got, test.want)
 		}
 	}
 }

@@ -1,0 +1,153 @@
+package experiment
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/unit"
+)
+
+// quick is a comparison of one point.
+func quick(t *testing.T, contenders ...Contender) Comparison {
+	c := comparison(t)
+	c.Fast, c.Seeds, c.Sparsities, c.Contenders = true, []int64{1}, []float64{0.5}, contenders
+	c.Dense.Steps, c.Tune.Steps = 20, 10
+	return c
+}
+
+// manifestsOf returns what a comparison wrote, by contender.
+func manifestsOf(t *testing.T, c Comparison) map[string]Manifest {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.Dir, "manifests", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]Manifest{}
+	for _, f := range files {
+		m, err := ReadManifest(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[m.Contender] = m
+	}
+	return all
+}
+
+// Contenders start from the trained network of their seed: magnitude removes its smallest weights, found here by sorting.
+func TestMagnitudeByHand(t *testing.T) {
+	c := quick(t, Contender{})
+	c.Dense.Steps, c.Tune.Steps = 60, 7
+	compare(t, c)
+
+	dense, err := c.Dense.Training()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := newStore(t, c.Task, 1)
+	set := params.Select(store, nil)
+	keeper, err := prune.New(c.Task.Backend, store, set, prune.Recipe{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dense.Seed, dense.Pruner = 1, keeper
+	if _, err := Train(t.Context(), c.Task, store, dense); err != nil {
+		t.Fatal(err)
+	}
+	type weight struct {
+		of, at int
+		size   float32
+	}
+	var all []weight
+	alive := make([][]bool, len(set))
+	for i, p := range set {
+		for at, w := range tensors.MustCopyFlatData[float32](store.GetVariable(p.Path).MustValue()) {
+			all = append(all, weight{i, at, max(w, -w)})
+			alive[i] = append(alive[i], false)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b weight) int {
+		if a.size > b.size {
+			return -1
+		}
+		if a.size < b.size {
+			return 1
+		}
+		return 0
+	})
+	for _, w := range all[:len(all)/2] {
+		alive[w.of][w.at] = true
+	}
+	for i, p := range set {
+		if err := mask.Set(store, p, alive[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, _, err := (&bench{store: store, set: set}).digests()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manifestsOf(t, c)
+	if got := m["magnitude"].Masks; got != want {
+		t.Errorf("masks %s, by hand %s", got, want)
+	}
+	if m["magnitude"].Examples != m["random"].Examples || m["magnitude"].Masks == m["random"].Masks || m["dense"].Masks != m["dense, trained on"].Masks {
+		t.Errorf("one start, other masks for others, none for the dense networks: %+v", m)
+	}
+}
+
+// A manifest of something else under the name of a run is not believed.
+func TestSwappedManifestsAreNotBelieved(t *testing.T) {
+	c := quick(t, Contender{})
+	first := compare(t, c)
+	files, err := filepath.Glob(filepath.Join(c.Dir, "manifests", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range [][]byte{other, []byte("null")} {
+		if err := os.WriteFile(files[i+1], text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := compare(t, c)
+	if again.Done != 2 {
+		t.Errorf("%d runs were made again, want two", again.Done)
+	}
+	if diff := cmp.Diff(first.Records, again.Records); diff != "" {
+		t.Errorf("the records differ (-first +again):\n%s", diff)
+	}
+}
+
+// Replay gives the same bits in every mode.
+func TestReplayModes(t *testing.T) {
+	c := quick(t, Contender{Name: "iterative", Mode: Iterative, Rounds: 3}, Contender{Name: "tracked", Recipe: prune.Recipe{Criterion: criterion.Movement}},
+		Contender{Name: "filters", Recipe: prune.Recipe{Unit: unit.Filter}})
+	compare(t, c)
+	all := manifestsOf(t, c)
+	recipes := map[string]prune.Recipe{"tracked": {Criterion: criterion.Movement}, "scratch-B, filter": {Unit: unit.Filter}}
+	for _, name := range []string{"dense, trained on", "iterative", "tracked", "scratch-B, filter"} {
+		m := all[name]
+		one := c
+		one.Contenders = []Contender{{Name: name, Recipe: recipes[name], Mode: m.Mode, Rounds: m.Rounds, Batches: m.Batches}}
+		again, err := Replay(t.Context(), one, m)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(m, again, cmpopts.IgnoreFields(Manifest{}, "Rounds")); diff != "" { // which mean nothing to most modes
+			t.Errorf("%s (-was +again):\n%s", name, diff)
+		}
+	}
+}
