@@ -20,7 +20,9 @@ var Bytes = checked("bytes", func(ps params.Set, units []int, sparsity float64) 
 // says in how many of those a weight of a parameter takes part: profile.Profile.MACsPerWeight. What is kept costs at most (1 − sparsity) of all, and
 // the best unit that is not kept would be too much. A parameter that it lacks is a *ConfigError.
 //
-// A unit costs what its own weights do: what its removal spares in the next layer, whose inputs it feeds, is not counted.
+// A unit costs what its own weights do: what its removal spares in the next layer, whose inputs it feeds, is not counted. Scores are ranked as they are: a
+// criterion that knows nothing of costs, such as magnitude, spends the budget on dear units first (the notebook 05-how-much-where shows it). The solver of
+// pkg/sensitivity weighs losses against costs.
 func ByMACs(perWeight map[string]int64) Budget {
 	perWeight = maps.Clone(perWeight)
 	h := fnv.New64a()
