@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 
 	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/internal/durable"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/profile"
@@ -98,7 +100,7 @@ type Comparison struct {
 	Test bool
 	// Select returns the parameters that may be pruned. nil: params.Select(store, nil).
 	Select func(store *model.Store) params.Set
-	// Dir is where trained networks, records and manifests are kept, so that nothing is done twice. Default: nothing is kept.
+	// Dir is where trained networks, records, manifests and masks are kept, so that nothing is done twice. Default: nothing is kept.
 	Dir string
 	// Network and Data are the names by which `espalier replay` finds them again (nets.All and the data sets); they are only written down.
 	Network string
@@ -209,7 +211,9 @@ func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 			base[r.seed] = record.Values["accuracy"]
 		}
 		record.Values = maps.Clone(record.Values)
-		record.Values["difference"] = record.Values["accuracy"] - base[r.seed]
+		if accuracy, measured := record.Values["accuracy"]; measured {
+			record.Values["difference"] = accuracy - base[r.seed]
+		}
 		outcome.Records = append(outcome.Records, record)
 		if c.Progress != nil {
 			c.Progress(i+1, len(runs), fmt.Sprintf("%s, %g%% removed, seed %d", r.Name, 100*r.sparsity, r.seed))
@@ -442,7 +446,7 @@ func (b *bench) do(ctx context.Context, r run) (record report.Record, made bool,
 	if ctx.Err() != nil {
 		return record, false, &InterruptedError{Dir: b.Dir, causes: []error{ctx.Err(), context.Cause(ctx)}}
 	}
-	if record, err = b.measure(ctx, r); err != nil {
+	if record, err = b.result(ctx, r); err != nil {
 		return record, false, err
 	}
 	record.Labels["key"] = key
@@ -450,8 +454,14 @@ func (b *bench) do(ctx context.Context, r run) (record report.Record, made bool,
 		return record, true, nil
 	}
 	manifest.Results = record.Values
-	if manifest.Masks, manifest.Weights, err = b.digests(); err != nil {
+	if err := b.digests(&manifest); err != nil {
 		return record, false, err
+	}
+	if r.sparsity > 0 {
+		err := durable.FS{}.Replace(filepath.Join(b.Dir, "masks", key[:16]+".masks"), func(w io.Writer) error { return mask.Save(w, b.store, b.set) })
+		if err != nil {
+			return record, false, err
+		}
 	}
 	if err := manifest.write(b.manifestPath(key)); err != nil {
 		return record, false, err
@@ -460,6 +470,28 @@ func (b *bench) do(ctx context.Context, r run) (record report.Record, made bool,
 		return record, false, err
 	}
 	return record, true, os.RemoveAll(filepath.Join(b.Dir, "tune")) // it served an interrupted run
+}
+
+// result makes a run and measures what comes out. A run that diverges has that for its result, and the comparison goes on; but all rests on the dense network.
+func (b *bench) result(ctx context.Context, r run) (report.Record, error) {
+	record, err := b.measure(ctx, r)
+	var diverged *DivergedError
+	if r.Mode == still || !errors.As(err, &diverged) {
+		return record, err
+	}
+	return report.Record{
+		Recipe: r.Name, Seed: r.seed, Step: diverged.Step, Labels: b.labels(r, "diverged", diverged.Error()),
+		Values: map[string]float64{"sparsity": r.sparsity, "diverged": 1},
+	}, nil
+}
+
+// labels are those of a run's record.
+func (b *bench) labels(r run, more ...string) map[string]string {
+	l := map[string]string{"mode": string(r.Mode), "unit": r.Recipe.Complete().Unit.Name, "data": b.on.Name()}
+	for i := 0; i < len(more); i += 2 {
+		l[more[i]] = more[i+1]
+	}
+	return l
 }
 
 // measure makes a run and measures what comes out.
@@ -486,7 +518,7 @@ func (b *bench) measure(ctx context.Context, r run) (report.Record, error) {
 	}
 	return report.Record{
 		Recipe: r.Name, Seed: r.seed, Step: steps,
-		Labels: map[string]string{"mode": string(r.Mode), "unit": r.Recipe.Complete().Unit.Name, "data": b.on.Name()},
+		Labels: b.labels(r),
 		Values: map[string]float64{
 			"sparsity": r.sparsity, "removed": 1 - float64(kept)/float64(size), "compression": float64(size) / float64(kept),
 			"speedup":  float64(b.macs) / float64(max(1, cost.EffectiveMACs())), // theoretical
@@ -661,13 +693,14 @@ func (b *bench) signals(p *prune.Pruner, r run) (*signal.Signals, error) {
 	return sig, err
 }
 
-// digests are of the masks and of the weights as they are.
-func (b *bench) digests() (masks, weights string, err error) {
+// digests writes into a manifest what identifies the masks and the weights as they are.
+func (b *bench) digests(manifest *Manifest) error {
 	m, w := sha256.New(), sha256.New()
+	manifest.Each = map[string]string{}
 	for _, p := range b.set {
 		alive, err := mask.Bools(b.store, p)
 		if err != nil {
-			return "", "", err
+			return err
 		}
 		bits := make([]byte, len(alive))
 		for i, a := range alive {
@@ -675,8 +708,11 @@ func (b *bench) digests() (masks, weights string, err error) {
 				bits[i] = 1
 			}
 		}
-		fmt.Fprintln(m, p.Path, p.Shape)
-		m.Write(bits)
+		one := sha256.New()
+		to := io.MultiWriter(m, one)
+		fmt.Fprintln(to, p.Path, p.Shape)
+		to.Write(bits)
+		manifest.Each["mask of "+p.Path] = hex.EncodeToString(one.Sum(nil))[:16]
 	}
 	for _, v := range sorted(b.store) {
 		if _, of := b.start[v.Path()]; !of {
@@ -684,14 +720,18 @@ func (b *bench) digests() (masks, weights string, err error) {
 		}
 		value, err := v.Value()
 		if err != nil {
-			return "", "", err
+			return err
 		}
-		fmt.Fprintln(w, v.Path())
-		if err := hashTensor(w, value); err != nil {
-			return "", "", err
+		one := sha256.New()
+		to := io.MultiWriter(w, one)
+		fmt.Fprintln(to, v.Path())
+		if err := hashTensor(to, value); err != nil {
+			return err
 		}
+		manifest.Each[v.Path()] = hex.EncodeToString(one.Sum(nil))[:16]
 	}
-	return hex.EncodeToString(m.Sum(nil)), hex.EncodeToString(w.Sum(nil)), nil
+	manifest.Masks, manifest.Weights = hex.EncodeToString(m.Sum(nil)), hex.EncodeToString(w.Sum(nil))
+	return nil
 }
 
 // finished returns the records whose manifests are whole, by their keys. What else is in the directory is left alone and made again.

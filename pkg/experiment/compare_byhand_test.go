@@ -92,13 +92,33 @@ func TestMagnitudeByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want, _, err := (&bench{store: store, set: set}).digests()
-	if err != nil {
+	var want Manifest
+	if err := (&bench{store: store, set: set}).digests(&want); err != nil {
 		t.Fatal(err)
 	}
 	m := manifestsOf(t, c)
-	if got := m["magnitude"].Masks; got != want {
-		t.Errorf("masks %s, by hand %s", got, want)
+	if got := m["magnitude"].Masks; got != want.Masks {
+		t.Errorf("masks %s, by hand %s", got, want.Masks)
+	}
+	key, err := m["magnitude"].key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.Open(filepath.Join(c.Dir, "masks", key[:16]+".masks"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	again := newStore(t, c.Task, 1)
+	if _, err := prune.New(c.Task.Backend, again, set, prune.Recipe{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := mask.Load(kept, again, set); err != nil {
+		t.Fatal(err)
+	}
+	var loaded Manifest
+	if err := (&bench{store: again, set: set}).digests(&loaded); err != nil || loaded.Masks != want.Masks {
+		t.Errorf("the masks on disk are %s, by hand %s, %v", loaded.Masks, want.Masks, err)
 	}
 	if m["magnitude"].Examples != m["random"].Examples || m["magnitude"].Masks == m["random"].Masks || m["dense"].Masks != m["dense, trained on"].Masks {
 		t.Errorf("one start, other masks for others, none for the dense networks: %+v", m)

@@ -265,3 +265,46 @@ func TestBudgetsAreControlledApart(t *testing.T) {
 		t.Errorf("contenders (-want +got):\n%s", diff)
 	}
 }
+
+// A run that diverges is a result like others: the comparison goes on, says so, and does not make it again.
+func TestDivergedRunsAreResults(t *testing.T) {
+	c := quick(t, Contender{Recipe: prune.Recipe{Criterion: criterion.Magnitude}})
+	c.Tune = Spec{Steps: 20, Optimizer: "sgd", LearningRate: 1e30}
+	o := compare(t, c)
+	for _, r := range o.Records {
+		_, measured := r.Values["accuracy"]
+		if dense := r.Recipe == "dense"; dense != measured || dense == (r.Labels["diverged"] != "") {
+			t.Errorf("%s: %v %v", r.Recipe, r.Values, r.Labels)
+		}
+	}
+	if again := compare(t, c); again.Done != 0 {
+		t.Errorf("%d runs were made again", again.Done)
+	}
+	for name, m := range manifestsOf(t, c) {
+		if m.Results["diverged"] == 0 && name != "dense" {
+			t.Errorf("manifest of %s: %v", name, m.Results)
+		}
+	}
+	at := c
+	at.Dir = t.TempDir()
+	m := manifestsOf(t, c)["magnitude"]
+	again, err := Replay(t.Context(), at, m)
+	if err != nil || !cmp.Equal(m.Results, again.Results) {
+		t.Errorf("replayed: %v, %v; want %v", again.Results, err, m.Results)
+	}
+	if row := o.Table(0.5).Rows[2]; row[1] != "diverged" || row[6] != 1 {
+		t.Errorf("row %v, want that it diverged", row)
+	}
+	if curve := o.Curve("magnitude", "sparsity", "accuracy"); len(curve.X) != 0 {
+		t.Errorf("curve %+v, want none", curve)
+	}
+	// With two seeds that did not diverge, their mean stands beside the number of those that did.
+	mixed := &Outcome{Contenders: []string{"a"}, Records: []report.Record{
+		{Recipe: "a", Values: map[string]float64{"sparsity": 0.5, "accuracy": 0.8, "difference": -0.1}},
+		{Recipe: "a", Values: map[string]float64{"sparsity": 0.5, "diverged": 1}},
+		{Recipe: "a", Values: map[string]float64{"sparsity": 0.5, "accuracy": 0.8, "difference": -0.1}},
+	}}
+	if row := mixed.Table(0.5).Rows[0]; row[1] != "80.00 ± 0.00 (1 more diverged)" || row[6] != 2 {
+		t.Errorf("row %v", row)
+	}
+}

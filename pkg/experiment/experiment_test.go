@@ -6,7 +6,6 @@ import (
 	"iter"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -491,49 +490,6 @@ func TestScheduleCompilesOnce(t *testing.T) {
 	}
 }
 
-func TestDamagedCheckpointsAreSkipped(t *testing.T) {
-	task := newTask(t)
-	dir := t.TempDir()
-	store := newStore(t, task, 1)
-	for step := 1; step <= 3; step++ {
-		if err := save(dir, store, state{Step: step}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	names, err := checkpoints(dir)
-	if err != nil || len(names) != kept {
-		t.Fatalf("kept %v, %v; want %d", names, err, kept)
-	}
-	newest := filepath.Join(dir, names[0], tensorsFile)
-	data, err := os.ReadFile(newest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for at := 0; at < len(data); at += max(1, len(data)/64) {
-		for what, damaged := range map[string][]byte{
-			"truncated": data[:at],
-			"flipped":   append(append(append([]byte{}, data[:at]...), data[at]^0x40), data[at+1:]...),
-		} {
-			if err := os.WriteFile(newest, damaged, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			s, err := load(dir, store)
-			if err != nil || s.Step != 2 {
-				t.Fatalf("%s at %d: step %d, %v; want the one before, 2", what, at, s.Step, err)
-			}
-			// Without the digest's help the reader must not panic either, nor allocate what a damaged header says.
-			_, _ = decode(damaged)
-		}
-	}
-	if err := os.RemoveAll(filepath.Join(dir, names[1])); err != nil {
-		t.Fatal(err)
-	}
-	var damaged *CheckpointError
-	if _, err := load(dir, store); !errors.As(err, &damaged) {
-		t.Errorf("got %v, want a *CheckpointError", err)
-	}
-}
-
 func TestCheckpointOfAnotherNetwork(t *testing.T) {
 	task := newTask(t)
 	_, result := trained(t, task, Training{Steps: 1, Dir: t.TempDir()})
@@ -619,7 +575,7 @@ func TestDivergenceStops(t *testing.T) {
 	if !errors.As(err, &diverged) || diverged.Path == "" || diverged.Step != 1 {
 		t.Errorf("got %v, want a *DivergedError that names a variable", err)
 	}
-	if saved, _ := filepath.Glob(filepath.Join(infinite.Dir, "*", stepPrefix+"*")); len(saved) > 0 {
+	if saved, _ := filepath.Glob(filepath.Join(infinite.Dir, "*", "step-*")); len(saved) > 0 {
 		t.Errorf("it saved %v", saved)
 	}
 

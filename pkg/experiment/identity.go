@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"hash"
+	"io"
 	"regexp"
 	"slices"
 
@@ -18,6 +18,7 @@ import (
 func (tr *Trainer) digest(t Training, total int) (string, error) {
 	identity := map[string]any{
 		"step": tr.step.identity, "steps": total, "seed": t.Seed, "name": t.Name, "data": tr.task.Train.Name(),
+		"format": 2, // of checkpoints
 	}
 	examples, err := examplesDigest(tr.task.Train)
 	if err != nil {
@@ -91,7 +92,7 @@ func examplesDigest(ds train.Dataset) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func hashTensor(h hash.Hash, t *tensors.Tensor) error {
+func hashTensor(h io.Writer, t *tensors.Tensor) error {
 	fmt.Fprintln(h, t.Shape())
 	return t.ConstBytes(func(data []byte) { h.Write(data) })
 }

@@ -3,14 +3,15 @@ package experiment
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"github.com/espalier-ml/espalier/pkg/internal/durable"
 )
 
 // Manifest is one run of a comparison, written down so that it can be repeated (Replay, `espalier replay`) and compared.
@@ -35,8 +36,9 @@ type Manifest struct {
 	Test      bool              `json:"test"` // measured on the test data
 	Versions  map[string]string `json:"versions"`
 
-	Masks   string             `json:"masks"`   // SHA-256 of the masks
-	Weights string             `json:"weights"` // SHA-256 of all variables
+	Masks   string             `json:"masks"`          // SHA-256 of the masks
+	Weights string             `json:"weights"`        // SHA-256 of all variables
+	Each    map[string]string  `json:"each,omitempty"` // the same, of each variable and each mask apart, the first 16 digits: where two runs differ
 	Results map[string]float64 `json:"results"`
 }
 
@@ -124,18 +126,17 @@ func Replay(ctx context.Context, c Comparison, m Manifest) (Manifest, error) {
 	if !slices.Equal(again.Spared, m.Spared) {
 		return m, &ConfigError{"Comparison.Select", fmt.Sprintf("it spares %q, and the run spared %q", again.Spared, m.Spared), "select and mark the parameters as the run did"}
 	}
-	record, err := b.measure(ctx, r)
+	record, err := b.result(ctx, r)
 	if err != nil {
 		return m, err
 	}
 	again.Results = record.Values
-	again.Masks, again.Weights, err = b.digests()
-	return again, err
+	return again, b.digests(&again)
 }
 
 // key identifies a run by all that it is made of, but neither by its results nor by the versions it was made with.
 func (m Manifest) key() (string, error) {
-	m.Versions, m.Masks, m.Weights, m.Results = nil, "", "", nil
+	m.Versions, m.Masks, m.Weights, m.Each, m.Results = nil, "", "", nil, nil
 	return hashJSON(m)
 }
 
@@ -157,22 +158,10 @@ func (m Manifest) write(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	return durable.FS{}.Replace(path, func(w io.Writer) error {
+		_, err := w.Write(append(text, '\n'))
 		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".manifest-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	})
 }
 
 // ReadManifest reads a manifest. The error is a *ManifestError, or of the file system.

@@ -46,11 +46,13 @@ func (o *Outcome) Of(contender string, sparsity float64) []report.Record {
 	return records
 }
 
-// values returns a value of a contender's records at a sparsity, by seed.
+// values returns a value of a contender's records at a sparsity, by seed. Those that diverged have none.
 func (o *Outcome) values(contender string, sparsity float64, value string) []float64 {
 	var xs []float64
 	for _, r := range o.Of(contender, sparsity) {
-		xs = append(xs, r.Values[value])
+		if x, measured := r.Values[value]; measured {
+			xs = append(xs, x)
+		}
 	}
 	return xs
 }
@@ -96,7 +98,7 @@ func (o *Outcome) Curve(contender, x, y string) Curve {
 }
 
 // Table returns the accuracies at a sparsity, in percent, best first among the contenders; the dense networks come first. Nothing is singled out: what lies within the
-// interval of another is no better.
+// interval of another is no better. How many runs diverged is said; the mean is over the others.
 func (o *Outcome) Table(sparsity float64) report.Table {
 	t := report.Table{
 		Title: fmt.Sprintf("%g%% removed, accuracy on %s", 100*sparsity, o.Measured),
@@ -119,8 +121,12 @@ func (o *Outcome) Table(sparsity float64) report.Table {
 		if len(o.values(name, 0, "accuracy")) > 0 {
 			at, dense = 0, true
 		}
-		if len(o.values(name, at, "accuracy")) > 0 {
-			lines = append(lines, line{name, at, o.At(name, at, "accuracy").Mean, dense})
+		if len(o.Of(name, at)) > 0 {
+			mean := math.Inf(-1) // all diverged
+			if len(o.values(name, at, "accuracy")) > 0 {
+				mean = o.At(name, at, "accuracy").Mean
+			}
+			lines = append(lines, line{name, at, mean, dense})
 		}
 	}
 	slices.SortStableFunc(lines, func(a, b line) int {
@@ -152,7 +158,16 @@ func (o *Outcome) Table(sparsity float64) report.Table {
 				steps = r.Step
 			}
 		}
-		t.Rows = append(t.Rows, []any{l.name, accuracy.String(), Confidence(percent(o.values(l.name, l.at, "difference"))).String(),
+		diverged := len(o.Of(l.name, l.at)) - accuracy.N
+		if accuracy.N == 0 {
+			t.Rows = append(t.Rows, []any{l.name, "diverged", nil, nil, nil, steps, diverged})
+			continue
+		}
+		text := accuracy.String()
+		if diverged > 0 {
+			text += fmt.Sprintf(" (%d more diverged)", diverged)
+		}
+		t.Rows = append(t.Rows, []any{l.name, text, Confidence(percent(o.values(l.name, l.at, "difference"))).String(),
 			o.At(l.name, l.at, "compression").Mean, o.At(l.name, l.at, "speedup").Mean, steps, accuracy.N})
 	}
 	return t

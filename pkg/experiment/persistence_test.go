@@ -2,20 +2,16 @@ package experiment
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/model"
@@ -25,10 +21,21 @@ import (
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/store/checkpoint"
 )
 
 // childDir names the directory in which TestKilledChild trains.
 const childDir = "ESPALIER_TEST_DIR"
+
+// kills is how often TestKill kills.
+func kills() int {
+	if full() {
+		return 200
+	}
+	return 4
+}
+
+func killableSteps() int { return max(3000, 400*kills()) }
 
 // killable is a run that prunes as it goes and saves as often as it can.
 func killable(t *testing.T, dir string) (*model.Store, Result) {
@@ -37,7 +44,7 @@ func killable(t *testing.T, dir string) (*model.Store, Result) {
 	store := newStore(t, task, 1)
 	p := newPruner(t, task, store, prune.Recipe{Criterion: criterion.Magnitude})
 	result, err := Train(t.Context(), task, store, Training{
-		Steps: 3000, Dir: dir, SaveEvery: time.Nanosecond, Pruner: p, Rate: LinearDecay,
+		Steps: killableSteps(), Dir: dir, SaveEvery: time.Nanosecond, Pruner: p, Rate: LinearDecay,
 		Schedule: schedule.Cubic(0, 2000, 0, 0.8), When: schedule.Every(100, 100, 2000),
 	})
 	if err != nil {
@@ -69,13 +76,13 @@ func TestKill(t *testing.T) {
 		if len(runs) > 1 {
 			t.Fatalf("the same run under several names: %v", runs)
 		}
-		steps, err := checkpoints(runs[0])
+		steps, err := checkpoint.Dir{Path: runs[0]}.Steps()
 		if err != nil || len(steps) == 0 {
 			return 0
 		}
-		return stepOf(steps[0])
+		return steps[0]
 	}
-	for kill := range 4 {
+	for kill := range kills() {
 		before := newest()
 		child := exec.Command(self, "-test.run=^TestKilledChild$")
 		child.Env = append(os.Environ(), childDir+"="+dir)
@@ -111,58 +118,6 @@ func TestKill(t *testing.T) {
 	}
 	if litter, _ := filepath.Glob(filepath.Join(dir, "*", ".saving-*")); len(litter) > 0 {
 		t.Errorf("left behind: %v", litter)
-	}
-}
-
-// What a kill can leave between two of the operations of a save is no obstacle: the newest whole checkpoint is loaded, and the next save clears up.
-func TestInterruptedSaves(t *testing.T) {
-	store := newStore(t, newTask(t), 1)
-	write := func(dir, name, file string) error {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil || file == "" {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dir, name, file), []byte("{"), 0o600)
-	}
-	first, second, third := "step-000000001", "step-000000002", "step-000000003"
-	for what, damage := range map[string]func(dir string) error{
-		"before the first file was written": func(dir string) error { return write(dir, ".saving-1", "") },
-		"while a file was written":          func(dir string) error { return write(dir, ".saving-1", tensorsFile) },
-		"while the oldest was removed":      func(dir string) error { return os.Remove(filepath.Join(dir, first, stateFile)) },
-		"after the oldest was removed":      func(dir string) error { return os.RemoveAll(filepath.Join(dir, first)) },
-		"an empty one, by another's hand":   func(dir string) error { return write(dir, third, "") },
-		"half a one, by another's hand":     func(dir string) error { return write(dir, third, stateFile) },
-	} {
-		t.Run(what, func(t *testing.T) {
-			dir := t.TempDir()
-			for step := 1; step <= 2; step++ {
-				if err := save(dir, store, state{Step: step}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := damage(dir); err != nil {
-				t.Fatal(err)
-			}
-			if s, err := load(dir, store); err != nil || s.Step != 2 {
-				t.Fatalf("step %d, %v; want 2", s.Step, err)
-			}
-			if err := save(dir, store, state{Step: 3}); err != nil {
-				t.Fatal(err)
-			}
-			if s, err := load(dir, store); err != nil || s.Step != 3 {
-				t.Fatalf("step %d, %v; want 3", s.Step, err)
-			}
-			var left []string
-			entries, err := os.ReadDir(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range entries {
-				left = append(left, e.Name())
-			}
-			if diff := cmp.Diff([]string{second, third}, left); diff != "" {
-				t.Errorf("-want +left:\n%s", diff)
-			}
-		})
 	}
 }
 
@@ -262,52 +217,4 @@ func TestRunsAreToldApart(t *testing.T) {
 		}
 		seen[got] = what
 	}
-}
-
-// Whatever its bytes, a file is read or refused, in memory of the order of its size.
-func FuzzDecode(f *testing.F) {
-	store := model.NewStore()
-	for path, value := range map[string]any{"/a": []float32{1, 2}, "/b": int64(3), "/c": []bool{true, false, true}} {
-		if _, err := store.CreateVariable(path, tensors.MustFromAnyValue(value)); err != nil {
-			f.Fatal(err)
-		}
-	}
-	whole, _, err := encode(store)
-	if err != nil {
-		f.Fatal(err)
-	}
-	header := func(h string, body int) []byte {
-		return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(h))), h...), make([]byte, body)...)
-	}
-	f.Add(whole)
-	for _, bad := range [][]byte{
-		nil,
-		whole[:len(whole)-1],
-		append(slices.Clone(whole), 0),
-		binary.LittleEndian.AppendUint64(nil, math.MaxUint64),
-		header(`null`, 1),
-		header(`{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}`, 4),
-		header(`{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}`, 0),
-		header(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, 8), // an overlap and a hole
-		header(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8),
-		header(`{"a":{"dtype":"X","shape":[1],"data_offsets":[0,4]}}`, 4),
-	} {
-		if _, err := decode(bad); err == nil {
-			f.Errorf("%q was read", bad)
-		}
-		f.Add(bad)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		values, err := decode(data)
-		if err != nil {
-			return
-		}
-		size := 0
-		for _, v := range values {
-			size += int(v.Shape().ByteSize())
-		}
-		if size > len(data) {
-			t.Errorf("%d bytes of tensors from %d", size, len(data))
-		}
-	})
 }

@@ -34,15 +34,6 @@ func Snapshot(store *model.Store) (Values, error) {
 	return values, nil
 }
 
-// MismatchError says that values belong to another network. Nothing was changed.
-type MismatchError struct {
-	Problems []string // one for each variable: what the network has, what was given
-}
-
-func (e *MismatchError) Error() string {
-	return fmt.Sprintf("these values are for another network; nothing was changed:\n  %s", strings.Join(e.Problems, "\n  "))
-}
-
 // Restore sets the store's variables to the values, which it copies. What pruning keeps and the values lack, because it was made since, becomes as it is before pruning:
 // masks are set to all alive, the count of random rounds and what criteria track to zero. Other variables that the values lack are left: they belong to optimizers, and Train starts those afresh. Values for a variable
 // that the store lacks, or of another shape, are a *MismatchError, and nothing is changed.

@@ -2,6 +2,8 @@ package experiment
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/store/checkpoint"
 )
 
 // Training says how to train. The zero value trains for one epoch with Adam.
@@ -148,6 +151,19 @@ func NewTrainer(task Task, store *model.Store) (*Trainer, error) {
 	return &Trainer{task: task, store: store, adam: optimizer.Adam().LearningRate(1e-3).Done(), evals: map[evalKey]*model.Exec{}}, nil
 }
 
+// Close frees what the trainer compiled, at once instead of when the garbage collector finds it. The store and its values stay; the trainer may be used again, and
+// compiles anew.
+func (tr *Trainer) Close() {
+	if tr.step != nil {
+		tr.step.finalise()
+		tr.step = nil
+	}
+	for _, exec := range tr.evals {
+		exec.Finalize()
+	}
+	clear(tr.evals)
+}
+
 // Task returns the trainer's task, with its defaults filled in.
 func (tr *Trainer) Task() Task { return tr.task }
 
@@ -157,6 +173,7 @@ func Train(ctx context.Context, task Task, store *model.Store, t Training) (Resu
 	if err != nil {
 		return Result{}, err
 	}
+	defer tr.Close()
 	return tr.Train(ctx, t)
 }
 
@@ -183,6 +200,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	}
 
 	var result Result
+	var run checkpoint.Dir
 	sum := 0.0 // of the losses since the last of result.Losses
 	if t.Dir != "" {
 		digest, err := tr.digest(t, total)
@@ -190,19 +208,20 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return Result{}, err
 		}
 		result.Dir = filepath.Join(t.Dir, digest[:16])
-		resume := func() error {
-			state, err := load(result.Dir, tr.store)
+		run.Path = result.Dir
+		goOn := func() error {
+			step, n, err := resume(run, tr.store)
 			if err != nil {
 				return err
 			}
-			result.Steps, result.Losses, result.Resumed, sum = state.Step, state.Losses, state.Step, state.Sum
-			if n := len(state.Losses); n > 0 {
-				result.Loss = state.Losses[n-1].Value
+			result.Steps, result.Losses, result.Resumed, sum = step, n.Losses, step, n.Sum
+			if last := len(n.Losses); last > 0 {
+				result.Loss = n.Losses[last-1].Value
 			}
-			result.Loaded = state.Step == total
+			result.Loaded = step == total
 			return nil
 		}
-		if err := resume(); err != nil || result.Loaded {
+		if err := goOn(); err != nil || result.Loaded {
 			return result, err
 		}
 		release, err := claim(result.Dir)
@@ -211,10 +230,12 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		}
 		defer release()
 		// Somebody else may have gone on with it since.
-		if err := resume(); err != nil || result.Loaded {
+		if err := goOn(); err != nil || result.Loaded {
 			return result, err
 		}
 	}
+	background := run.Background()
+	saved := result.Steps
 	save := func() error {
 		if err := tr.step.check(result.Steps); err != nil {
 			return err
@@ -222,11 +243,28 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if err := tr.step.finite(result.Steps); err != nil {
 			return err
 		}
-		if t.Dir == "" || result.Steps == result.Resumed && result.Steps > 0 { // which is saved already
+		if t.Dir == "" || result.Steps == saved && saved > 0 {
 			return nil
 		}
-		return save(result.Dir, tr.store, state{Step: result.Steps, Losses: result.Losses, Sum: sum})
+		extra, err := json.Marshal(notes{result.Losses, sum})
+		if err != nil {
+			return err
+		}
+		saved = result.Steps
+		state := checkpoint.State{Step: result.Steps, Seed: t.Seed, Position: result.Steps + t.after, Extra: extra}
+		if t.Pruner != nil {
+			state.Recipe = t.Pruner.Recipe().String()
+		}
+		return background.Save(tr.store, state)
 	}
+	// last saves and waits until that is on the disk.
+	last := func() error {
+		if background.Finish() != nil {
+			saved = -1 // what could not be saved then may be now
+		}
+		return errors.Join(save(), background.Finish())
+	}
+	defer func() { _ = background.Finish() }() // where another error is on its way
 	saveEvery := t.SaveEvery
 	if saveEvery <= 0 {
 		saveEvery = 20 * time.Second
@@ -234,10 +272,10 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	progress := throttled(t.Progress)
 	batches := tr.batches(t.Seed, perEpoch, t.after)
 	defer batches.stop()
-	saved, rated := time.Now(), -1
+	lastSave, rated := time.Now(), -1
 	for result.Steps < total {
 		if err := ctx.Err(); err != nil {
-			if err := save(); err != nil {
+			if err := last(); err != nil {
 				return result, err
 			}
 			return result, &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, causes: []error{err, context.Cause(ctx)}}
@@ -284,14 +322,14 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 				return result, err
 			}
 		}
-		if result.Steps < total && time.Since(saved) >= saveEvery {
+		if result.Steps < total && time.Since(lastSave) >= saveEvery {
 			if err := save(); err != nil {
 				return result, err
 			}
-			saved = time.Now()
+			lastSave = time.Now()
 		}
 	}
-	return result, save()
+	return result, last()
 }
 
 // compile makes the step for t unless the last one serves.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -16,6 +17,7 @@ import (
 	"github.com/espalier-ml/espalier/kernelext/internal/doctor"
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
 	"github.com/espalier-ml/espalier/kernelext/internal/setup"
+	"github.com/espalier-ml/espalier/kernelext/internal/storecmd"
 	"github.com/espalier-ml/espalier/kernelext/internal/testrun"
 )
 
@@ -32,6 +34,7 @@ var verbs = []verb{
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|figures [--json FILE]     measure a cell next to plain GoNB, a training step next to JAX; repeat published figures", runBench},
 	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
+	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
 }
 
@@ -93,6 +96,11 @@ func printUsage() {
 	for _, v := range verbs {
 		fmt.Fprintf(os.Stderr, "  %s %s\n", v.name, v.usage)
 	}
+}
+
+// printing hands a command the standard output.
+func printing(run func(ctx context.Context, args []string, out io.Writer) error) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error { return run(ctx, args, os.Stdout) }
 }
 
 // ready sets up before it runs.

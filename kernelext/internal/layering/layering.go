@@ -22,7 +22,9 @@ var below = map[string][]string{
 	"pkg/reconstruct":             {"pkg/params", "pkg/criterion", "pkg/mask", "pkg/signal", "pkg/prune"},
 	"pkg/sensitivity":             {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/report"},
 	"pkg/profile":                 {"pkg/params", "pkg/mask", "pkg/report"},
-	"pkg/experiment":              {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/backend", "pkg/report"},
+	"pkg/store":                   {"pkg/backend/home"},
+	"pkg/store/checkpoint":        {"pkg/store/safetensors"},
+	"pkg/experiment":              {"pkg/store", "pkg/store/checkpoint", "pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/backend", "pkg/report"},
 	"kernelext":                   {"pkg/report"},
 	"kernelext/figure":            {"pkg/report"},
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 
 	"github.com/espalier-ml/espalier/datasets/cifar10"
 	"github.com/espalier-ml/espalier/datasets/mnist"
@@ -85,9 +86,31 @@ func judge(m, again experiment.Manifest) (verdict string, same bool) {
 	return verdict + fmt.Sprintf("different: first in %s; accuracy %.4f, was %.4f", first(m, again), b, a), false
 }
 
+// first names what differs first: a mask, else a variable, in the order of the network's paths.
 func first(m, again experiment.Manifest) string {
-	if m.Masks != again.Masks {
+	if m.Masks == again.Masks && m.Weights == again.Weights {
+		return "nothing"
+	}
+	var masks, variables []string
+	for name := range again.Each {
+		if m.Each[name] == "" || m.Each[name] == again.Each[name] {
+			continue
+		}
+		if strings.HasPrefix(name, "mask of ") {
+			masks = append(masks, name)
+		} else {
+			variables = append(variables, name)
+		}
+	}
+	slices.Sort(masks)
+	slices.Sort(variables)
+	switch {
+	case len(masks) > 0:
+		return "the " + masks[0]
+	case m.Masks != again.Masks:
 		return "the masks"
+	case len(variables) > 0:
+		return variables[0]
 	}
 	return "the weights"
 }

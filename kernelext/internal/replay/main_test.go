@@ -94,18 +94,22 @@ func TestReplay(t *testing.T) {
 	}{
 		"other bits of the weights": {"gradual", func(m *experiment.Manifest) { m.Weights = "0" }, 0, "equal within tolerance"},
 		"another result":            {"gradual", func(m *experiment.Manifest) { m.Masks, m.Results["accuracy"] = "0", 2 }, 1, "different: first in the masks"},
-		"other versions":            {"gradual", func(m *experiment.Manifest) { m.Versions["go"] = "go1.0" }, 0, "made with go go1.0"},
-		"another start":             {"gradual", func(m *experiment.Manifest) { m.Examples = "0" }, 1, "starts from something else"},
-		"other data":                {"gradual", func(m *experiment.Manifest) { m.Data.Seed = 5 }, 1, "starts from something else"},
-		"unknown data":              {"gradual", func(m *experiment.Manifest) { m.Data.Name = "letters" }, 2, `data set "letters"`},
-		"unknown network":           {"gradual", func(m *experiment.Manifest) { m.Network = "x" }, 2, `network "x"`},
-		"unknown budget":            {"gradual", func(m *experiment.Manifest) { m.Parts.Budget = "x" }, 2, `budget "x"`},
-		"unknown unit":              {"gradual", func(m *experiment.Manifest) { m.Parts.Unit = "x" }, 2, `unit "x"`},
-		"unknown schedule":          {"gradual", func(m *experiment.Manifest) { m.Schedule = "x" }, 2, `schedule "x"`},
-		"unknown normalisation":     {"gradual", func(m *experiment.Manifest) { m.Parts.Normalize = "x" }, 2, `normalisation "x"`},
-		"a criterion of one's own":  {"my own", func(*experiment.Manifest) {}, 2, `criterion "mine"`},
-		"no results":                {"gradual", func(m *experiment.Manifest) { m.Results = nil }, 2, "no results"},
-		"a later format":            {"gradual", func(m *experiment.Manifest) { m.Version = 2 }, 2, "version"},
+		"another variable":          {"gradual", func(m *experiment.Manifest) { m.Weights, m.Each["/fc2/dense/weights"] = "0", "0" }, 0, "/fc2/dense/weights differ in bits"},
+		"another mask": {"gradual", func(m *experiment.Manifest) {
+			m.Masks, m.Each["mask of /fc2/dense/weights"], m.Each["/fc1/dense/biases"] = "0", "0", "0"
+		}, 0, "the mask of /fc2/dense/weights differ in bits"},
+		"other versions":           {"gradual", func(m *experiment.Manifest) { m.Versions["go"] = "go1.0" }, 0, "made with go go1.0"},
+		"another start":            {"gradual", func(m *experiment.Manifest) { m.Examples = "0" }, 1, "starts from something else"},
+		"other data":               {"gradual", func(m *experiment.Manifest) { m.Data.Seed = 5 }, 1, "starts from something else"},
+		"unknown data":             {"gradual", func(m *experiment.Manifest) { m.Data.Name = "letters" }, 2, `data set "letters"`},
+		"unknown network":          {"gradual", func(m *experiment.Manifest) { m.Network = "x" }, 2, `network "x"`},
+		"unknown budget":           {"gradual", func(m *experiment.Manifest) { m.Parts.Budget = "x" }, 2, `budget "x"`},
+		"unknown unit":             {"gradual", func(m *experiment.Manifest) { m.Parts.Unit = "x" }, 2, `unit "x"`},
+		"unknown schedule":         {"gradual", func(m *experiment.Manifest) { m.Schedule = "x" }, 2, `schedule "x"`},
+		"unknown normalisation":    {"gradual", func(m *experiment.Manifest) { m.Parts.Normalize = "x" }, 2, `normalisation "x"`},
+		"a criterion of one's own": {"my own", func(*experiment.Manifest) {}, 2, `criterion "mine"`},
+		"no results":               {"gradual", func(m *experiment.Manifest) { m.Results = nil }, 2, "no results"},
+		"a later format":           {"gradual", func(m *experiment.Manifest) { m.Version = 2 }, 2, "version"},
 	} {
 		if code, out := replay(t, change(t, files[test.from], test.change)); code != test.code || !strings.Contains(out, test.want) {
 			t.Errorf("%s: exit code %d, want %d and %q:\n%s", reason, code, test.code, test.want, out)

@@ -1,0 +1,501 @@
+package checkpoint
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/espalier-ml/espalier/pkg/internal/durable"
+)
+
+// network returns a store with a variable of each kind; the values are a function of seed.
+func network(t testing.TB, seed int) *model.Store {
+	t.Helper()
+	store := model.NewStore()
+	for path, value := range map[string]any{
+		"/fc/weights":      [][]float32{{float32(seed), 1, 2}, {3, 4, 5}},
+		"/fc/mask":         [][]bool{{seed%2 == 0, false, true}, {true, true, true}},
+		"/fc/biases":       []float64{float64(seed)},
+		"/global_step":     int64(seed),
+		"/rngState":        []uint64{uint64(seed), 7, 8},
+		"/batch_norm/mean": []float32{0.5},
+	} {
+		v, err := store.CreateVariable(path, tensors.MustFromAnyValue(value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.SetTrainable(strings.HasPrefix(path, "/fc/") && path != "/fc/mask")
+	}
+	v, err := store.CreateVariable("/empty", tensors.FromShape(shapes.Make(dtypes.Float32, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.SetTrainable(false)
+	return store
+}
+
+// words is a store's values by path, in words.
+func words(t testing.TB, store *model.Store) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for v := range store.IterVariables() {
+		value, err := v.Value()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[v.Path()] = fmt.Sprint(value.Value(), v.Trainable)
+	}
+	return all
+}
+
+func mustSave(t testing.TB, d Dir, seed int) {
+	t.Helper()
+	if err := d.Save(network(t, seed), State{Step: seed}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func quiet(dir string) Dir { return Dir{Path: dir, Warn: func(error) {}} }
+
+func TestSaveAndLoad(t *testing.T) {
+	d := Dir{Path: filepath.Join(t.TempDir(), "deep", "run")}
+	if _, err := d.Load(network(t, 1)); !errors.Is(err, ErrNone) {
+		t.Errorf("before anything was saved: %v, want ErrNone", err)
+	}
+	want := State{Step: 3, Recipe: "magnitude", Seed: 5, Position: 17, Extra: json.RawMessage(`{"losses":[1.5]}`)}
+	if err := d.Save(network(t, 3), want); err != nil {
+		t.Fatal(err)
+	}
+	store := network(t, 1)
+	for v := range store.IterVariables() {
+		v.SetTrainable(!v.Trainable)
+	}
+	got, err := d.Load(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("state: -want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(words(t, network(t, 3)), words(t, store)); diff != "" {
+		t.Errorf("variables: -want +got\n%s", diff)
+	}
+	// The digest is that of the file, as any tool computes it, and the mask is one bit a weight: 1 0 1 1 1 1 from the lowest bit on, if the seed is even.
+	text, err := os.ReadFile(filepath.Join(d.Path, "step-000000003", stateFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ State saved }
+	if err := json.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(d.Path, "step-000000003", tensorsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != file.State.Tensors {
+		t.Errorf("the digest in the state is not that of the file")
+	}
+	if diff := cmp.Diff(bits{[]int{2, 3}, []byte{0b111100}}, file.State.Masks["/fc/mask"]); diff != "" {
+		t.Errorf("mask: -want +got\n%s", diff)
+	}
+}
+
+func TestVariablesThatTheStoreLacks(t *testing.T) {
+	d := Dir{Path: t.TempDir()}
+	mustSave(t, d, 2)
+	store := network(t, 1)
+	for _, path := range []string{"/global_step", "/fc/mask"} {
+		if err := store.DeleteVariable(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.Load(store); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(words(t, network(t, 2)), words(t, store)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+func TestAnotherNetworkIsNotTouched(t *testing.T) {
+	d := Dir{Path: t.TempDir()}
+	mustSave(t, d, 2)
+	store := network(t, 1)
+	for path, value := range map[string]any{"/fc/weights": []float32{1}, "/fc/biases": nil, "/new": []int32{1, 2}} {
+		if store.GetVariable(path) != nil {
+			if err := store.DeleteVariable(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if value == nil {
+			continue
+		}
+		if _, err := store.CreateVariable(path, tensors.MustFromAnyValue(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := words(t, store)
+	_, err := d.Load(store)
+	var mismatch *MismatchError
+	if !errors.As(err, &mismatch) {
+		t.Fatalf("got %v, want a *MismatchError", err)
+	}
+	want := []string{
+		"/fc/weights: expected (Float32)[1], found (Float32)[2, 3]",
+		"/new: expected (Int32)[2], not in the checkpoint",
+		"/fc/biases: not in the network, found (Float64)[1]",
+	}
+	if diff := cmp.Diff(want, mismatch.Problems); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(before, words(t, store)); diff != "" {
+		t.Errorf("it changed the store:\n%s", diff)
+	}
+}
+
+// Wherever a file of the newest checkpoint is cut off or changed, the one before is loaded, and one is told; or, where the change says nothing else, the newest itself.
+func TestDamage(t *testing.T) {
+	d := Dir{Path: t.TempDir()}
+	warned := 0
+	d.Warn = func(err error) {
+		warned++
+		if !strings.Contains(err.Error(), d.Path) {
+			t.Errorf("the warning names no file: %v", err)
+		}
+	}
+	mustSave(t, d, 1)
+	mustSave(t, d, 2)
+	for _, name := range []string{tensorsFile, stateFile} {
+		path := filepath.Join(d.Path, "step-000000002", name)
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 64 {
+			at := i * len(whole) / 64
+			for what, damaged := range map[string][]byte{
+				"cut off": whole[:at],
+				"flipped": append(append(bytes.Clone(whole[:at]), whole[at]^0x20), whole[at+1:]...),
+				"zeroed":  append(append(bytes.Clone(whole[:at]), 0), whole[at+1:]...),
+			} {
+				if bytes.Equal(whole, damaged) {
+					continue
+				}
+				if err := os.WriteFile(path, damaged, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				warned = 0
+				store := network(t, 9)
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				s, err := d.Load(store)
+				runtime.ReadMemStats(&after)
+				if err != nil {
+					t.Fatalf("%s %s at %d: %v", name, what, at, err)
+				}
+				// A key in other letters is the same key to encoding/json, and then nothing is damaged.
+				if s.Step != 2-warned {
+					t.Errorf("%s %s at %d: step %d after %d warnings", name, what, at, s.Step, warned)
+				}
+				if diff := cmp.Diff(words(t, network(t, s.Step)), words(t, store)); diff != "" {
+					t.Errorf("%s %s at %d: -want +got\n%s", name, what, at, diff)
+				}
+				if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
+					t.Errorf("%s %s at %d: %d bytes allocated", name, what, at, used)
+				}
+			}
+		}
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestNoneIsWhole(t *testing.T) {
+	d := quiet(t.TempDir())
+	mustSave(t, d, 1)
+	if err := os.Remove(filepath.Join(d.Path, "step-000000001", tensorsFile)); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *DamagedError
+	if _, err := d.Load(network(t, 1)); !errors.As(err, &damaged) || len(damaged.Errs) != 1 || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want a *DamagedError with one cause, that a file is missing", err)
+	}
+}
+
+func TestOtherVersionsAreRefusedByName(t *testing.T) {
+	for _, state := range []string{`{"version":3,"something":[]}`, `{"Version":1,"Step":4,"Digest":"x"}`} {
+		d := quiet(t.TempDir())
+		dir := filepath.Join(d.Path, "step-000000004")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, stateFile), []byte(state), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var refused *VersionError
+		if _, err := d.Load(network(t, 1)); !errors.As(err, &refused) || refused.Got == version {
+			t.Errorf("%s: got %v, want a *VersionError", state, err)
+		}
+	}
+}
+
+// The newest is that of the highest step, whatever the clock said when it was written; of the same step, the one that was saved last.
+func TestOrder(t *testing.T) {
+	d := Dir{Path: t.TempDir()}
+	for _, step := range []int{9, 10} {
+		mustSave(t, d, step)
+	}
+	for name, year := range map[string]int{"step-000000009": 2100, "step-000000010": 1970} {
+		at := time.Date(year, 1, 2, 0, 0, 0, 0, time.UTC)
+		if err := os.Chtimes(filepath.Join(d.Path, name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := func(wantStep, wantSeed int) {
+		t.Helper()
+		store := network(t, 1)
+		s, err := d.Load(store)
+		if err != nil || s.Step != wantStep {
+			t.Fatalf("step %d, %v; want %d", s.Step, err, wantStep)
+		}
+		if diff := cmp.Diff(words(t, network(t, wantSeed)), words(t, store)); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+	}
+	load(10, 10)
+	for seed := 20; seed < 32; seed++ { // past edition 9, whose name sorts after that of 10
+		if err := d.Save(network(t, seed), State{Step: 10}); err != nil {
+			t.Fatal(err)
+		}
+		load(10, seed)
+	}
+	if entries, err := os.ReadDir(d.Path); err != nil || len(entries) != 2 {
+		t.Errorf("%d kept, %v; want 2", len(entries), err)
+	}
+	steps, err := d.Steps()
+	if diff := cmp.Diff([]int{10}, steps); diff != "" || err != nil {
+		t.Errorf("%v -want +got\n%s", err, diff)
+	}
+}
+
+func TestKeep(t *testing.T) {
+	for keep, want := range map[int][]int{0: {5, 4}, 1: {5, 4}, 4: {5, 4, 3, 2}} {
+		d := Dir{Path: t.TempDir(), Keep: keep}
+		for step := 1; step <= 5; step++ {
+			mustSave(t, d, step)
+		}
+		got, err := d.Steps()
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("keep %d: %v -want +got\n%s", keep, err, diff)
+		}
+	}
+}
+
+var errFault = errors.New("fault")
+
+// A program that is killed before any one of the steps of a save leaves a run that can be loaded, at the old step or the new; and the next save clears up.
+func TestKilledAtEachStep(t *testing.T) {
+	for n := 0; ; n++ {
+		d := Dir{Path: t.TempDir(), Warn: func(err error) { t.Errorf("killed before step %d: damaged: %v", n, err) }}
+		mustSave(t, d, 1)
+		mustSave(t, d, 2)
+		left := n
+		killed := d
+		killed.files.Before = func(durable.Op, string) error {
+			if left == 0 {
+				return errFault // and so does everything after it
+			}
+			left--
+			return nil
+		}
+		err := killed.Save(network(t, 3), State{Step: 3})
+		if err == nil {
+			if n < 12 {
+				t.Fatalf("a save has only %d steps", n)
+			}
+			break
+		}
+		store := network(t, 9)
+		s, loadErr := d.Load(store)
+		if loadErr != nil || s.Step != 2 && s.Step != 3 {
+			t.Fatalf("killed before step %d (%v): step %d, %v", n, err, s.Step, loadErr)
+		}
+		if diff := cmp.Diff(words(t, network(t, s.Step)), words(t, store)); diff != "" {
+			t.Errorf("killed before step %d: -want +got\n%s", n, diff)
+		}
+		mustSave(t, d, 4)
+		entries, err := os.ReadDir(d.Path)
+		if err != nil || len(entries) != 2 {
+			t.Errorf("killed before step %d: %d entries after the next save, %v; want 2", n, len(entries), err)
+		}
+		if s, err := d.Load(store); err != nil || s.Step != 4 {
+			t.Errorf("killed before step %d: then saved, step %d, %v", n, s.Step, err)
+		}
+	}
+}
+
+// Whichever step of a save fails, the error says so, what was saved before is whole, what is in memory is untouched, and saving again works.
+func TestEachStepFails(t *testing.T) {
+	for _, fault := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS} {
+		for n := 0; ; n++ {
+			d := Dir{Path: t.TempDir(), Warn: func(err error) { t.Errorf("%v at step %d: damaged: %v", fault, n, err) }}
+			mustSave(t, d, 1)
+			failing, left := d, n
+			failing.files.Before = func(durable.Op, string) error {
+				left--
+				if left == -1 {
+					return fault
+				}
+				return nil
+			}
+			store := network(t, 2)
+			err := failing.Save(store, State{Step: 2})
+			if left >= 0 {
+				if err != nil {
+					t.Fatal(err)
+				}
+				break
+			}
+			var failed *SaveError
+			if !errors.As(err, &failed) || !errors.Is(err, fault) {
+				t.Fatalf("%v at step %d: got %v, want a *SaveError of it", fault, n, err)
+			}
+			if diff := cmp.Diff(words(t, network(t, 2)), words(t, store)); diff != "" {
+				t.Errorf("%v at step %d: it changed the store\n%s", fault, n, diff)
+			}
+			if s, err := d.Load(network(t, 1)); err != nil || s.Step < 1 {
+				t.Errorf("%v at step %d: step %d, %v", fault, n, s.Step, err)
+			}
+			if err := d.Save(store, State{Step: 2}); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := d.Load(store); err != nil || s.Step != 2 {
+				t.Errorf("%v at step %d: saved again, step %d, %v", fault, n, s.Step, err)
+			}
+		}
+	}
+}
+
+// What another's hand leaves in the directory is no obstacle.
+func TestStrangeNames(t *testing.T) {
+	d := quiet(t.TempDir())
+	mustSave(t, d, 2)
+	for _, name := range []string{"step-000000003", "step-3", "step--00000004", "step-000000005.0", "step-x", ".saving-1", "mine"} {
+		if err := os.MkdirAll(filepath.Join(d.Path, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(d.Path, "step-000000009"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := d.Load(network(t, 1)); err != nil || s.Step != 2 {
+		t.Errorf("step %d, %v; want 2", s.Step, err)
+	}
+	if _, err := os.Stat(filepath.Join(d.Path, "mine")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is saved in the background is what the variables were when Save was called.
+func TestBackground(t *testing.T) {
+	d := Dir{Path: t.TempDir()}
+	b := d.Background()
+	store := network(t, 0)
+	for step := 1; step <= 20; step++ {
+		if err := store.GetVariable("/fc/biases").SetValue(tensors.MustFromAnyValue([]float64{float64(step)})); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Save(store, State{Step: step}); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.GetVariable("/fc/biases").SetValue(tensors.MustFromAnyValue([]float64{-1})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Load(store)
+	if err != nil || s.Step != 20 {
+		t.Fatalf("step %d, %v; want 20", s.Step, err)
+	}
+	if got := words(t, store)["/fc/biases"]; got != "[20] true" {
+		t.Errorf("biases %s, want [20] true", got)
+	}
+}
+
+func TestBackgroundFails(t *testing.T) {
+	d := Dir{Path: t.TempDir()}
+	d.files.Before = func(durable.Op, string) error { return syscall.ENOSPC }
+	b := d.Background()
+	if err := b.Save(network(t, 1), State{Step: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var failed *SaveError
+	if err := b.Finish(); !errors.As(err, &failed) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v, want a *SaveError of a full disk", err)
+	}
+	if err := b.Finish(); err != nil {
+		t.Errorf("told twice: %v", err)
+	}
+}
+
+// BenchmarkSave compares saving 100 MB with writing the same bytes to a file and syncing it, in turns.
+func BenchmarkSave(b *testing.B) {
+	store := model.NewStore()
+	for i := range 10 {
+		if _, err := store.CreateVariable(fmt.Sprintf("/layer%d/weights", i), tensors.FromShape(bigShape)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	d := Dir{Path: b.TempDir()}
+	raw := make([]byte, bigShape.ByteSize())
+	var saving, writing time.Duration
+	step := 0
+	for b.Loop() {
+		step++
+		start := time.Now()
+		if err := d.Save(store, State{Step: step}); err != nil {
+			b.Fatal(err)
+		}
+		saving += time.Since(start)
+		path := filepath.Join(b.TempDir(), "raw")
+		start = time.Now()
+		err := (durable.FS{}).Write(path, func(w io.Writer) error {
+			for range 10 {
+				if _, err := w.Write(raw); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		writing += time.Since(start)
+		if err := os.Remove(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(saving)/float64(writing), "×write+fsync")
+	b.SetBytes(int64(10 * len(raw)))
+}

@@ -1,0 +1,253 @@
+package checkpoint
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/espalier-ml/espalier/pkg/store/safetensors"
+)
+
+// values are a checkpoint's tensors by the path of their variable.
+type values map[string]*tensors.Tensor
+
+// MismatchError says that values belong to another network. Nothing was changed.
+type MismatchError struct {
+	Problems []string // one for each variable: what the network has, what was given
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("these values are for another network; nothing was changed:\n  %s", strings.Join(e.Problems, "\n  "))
+}
+
+var typeNames = map[dtypes.DType]safetensors.DType{
+	dtypes.Bool: "BOOL", dtypes.Uint8: "U8", dtypes.Int8: "I8", dtypes.Int16: "I16", dtypes.Uint16: "U16", dtypes.Int32: "I32", dtypes.Uint32: "U32",
+	dtypes.Int64: "I64", dtypes.Uint64: "U64", dtypes.Float16: "F16", dtypes.BFloat16: "BF16", dtypes.Float32: "F32", dtypes.Float64: "F64",
+}
+
+func dtypeOf(name safetensors.DType) (dtypes.DType, bool) {
+	for dtype, n := range typeNames {
+		if n == name {
+			return dtype, true
+		}
+	}
+	return dtypes.InvalidDType, false
+}
+
+// content is what a checkpoint saves of a store.
+type content struct {
+	tensors   []safetensors.Tensor
+	masks     map[string]bits
+	trainable []string
+}
+
+func (c *content) write(w io.Writer) error { return safetensors.Write(w, nil, c.tensors) }
+
+// borrow describes a store's variables; their bytes are read when they are written.
+func borrow(store *model.Store) (*content, error) {
+	return describe(store, func(_ string, value *tensors.Tensor) (func(func([]byte) error) error, error) {
+		return func(use func([]byte) error) error {
+			var inner error
+			return errors.Join(value.ConstBytes(func(raw []byte) { inner = use(raw) }), inner)
+		}, nil
+	})
+}
+
+// describe lists the variables that have a value; access returns how the bytes of one that is no mask will be had.
+func describe(store *model.Store, access func(path string, value *tensors.Tensor) (func(func([]byte) error) error, error)) (*content, error) {
+	c := &content{masks: map[string]bits{}, trainable: []string{}}
+	for _, v := range sorted(store) {
+		if !v.HasValue() {
+			continue
+		}
+		if v.Trainable {
+			c.trainable = append(c.trainable, v.Path())
+		}
+		name, ok := typeNames[v.DType()]
+		if !ok {
+			return nil, fmt.Errorf("variable %q has type %s, which can't be saved", v.Path(), v.DType())
+		}
+		value, err := v.Value()
+		if err != nil {
+			return nil, fmt.Errorf("variable %q: %w", v.Path(), err)
+		}
+		if v.DType() == dtypes.Bool {
+			packed, err := pack(value)
+			if err != nil {
+				return nil, fmt.Errorf("variable %q: %w", v.Path(), err)
+			}
+			c.masks[v.Path()] = packed
+			continue
+		}
+		read, err := access(v.Path(), value)
+		if err != nil {
+			return nil, fmt.Errorf("variable %q: %w", v.Path(), err)
+		}
+		c.tensors = append(c.tensors, safetensors.Tensor{Name: v.Path(), DType: name, Shape: v.Shape().Dimensions, Bytes: read})
+	}
+	return c, nil
+}
+
+// sorted returns a store's variables by path.
+func sorted(store *model.Store) []*model.Variable {
+	return slices.SortedFunc(store.IterVariables(), func(a, b *model.Variable) int { return cmp.Compare(a.Path(), b.Path()) })
+}
+
+// readTensors reads a file of tensors, once: the digest is taken of what is read. Nothing is allocated before its size is known to lie within the file.
+func readTensors(path, digest string) (values, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &FileError{path, "it can't be read", err}
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, &FileError{path, "it can't be read", err}
+	}
+	file, err := safetensors.Open(f, info.Size())
+	if err != nil {
+		return nil, &FileError{path, "it is no file of tensors", err}
+	}
+	body := info.Size() // where the tensors begin
+	if n := len(file.Entries); n > 0 {
+		body -= file.Entries[n-1].End
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, body)); err != nil {
+		return nil, &FileError{path, "it can't be read", err}
+	}
+	content := values{}
+	for _, e := range file.Entries {
+		dtype, ok := dtypeOf(e.DType)
+		if !ok {
+			return nil, &FileError{path, fmt.Sprintf("%q has type %s, which no variable can have", e.Name, e.DType), nil}
+		}
+		t := tensors.FromShape(shapes.Make(dtype, e.Shape...))
+		var inner error
+		err := t.MutableBytes(func(raw []byte) {
+			if inner = file.Read(e, raw); inner == nil {
+				sum.Write(raw)
+			}
+		})
+		if err := errors.Join(err, inner); err != nil {
+			return nil, &FileError{path, fmt.Sprintf("%q can't be read", e.Name), err}
+		}
+		content[e.Name] = t
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != digest {
+		return nil, &FileError{path, "it does not match its digest", nil}
+	}
+	return content, nil
+}
+
+// put sets the variables, all or none. Those that only the checkpoint has are made, unless they are trainable.
+func put(store *model.Store, content values, trainable []string) error {
+	var problems []string
+	for _, v := range sorted(store) {
+		value, found := content[v.Path()]
+		switch {
+		case !found:
+			problems = append(problems, fmt.Sprintf("%s: expected %s, not in the checkpoint", v.Path(), v.Shape()))
+		case !v.Shape().Equal(value.Shape()):
+			problems = append(problems, fmt.Sprintf("%s: expected %s, found %s", v.Path(), v.Shape(), value.Shape()))
+		}
+	}
+	learns := map[string]bool{}
+	for _, path := range trainable {
+		learns[path] = true
+	}
+	paths := slices.Sorted(maps.Keys(content))
+	for _, path := range paths {
+		if store.GetVariable(path) == nil && learns[path] {
+			problems = append(problems, fmt.Sprintf("%s: not in the network, found %s", path, content[path].Shape()))
+		}
+	}
+	if len(problems) > 0 {
+		return &MismatchError{problems}
+	}
+	for _, path := range paths {
+		v, value := store.GetVariable(path), content[path]
+		var err error
+		if v == nil {
+			if v, err = store.CreateVariable(path, value); err != nil {
+				return err
+			}
+		} else if err = v.SetValue(value); err != nil {
+			return err
+		}
+		v.SetTrainable(learns[path])
+	}
+	return nil
+}
+
+// bits is a Boolean tensor of one bit for each element.
+type bits struct {
+	Shape []int  `json:"shape"`
+	Bits  []byte `json:"bits"` // the first element is the lowest bit of the first byte
+}
+
+func pack(value *tensors.Tensor) (bits, error) {
+	b := bits{Shape: value.Shape().Dimensions, Bits: make([]byte, (value.Shape().Size()+7)/8)}
+	if b.Shape == nil {
+		b.Shape = []int{}
+	}
+	err := value.ConstBytes(func(raw []byte) {
+		for i, x := range raw {
+			b.Bits[i/8] |= (x & 1) << (i % 8)
+		}
+	})
+	return b, err
+}
+
+func (b bits) tensor() (*tensors.Tensor, error) {
+	size := 1
+	for _, d := range b.Shape {
+		if d < 0 || d > 0 && size > 8*len(b.Bits)/d {
+			return nil, fmt.Errorf("shape %v in %d bytes", b.Shape, len(b.Bits))
+		}
+		size *= d
+	}
+	if (size+7)/8 != len(b.Bits) {
+		return nil, fmt.Errorf("shape %v in %d bytes", b.Shape, len(b.Bits))
+	}
+	t := tensors.FromShape(shapes.Make(dtypes.Bool, b.Shape...))
+	return t, t.MutableBytes(func(raw []byte) {
+		for i := range raw {
+			raw[i] = b.Bits[i/8] >> (i % 8) & 1
+		}
+	})
+}
+
+// overlapped writes and digests at the same time.
+type overlapped struct {
+	w io.Writer
+	h hash.Hash
+}
+
+func (o *overlapped) Write(data []byte) (int, error) {
+	if len(data) < 1<<16 { // not worth a goroutine
+		o.h.Write(data)
+		return o.w.Write(data)
+	}
+	done := make(chan struct{})
+	go func() {
+		o.h.Write(data)
+		close(done)
+	}()
+	n, err := o.w.Write(data)
+	<-done
+	return n, err
+}
