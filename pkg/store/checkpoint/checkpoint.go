@@ -162,15 +162,19 @@ func (d Dir) write(content *content, s State) (err error) {
 	if temporary, err = d.files.MkdirTemp(d.Path, saving); err != nil {
 		return err
 	}
-	sum := &overlapped{h: sha256.New()}
+	// The digest is taken while the file is written and synced, of the same variables a second time: one after the other would take twice as long. It
+	// follows one variable behind, because GoMLX lets a variable be read by one at a time.
+	sum, digested := sha256.New(), make(chan error, 1)
+	writer := &ahead{then: func() { go func() { digested <- content.write(sum) }() }}
 	err = d.files.Write(filepath.Join(temporary, tensorsFile), func(w io.Writer) error {
-		sum.w = w
-		return content.write(sum)
+		writer.w = w
+		return content.write(writer)
 	})
-	if err != nil {
+	writer.start() // where there is no variable, or the file could not be made
+	if err := errors.Join(err, <-digested); err != nil {
 		return err
 	}
-	text, err := json.Marshal(saved{s, content.trainable, content.masks, hex.EncodeToString(sum.h.Sum(nil))})
+	text, err := json.Marshal(saved{s, content.trainable, content.masks, hex.EncodeToString(sum.Sum(nil))})
 	if err != nil {
 		return err
 	}
@@ -207,6 +211,29 @@ func (d Dir) write(content *content, s State) (err error) {
 		return err
 	}
 	return d.tidy()
+}
+
+// ahead writes, and calls then once the header and a variable are written.
+type ahead struct {
+	w      io.Writer
+	then   func()
+	writes int
+}
+
+func (a *ahead) Write(data []byte) (int, error) {
+	n, err := a.w.Write(data)
+	if a.writes++; a.writes == 2 {
+		a.start()
+	}
+	return n, err
+}
+
+// start calls then, if that has not been done.
+func (a *ahead) start() {
+	if a.then != nil {
+		a.then()
+		a.then = nil
+	}
 }
 
 // tidy removes what is older than what is kept, and what killed saves left. It is called when there is one more whole checkpoint. Newer ones, of a run that

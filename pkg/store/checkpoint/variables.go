@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"maps"
 	"os"
@@ -229,25 +228,4 @@ func (b bits) tensor() (*tensors.Tensor, error) {
 			raw[i] = b.Bits[i/8] >> (i % 8) & 1
 		}
 	})
-}
-
-// overlapped writes and digests at the same time.
-type overlapped struct {
-	w io.Writer
-	h hash.Hash
-}
-
-func (o *overlapped) Write(data []byte) (int, error) {
-	if len(data) < 1<<16 { // not worth a goroutine
-		o.h.Write(data)
-		return o.w.Write(data)
-	}
-	done := make(chan struct{})
-	go func() {
-		o.h.Write(data)
-		close(done)
-	}()
-	n, err := o.w.Write(data)
-	<-done
-	return n, err
 }
