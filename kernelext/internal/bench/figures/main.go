@@ -77,7 +77,7 @@ func run(ctx context.Context) error {
 		}
 		half := experiment.Spec{Epochs: max(1, e/2), Optimizer: "sgd", LearningRate: 0.1, Momentum: 0.9, WeightDecay: 1e-4, Rate: "cosine"} // chosen on validation data
 		if n.Name == "LeNet-5" {
-			half.LearningRate = 0.05
+			half.LearningRate = 0.02 // with 0.05 one seed in three diverges
 		}
 		c := experiment.Comparison{
 			Task:  experiment.Task{Backend: b, Model: n.Model, Train: data.Train, Validation: data.Validation, Test: data.Test},
