@@ -12,7 +12,7 @@ import (
 )
 
 var vitB16 = Network{
-	Name: "ViT-B/16", Cite: "Dosovitskiy et al. 2021, arXiv:2010.11929, as in torchvision", Input: []int{224, 224, 3}, Classes: 1000, Params: 86_567_656, MACs: 17_564_147_712, Model: ViTB16,
+	Name: "ViT-B/16", Cite: "Dosovitskiy et al. 2021, arXiv:2010.11929, as in torchvision", Input: []int{224, 224, 3}, Classes: 1000, Params: 86_567_656, MACs: 17_563_828_224, Model: ViTB16,
 }
 
 // ViTB16 is the base Vision Transformer for ImageNet with patches of 16x16, in the form of torchvision's vit_b_16, on GoMLX's attention: query, key and value have
