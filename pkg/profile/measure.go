@@ -25,9 +25,10 @@ type MeasureConfig struct {
 // Measure counts as OfModel does, and measures: the size of the parameters after gzip, where the store has values, and how long inference takes, of the whole network and of
 // each layer. All are timed in turn, in shuffled order (see Compare), on values that are made up, so that no variable needs one.
 //
-// A layer is timed as a computation of its own, compiled for inputs of the shapes that were recorded. The sum over the layers is not the time of the whole: each has the cost of
-// a call, which Dispatch is the measure of, and writes its result to memory, where XLA fuses the last operations of one layer with the first of the next. Take the latencies of layers as
-// shares, and the whole's as what a user waits for. Layers that compute the same of the same shapes are timed once.
+// A layer is timed as a computation of its own, compiled for inputs of the shapes that were recorded. The sum over the layers is not the time of the whole: alone, a layer has the cost of
+// a call, of which Dispatch is the measure, writes its result to memory where XLA would fuse it with what follows, and finds its weights in the cache; the whole is scheduled as one. On a CPU
+// with two cores the layers of ResNet-18 in a row took 0.8 of the time of the whole, those of MobileNetV2 1.1. Take the latencies of layers as shares, and the whole's as what a
+// user waits for. Layers that compute the same of the same shapes are timed once.
 //
 // The error is a *BuildError where the network can't be built or compiled, and what Compare returns.
 func Measure(ctx context.Context, b compute.Backend, store *model.Store, fn trace.ModelFn, cfg MeasureConfig, inputs ...shapes.Shape) (Profile, error) {

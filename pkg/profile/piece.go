@@ -27,7 +27,7 @@ type piece struct {
 type errFunctions string
 
 func (e errFunctions) Error() string {
-	return string(e) + " runs functions, which can't be taken out of the network they were built in"
+	return string(e) + " runs functions, which can't be taken out of the network they were built in: time the network as a whole, with profile.Model"
 }
 
 // piece returns the part of the network whose operations on examples are inside; what prepares weights for them belongs to it.

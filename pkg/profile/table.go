@@ -27,7 +27,7 @@ func (p Profile) Table() report.Table {
 		t.Columns = append(t.Columns, report.Column{Name: "activations", Unit: "MB", Format: "%.3f"}, report.Column{Name: "median", Unit: "ms", Format: "%.3f"},
 			report.Column{Name: "90%", Unit: "ms", Format: "%.3f"})
 		t.Caption += fmt.Sprintf(" CSR: matrices as compressed sparse rows. Activations: what a layer writes; the most at any time is %sB. Latency: %d rounds. A layer is timed alone, %.3f ms of it the call; "+
-			"the total is the whole network's, which is not the sum, for XLA fuses layers.", scaled(p.Activations.Peak, 1), p.Latency.Rounds, milliseconds(p.Dispatch.P50))
+			"the total is that of the whole network, not the sum: alone, layers are not fused, and find their weights in the cache.", scaled(p.Activations.Peak, 1), p.Latency.Rounds, milliseconds(p.Dispatch.P50))
 	}
 	row := func(name, kind, out string, l Layer) {
 		cells := []any{name, kind, out, report.Count(l.Params), report.Count(l.NonZero), report.Count(l.MACs), report.Count(l.EffectiveMACs), megabytes(l.Bytes)}
