@@ -175,6 +175,21 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("%s: %d bytes after gzip", l.Path, l.GzipBytes)
 		}
 	}
+	records := p.Records("LeNet-5")
+	if len(records) != 5 {
+		t.Fatalf("%d records, want one for each of 4 layers and the total", len(records))
+	}
+	for i, want := range map[int]map[string]float64{
+		0: {"parameters": 520, "trained": 520, "not zero": 520, "MACs": 288_000, "MACs without zeros": 288_000, "bytes": 2080, "CSR bytes": 500*8 + 21*4 + 80,
+			"activation bytes": 24*24*20*4 + 12*12*20*4, "gzip bytes": 0, "least seconds": 0.01, "median seconds": 0.01, "90% seconds": 0.01},
+		4: {"parameters": 431_080, "trained": 431_080, "not zero": 31_080, "MACs": 2_293_000, "MACs without zeros": 1_893_000, "bytes": 4 * 431_080, "CSR bytes": float64(p.CSRBytes()),
+			"activation bytes": float64(p.Activations.Sum), "peak activation bytes": float64(p.Activations.Peak), "gzip bytes": float64(p.GzipBytes()),
+			"least seconds": 0.01, "median seconds": 0.01, "90% seconds": 0.01},
+	} {
+		if diff := cmp.Diff(want, records[i].Values); diff != "" {
+			t.Errorf("record %v (-want +got):\n%s", records[i].Labels, diff)
+		}
+	}
 	var text strings.Builder
 	if err := p.Table().Text(&text); err != nil {
 		t.Fatal(err)

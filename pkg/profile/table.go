@@ -48,8 +48,7 @@ func (p Profile) Table() report.Table {
 	for _, l := range p.Layers {
 		row(short(l.Path), l.Kind, strings.Trim(strings.ReplaceAll(fmt.Sprint(l.OutShape), " ", "×"), "[]"), l)
 	}
-	row("total", "", "", Layer{Params: p.Params(), NonZero: p.NonZero(), MACs: p.MACs(), EffectiveMACs: p.EffectiveMACs(), Bytes: p.Bytes(), CSRBytes: p.CSRBytes(),
-		GzipBytes: p.GzipBytes(), Activations: p.Activations.Sum, Latency: p.Latency})
+	row("total", "", "", p.total())
 	if len(p.Unknown) > 0 {
 		t.Caption += " Not counted, for want of a rule: " + strings.Join(p.Unknown, ", ") + "."
 	}

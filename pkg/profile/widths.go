@@ -186,57 +186,58 @@ func measureCurves(ctx context.Context, kinds []layerKind, cfg CompareConfig) ([
 	return curves, nil
 }
 
-// newCurve finds the jumps in what was measured, [width][round].
+// newCurve finds the jumps in what was measured, [width][round]. It takes the lower quartile over the rounds, since whatever else the machine does only ever adds time, and resamples
+// the rounds, all widths together.
 func newCurve(kind string, widths []int, seconds [][]float64, seed uint64) Curve {
 	c := Curve{Kind: kind, Widths: widths}
 	for _, rounds := range seconds {
 		c.Median = append(c.Median, duration(Quantile(rounds, 0.5)))
 	}
+	typical := make([]float64, len(seconds)) // by width
+	for i, rounds := range seconds {
+		typical[i] = Quantile(rounds, 0.25)
+	}
+	rng := rand.New(rand.NewPCG(seed, 3))
+	resampled := make([][]float64, 400)
+	rounds := make([]int, len(seconds[0]))
+	sample := make([]float64, len(rounds))
+	for i := range resampled {
+		for k := range rounds {
+			rounds[k] = rng.IntN(len(rounds))
+		}
+		for _, all := range seconds {
+			for k, round := range rounds {
+				sample[k] = all[round]
+			}
+			resampled[i] = append(resampled[i], Quantile(sample, 0.25))
+		}
+	}
 	for _, m := range multiples {
-		c.Jumps = append(c.Jumps, newJump(m, seconds, seed))
+		j := Jump{Multiple: m, Excess: excess(m, typical)}
+		var others []float64
+		for _, typical := range resampled {
+			others = append(others, excess(m, typical))
+		}
+		j.Low, j.High = Quantile(others, 0.025), Quantile(others, 0.975)
+		j.Found = j.Excess > evenly && j.Low > 0
+		c.Jumps = append(c.Jumps, j)
 	}
 	return c
 }
 
-// newJump takes the lower quartile of each width over the rounds, since whatever else the machine does only ever adds time, and resamples the rounds, all widths together.
-func newJump(multiple int, seconds [][]float64, seed uint64) Jump {
-	rounds, half, last := len(seconds[0]), multiple/2, len(seconds)-1
-	excess := func(rounds []int) float64 {
-		typical := make([]float64, len(seconds)) // by width
-		for i := range typical {
-			sample := make([]float64, len(rounds))
-			for j, round := range rounds {
-				sample[j] = seconds[i][round]
-			}
-			typical[i] = Quantile(sample, 0.25)
-		}
-		growth := (typical[last] - typical[0]) / float64(last) * float64(multiple) // in a multiple
-		if growth <= 0 {
-			return 0 // width costs nothing here
-		}
-		sum, n := 0.0, 0
-		for mid := half; mid+half <= last; mid += multiple {
-			sum += typical[mid] - (typical[mid-half]+typical[mid+half])/2
-			n++
-		}
-		return sum / float64(n) / growth
+// excess is that of a Jump, in seconds by width, of which the first is a multiple.
+func excess(multiple int, seconds []float64) float64 {
+	last, half := len(seconds)-1, multiple/2
+	growth := (seconds[last] - seconds[0]) / float64(last) * float64(multiple)
+	if growth <= 0 {
+		return 0 // width costs nothing here
 	}
-	all := make([]int, rounds)
-	for i := range all {
-		all[i] = i
+	sum, n := 0.0, 0
+	for mid := half; mid+half <= last; mid += multiple {
+		sum += seconds[mid] - (seconds[mid-half]+seconds[mid+half])/2
+		n++
 	}
-	j := Jump{Multiple: multiple, Excess: excess(all)}
-	rng := rand.New(rand.NewPCG(seed, 3))
-	resampled := make([]float64, 400)
-	for i := range resampled {
-		for k := range all {
-			all[k] = rng.IntN(rounds)
-		}
-		resampled[i] = excess(all)
-	}
-	j.Low, j.High = Quantile(resampled, 0.025), Quantile(resampled, 0.975)
-	j.Found = j.Excess > evenly && j.Low > 0
-	return j
+	return sum / float64(n) / growth
 }
 
 // roundTo is the largest multiple at which latency jumps.
