@@ -119,9 +119,9 @@ func checkCard(t *testing.T, img image.Image) {
 			switch {
 			case c.A != 255:
 				t.Fatalf("the pixel at %d, %d is not opaque: %v", x, y, c)
-			case edge && c != border:
-				t.Fatalf("the edge at %d, %d is %v, want the border %v", x, y, c, border)
-			case !edge && c != card:
+			case edge && c != light.border:
+				t.Fatalf("the edge at %d, %d is %v, want the border %v", x, y, c, light.border)
+			case !edge && c != light.card:
 				drawn++
 			}
 		}
@@ -181,9 +181,9 @@ func TestPixels(t *testing.T) {
 	img := decode(t, HeatMap{Values: []float64{1, 0, 0, 1}, Mask: true, Width: 400, Height: 400})
 	m := HeatMap{Values: []float64{1, 0, 0, 1}, Mask: true}
 	l := m.layout()
-	top := margin + legendHeight(m.legend(), 400-2*margin)
+	top := margin + legendHeight(m.legend(&light), 400-2*margin)
 	w, h := m.cells(400-2*margin-l.left-l.right, 400-margin-top-l.top-l.bottom)
-	for i, want := range []color.RGBA{keptColor, prunedColor, prunedColor, keptColor} {
+	for i, want := range []color.RGBA{light.kept, light.pruned, light.pruned, light.kept} {
 		x := math.Round(margin+l.left) + w*(0.25+0.5*float64(i%2))
 		y := math.Round(top+l.top) + h*(0.25+0.5*float64(i/2))
 		if got := img.At(int(x*resolution), int(y*resolution)); got != want {
@@ -198,7 +198,7 @@ func TestPixels(t *testing.T) {
 	var center image.Point
 	for y := range b.Dy() {
 		for x := range b.Dx() {
-			if img.At(x, y) == palette[0] {
+			if img.At(x, y) == light.palette[0] {
 				blue++
 				center = center.Add(image.Pt(x, y))
 			}
@@ -377,7 +377,7 @@ func TestCompact(t *testing.T) {
 	photo, drawing := image.NewRGBA(image.Rect(0, 0, 64, 64)), image.NewRGBA(image.Rect(0, 0, 64, 64))
 	for i := range 64 * 64 {
 		photo.SetRGBA(i%64, i/64, color.RGBA{uint8(i), uint8(i >> 4), uint8(i * 7), 255})
-		drawing.SetRGBA(i%64, i/64, palette[i%2])
+		drawing.SetRGBA(i%64, i/64, light.palette[i%2])
 	}
 	if got := compact(photo); got != image.Image(photo) {
 		t.Errorf("the photograph became a %T", got)

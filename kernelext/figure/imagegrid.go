@@ -162,13 +162,13 @@ func (g ImageGrid) drawBody(p painter, body rect) {
 		scale := math.Min(cell.w/float64(size.X), cell.h/float64(size.Y))
 		w, h := math.Max(1, math.Round(float64(size.X)*scale)), math.Max(1, math.Round(float64(size.Y)*scale))
 		x, y := cell.x+math.Floor((cell.w-w)/2), cell.y+g.titleHeight()
-		p.image(x, y, enlarge(img.Image, int(w*resolution), int(h*resolution)))
-		p.outline(border, rect{x, y, w, h})
+		p.image(x, y, enlarge(p.card, img.Image, int(w*resolution), int(h*resolution)))
+		p.outline(p.border, rect{x, y, w, h})
 	}
 }
 
 // enlarge paints img on w × h pixels of the card, each of its own as a block.
-func enlarge(img image.Image, w, h int) image.Image {
+func enlarge(card color.RGBA, img image.Image, w, h int) image.Image {
 	out := image.NewRGBA(image.Rect(0, 0, w, h))
 	b := img.Bounds()
 	for y := range h {

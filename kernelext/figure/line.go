@@ -169,14 +169,14 @@ func (s Series) x(i int) float64 {
 func (l Line) naturalWidth() float64 { return defaultWidth }
 
 func (l Line) bodyHeight(width float64) float64 {
-	return math.Round(0.5*width) + legendHeight(l.legend(), width)
+	return math.Round(0.5*width) + legendHeight(l.legend(&light), width)
 }
 
-// look is how the i-th line is drawn.
-func (l Line) look(i int) legendItem {
+// style is how the i-th line is drawn.
+func (l Line) style(lk *look, i int) legendItem {
 	const marked = 30 // points; more of them would run into each other
 	s := l.Series[i]
-	item := legendItem{name: seriesName(l.Series, i, false), color: seriesColor(i), width: 2.2, marker: -1}
+	item := legendItem{name: seriesName(l.Series, i, false), color: lk.series(i), width: 2.2, marker: -1}
 	if s.Markers || len(s.Y) <= marked {
 		item.marker = i
 	} else {
@@ -192,27 +192,27 @@ func (l Line) look(i int) legendItem {
 	return item
 }
 
-func (l Line) legend() []legendItem {
+func (l Line) legend(lk *look) []legendItem {
 	var items []legendItem
 	for i := range l.Series {
-		if item := l.look(i); item.name != "" {
+		if item := l.style(lk, i); item.name != "" {
 			items = append(items, item)
 		}
 	}
 	for _, h := range l.HLines {
 		if h.Name != "" {
-			items = append(items, levelItem(h))
+			items = append(items, levelItem(lk, h))
 		}
 	}
 	return items
 }
 
-func levelItem(h HLine) legendItem {
-	return legendItem{name: h.Name, color: muted, width: 1.3, dash: []float64{3, 3}, marker: -1}
+func levelItem(l *look, h HLine) legendItem {
+	return legendItem{name: h.Name, color: l.muted, width: 1.3, dash: []float64{3, 3}, marker: -1}
 }
 
 func (l Line) drawBody(p painter, body rect) {
-	items := l.legend()
+	items := l.legend(p.look)
 	p.legend(items, body)
 	top := legendHeight(items, body.w)
 	body.y, body.h = body.y+top, body.h-top
@@ -242,14 +242,14 @@ func (l Line) drawBody(p painter, body rect) {
 		for j, y := range slices.Backward(s.Low) {
 			band = append(band, pl.at(s.x(j), y))
 		}
-		p.fillIn(pl.rect, withAlpha(seriesColor(i), 0.18), band...)
+		p.fillIn(pl.rect, withAlpha(p.series(i), 0.18), band...)
 	}
 	for _, h := range l.HLines {
-		look := levelItem(h)
+		look := levelItem(p.look, h)
 		p.strokeIn(pl.rect, look.color, look.width, look.dash, pl.at(pl.x.lo, h.Y), pl.at(pl.x.hi, h.Y))
 	}
 	for _, i := range l.drawingOrder() {
-		s, look := l.Series[i], l.look(i)
+		s, look := l.Series[i], l.style(p.look, i)
 		points := make([]point, len(s.Y))
 		for j, y := range s.Y {
 			points[j] = pl.at(s.x(j), y)
