@@ -127,7 +127,7 @@ func (b *Bar) frame(now time.Time) frame {
 		f.text = fmt.Sprintf("%s: %d of %d %s (%.0f%%)", b.title, b.done, b.total, b.units(), 100*f.fraction)
 		// The first second says little about the rest.
 		if elapsed, advanced := now.Sub(b.start), b.done-b.startDone; advanced > 0 && elapsed >= time.Second {
-			f.text += ", " + timeLeft(time.Duration(float64(elapsed)/float64(advanced)*float64(b.total-b.done)))
+			f.text += ", " + TimeLeft(time.Duration(float64(elapsed)/float64(advanced)*float64(b.total-b.done)))
 		}
 	}
 	if b.note != "" {
@@ -153,8 +153,8 @@ func (b *Bar) lastFrame() frame {
 	return f
 }
 
-// timeLeft rounds to what a person wants to know.
-func timeLeft(d time.Duration) string {
+// TimeLeft says how long something still takes, rounded to what a person wants to know: "about 3 min left".
+func TimeLeft(d time.Duration) string {
 	switch {
 	case d < 90*time.Second:
 		return fmt.Sprintf("about %d s left", max(1, int(d.Round(time.Second).Seconds())))

@@ -202,3 +202,15 @@ func TestGridDrawsAllFigures(t *testing.T) {
 		t.Errorf("the lines lie at %v, want two side by side and the third below the first", boxes)
 	}
 }
+
+// A value that holds until the next one goes straight on, and then up at once.
+func TestSteps(t *testing.T) {
+	r := record(t, Line{Series: []Series{{X: []float64{0, 10, 20}, Y: []float64{0, 1, 2}, Steps: true}}})
+	xs, ys := relative(r.strokes[light.palette[0]][0])
+	if diff := cmp.Diff([]float64{0, 0.5, 0.5, 1, 1}, xs, close6); diff != "" {
+		t.Errorf("x (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]float64{0, 0, 0.5, 0.5, 1}, ys, close6); diff != "" {
+		t.Errorf("y (-want +got):\n%s", diff)
+	}
+}

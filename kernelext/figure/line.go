@@ -18,7 +18,8 @@ type Series struct {
 	// Low and High, if not nil, are the ends of an error band (Line) or error bar (Bar) around each Y. Say in the caption what they are.
 	Low, High []float64
 	Dashed    bool // draws the line dashed, as one does with controls
-	Markers   bool // marks each point; lines of up to 30 points are marked anyhow
+	Markers   bool // marks each point; lines of up to 30 points are marked anyhow, unless they are steps
+	Steps     bool // Line: each value holds up to the next point, as a sparsity does between two prunings
 }
 
 // HLine is a level to compare with, drawn across a Line figure.
@@ -177,8 +178,10 @@ func (l Line) style(lk *look, i int) legendItem {
 	const marked = 30 // points; more of them would run into each other
 	s := l.Series[i]
 	item := legendItem{name: seriesName(l.Series, i, false), color: lk.series(i), width: 2.2, marker: -1}
-	if s.Markers || len(s.Y) <= marked {
+	if s.Markers || len(s.Y) <= marked && !s.Steps {
 		item.marker = i
+	} else if s.Steps {
+		item.dash = dashes[i%len(dashes)]
 	} else {
 		item.dash = dashes[i%len(dashes)]
 		item.width = 1.6
@@ -254,7 +257,11 @@ func (l Line) drawBody(p painter, body rect) {
 		for j, y := range s.Y {
 			points[j] = pl.at(s.x(j), y)
 		}
-		p.strokeIn(pl.rect, look.color, look.width, look.dash, thinLine(points)...)
+		drawn := points
+		if s.Steps {
+			drawn = staircase(points)
+		}
+		p.strokeIn(pl.rect, look.color, look.width, look.dash, thinLine(drawn)...)
 		if look.marker < 0 {
 			continue
 		}
@@ -264,6 +271,15 @@ func (l Line) drawBody(p painter, body rect) {
 			}
 		}
 	}
+}
+
+// staircase goes from each point straight to the next one's place, and there up or down to it.
+func staircase(points []point) []point {
+	out := points[:1:1]
+	for i := 1; i < len(points); i++ {
+		out = append(out, point{points[i].x, points[i-1].y}, points[i])
+	}
+	return out
 }
 
 // noisy reports whether the line goes up and down so much that it would cover others.
