@@ -50,7 +50,7 @@ func examples() map[string]Figure {
 		for i := range pixels {
 			pixels[i] = uint8(i * (d + 1))
 		}
-		digits = append(digits, Image{fmt.Sprint(d), Pixels(pixels, 28, 28)})
+		digits = append(digits, Image{Title: fmt.Sprint(d), Image: Pixels(pixels, 28, 28)})
 	}
 	return map[string]Figure{
 		"line": line,
@@ -290,8 +290,8 @@ func TestInputErrors(t *testing.T) {
 
 		{"images: none", ImageGrid{}, "", "no images"},
 		{"images: nil", ImageGrid{Images: []Image{{Title: "a"}}}, `image 0 ("a")`, "no pixels"},
-		{"images: size", ImageGrid{Images: []Image{{"a", Pixels(make([]uint8, 5), 2, 2)}}}, `image 0 ("a")`, "5 values for 2 × 2 pixels; expected 4 (grey) or 12 (colour)"},
-		{"images: NaN", ImageGrid{Images: []Image{{"a", Pixels([]float64{nan}, 1, 1)}}}, `image 0 ("a")`, "a pixel of NaN"},
+		{"images: size", ImageGrid{Images: []Image{{Title: "a", Image: Pixels(make([]uint8, 5), 2, 2)}}}, `image 0 ("a")`, "5 values for 2 × 2 pixels; expected 4 (grey) or 12 (colour)"},
+		{"images: NaN", ImageGrid{Images: []Image{{Title: "a", Image: Pixels([]float64{nan}, 1, 1)}}}, `image 0 ("a")`, "a pixel of NaN"},
 
 		{"grid: none", Grid{}, "", "no figures"},
 		{"grid: nil", Grid{Figures: []Figure{nil}}, "figure 0", "it is nil"},
@@ -334,8 +334,8 @@ func TestOddFigures(t *testing.T) {
 		"one row":          HeatMap{Values: make([]float64, 5000), Cols: 5000, Mask: true},
 		"one column":       HeatMap{Values: make([]float64, 5000), Cols: 1, XNames: []string{long}},
 		"equal cells":      HeatMap{Values: []float64{1e-12, 1e-12, 1e-12, 1e-12}},
-		"one pixel":        ImageGrid{Images: []Image{{long, Pixels([]float32{7}, 1, 1)}}},
-		"long picture":     ImageGrid{Images: []Image{{"", Pixels(make([]uint8, 300), 100, 1)}, {"", Pixels(make([]uint8, 300), 1, 100)}}, Cols: 20},
+		"one pixel":        ImageGrid{Images: []Image{{Title: long, Image: Pixels([]float32{7}, 1, 1)}}},
+		"long picture":     ImageGrid{Images: []Image{{Image: Pixels(make([]uint8, 300), 100, 1)}, {Image: Pixels(make([]uint8, 300), 1, 100)}}, Cols: 20},
 		"grid in grid":     Grid{Figures: []Figure{Grid{Figures: []Figure{Line{Series: []Series{{Y: []float64{1}}}}}}}, Cols: 3},
 	} {
 		t.Run(name, func(t *testing.T) {

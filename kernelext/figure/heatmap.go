@@ -136,10 +136,7 @@ func (m HeatMap) layout() heatLayout {
 		l.right = 4
 		return l
 	}
-	for _, label := range m.barAxis().labels {
-		l.right = math.Max(l.right, textWidth(label, textSize, false))
-	}
-	l.right += 14 + barWidth + 8
+	l.right = colorBarSpace(m.barAxis())
 	if m.ValueLabel != "" {
 		l.top = textLine + 8
 	}
@@ -249,7 +246,7 @@ func (m HeatMap) drawBody(p painter, body rect) {
 	m.drawNames(p, area, body)
 	m.drawNumbers(p, area, s)
 	if !m.Mask {
-		m.drawBar(p, area, s)
+		p.colorBar(area, s, m.barAxis(), m.ValueLabel)
 	}
 }
 
@@ -300,8 +297,8 @@ func (m HeatMap) drawNumbers(p painter, area rect, s colorScale) {
 	}
 }
 
-// drawBar draws the colour bar to the right of the cells.
-func (m HeatMap) drawBar(p painter, area rect, s colorScale) {
+// colorBar draws the colours' meaning to the right of what is drawn in them, with its name above.
+func (p painter) colorBar(area rect, s colorScale, a axis, label string) {
 	bar := rect{area.x + area.w + 14, area.y, barWidth, area.h}
 	steps := int(bar.h) * resolution
 	ramp := make([]float64, steps)
@@ -310,16 +307,24 @@ func (m HeatMap) drawBar(p painter, area rect, s colorScale) {
 	}
 	p.image(bar.x, bar.y, matrixImage(ramp, steps, 1, barWidth*resolution, steps, s.at))
 	p.outline(p.middle, bar)
-	a := m.barAxis()
 	for i, v := range a.ticks {
 		y := bar.y + bar.h*(1-a.at(v))
 		p.stroke(p.middle, 1, nil, point{bar.x + bar.w, y}, point{bar.x + bar.w + 4, y})
 		p.text(bar.x+bar.w+7, y+4, a.labels[i], style{size: textSize, color: p.muted})
 	}
-	if m.ValueLabel != "" {
+	if label != "" {
 		// Right-aligned over the bar, beside the name of the rows' axis.
-		p.text(bar.x+bar.w, area.y-12, shorten(m.ValueLabel, area.w*0.6, textSize, false), style{size: textSize, color: p.muted, align: right})
+		p.text(bar.x+bar.w, area.y-12, shorten(label, area.w*0.6, textSize, false), style{size: textSize, color: p.muted, align: right})
 	}
+}
+
+// colorBarSpace is the width of a colour bar with its ticks and the space before it.
+func colorBarSpace(a axis) float64 {
+	widest := 0.0
+	for _, label := range a.labels {
+		widest = math.Max(widest, textWidth(label, textSize, false))
+	}
+	return widest + 14 + barWidth + 8
 }
 
 // matrixImage paints a matrix onto w × h pixels: each cell as a block, or, where there are more cells than pixels, each pixel with their mean.

@@ -8,10 +8,12 @@ import (
 // legendItem is one entry of a legend: what its mark looks like and what it means.
 type legendItem struct {
 	name   string
-	color  color.Color
+	color  color.RGBA
 	width  float64 // of the line; 0: a filled box
 	dash   []float64
-	marker int // number of the marker, -1: none
+	marker int  // number of the marker, -1: none
+	point  bool // the marker alone, without a line or a box
+	hatch  int  // pattern of a box
 }
 
 // indent is the width of a legend's mark and the space after it.
@@ -57,13 +59,15 @@ func (p painter) legend(items []legendItem, area rect) {
 		for _, item := range row {
 			mid := y + 8
 			wide := item.indent() - 6
-			if item.width > 0 {
+			if item.point {
+				p.marker(item.marker, item.color, point{x + wide/2, mid}, markerSize)
+			} else if item.width > 0 {
 				p.stroke(item.color, item.width, item.dash, point{x, mid}, point{x + wide, mid})
 				if item.marker >= 0 {
 					p.marker(item.marker, item.color, point{x + wide/2, mid}, markerSize)
 				}
 			} else {
-				p.fill(item.color, rect{x, mid - 6, wide, 12}.corners()...)
+				p.patch(item.color, item.hatch, rect{x, mid - 6, wide, 12})
 				p.outline(p.middle, rect{x, mid - 6, wide, 12})
 			}
 			p.text(x+item.indent(), mid+4, shorten(item.name, area.w-item.indent(), textSize, false), style{size: textSize})
