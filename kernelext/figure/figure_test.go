@@ -62,6 +62,12 @@ func examples() map[string]Figure {
 		"mask":      HeatMap{Title: "Mask of fc1", Values: mask, Cols: 300, Mask: true},
 		"images":    ImageGrid{Title: "Digits", Images: digits},
 		"grid":      Grid{Title: "Both", Figures: []Figure{line, HeatMap{Title: "Kept", Values: perPixel}}},
+		"area":      shares(),
+		"pareto":    bargains(),
+		"filters":   someFilters(1, 20),
+		"mosaics":   someFilters(20, 20),
+		"network":   resnet20(),
+		"one row":   unet(),
 	}
 }
 

@@ -20,8 +20,8 @@ type Option struct {
 	XLow, XHigh, YLow, YHigh float64
 }
 
-// Pareto draws options by cost (x) and worth (y), and the front: those of which no other is better in one and at least as good in the other. The
-// others are grey.
+// Pareto draws options by cost (x) and worth (y), and the front: those than which no other is better in one and at least as good in the
+// other. What is not on the front is grey.
 type Pareto struct {
 	Title, XLabel, YLabel string // the labels name the quantity and its unit: "latency (ms)"
 	Caption               string
@@ -146,7 +146,7 @@ func (f Pareto) legend(l *look) []legendItem {
 	items = append(items, legendItem{name: "best for its cost", color: l.muted, width: 1.3, dash: []float64{5, 3}, marker: -1})
 	for i := range f.Options {
 		if f.dominator(i) >= 0 {
-			return append(items, legendItem{name: "another is better in both", color: l.dim(), point: true})
+			return append(items, legendItem{name: "another is better", color: l.dim(), point: true})
 		}
 	}
 	return items
