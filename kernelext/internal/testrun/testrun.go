@@ -101,7 +101,7 @@ func (s *suite) close() error {
 		fmt.Fprintln(s.out, "FAILED", f)
 	}
 	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
-	if s.failed > 0 || s.passed == 0 {
+	if s.failed > 0 || s.passed+s.skipped == 0 {
 		return ErrFailed
 	}
 	return nil
