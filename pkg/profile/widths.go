@@ -41,8 +41,8 @@ type Curve struct {
 	Jumps  []Jump
 }
 
-// Jump says by how much the layers that are half a multiple too wide for the multiple below cost more than the mean of their two neighbours, as a share of what latency grows by in a multiple:
-// 0 if it grows evenly, 0.5 if all of the growth comes with the first channel above a multiple, more if those between are slower than both.
+// Jump says by how much layers whose width lies half way between two multiples cost more than the mean of those two multiples, as a share of what latency grows by from one multiple to the
+// next: 0 if it grows evenly, 0.5 if all of the growth comes with the first channel above a multiple, more if what lies between is slower than both.
 type Jump struct {
 	Multiple          int
 	Excess, Low, High float64 // with its 95% interval, by bootstrap over the rounds
