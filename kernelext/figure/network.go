@@ -11,24 +11,12 @@ import (
 	"github.com/espalier-ml/espalier/pkg/report"
 )
 
-// Node is one operation of a Network.
-type Node struct {
-	Name string // what Edges call it; unique
-	Text string // below the name: "3×3, 16"
-	// Groups are the names of the groups that the channels of its output belong to: none for what can't be pruned, several after a concatenation.
-	Groups []string
-}
-
-// Edge says that a node's output is another's input.
-type Edge struct{ From, To string }
-
-// Group is channels that can only be removed together, wherever they are used.
-type Group struct {
-	Name     string
-	Channels int
-	Removed  int    // how many of them a plan removes
-	Text     string // why they belong together, for the text form
-}
+// What a Network is made of; pkg/surgery makes a report.Diagram of them.
+type (
+	Node  = report.Node
+	Edge  = report.Edge
+	Group = report.ChannelGroup
+)
 
 // Network draws a network from left to right, and in further rows where it is long: nodes, the edges between them, and by colour and pattern which channels
 // are coupled. Edges have the colour of what flows along them, so that a residual stream shows as one line.
@@ -420,12 +408,12 @@ func (n Network) top(width float64) float64 {
 func (n Network) legend(l *look) []legendItem {
 	var items []legendItem
 	for i, g := range n.Groups {
-		items = append(items, legendItem{name: g.summary(), color: l.series(i), hatch: i % hatches})
+		items = append(items, legendItem{name: summary(g), color: l.series(i), hatch: i % hatches})
 	}
 	return items
 }
 
-func (g Group) summary() string {
+func summary(g Group) string {
 	s := g.Name
 	if g.Channels > 0 {
 		s += fmt.Sprintf(": %d channels", g.Channels)

@@ -53,9 +53,9 @@ func someFilters(in, out int) Filters {
 
 // grow adds nodes and the edges to them.
 func (n *Network) grow(name, text string, groups []string, from ...string) string {
-	n.Nodes = append(n.Nodes, Node{name, text, groups})
+	n.Nodes = append(n.Nodes, Node{Name: name, Text: text, Groups: groups})
 	for _, f := range from {
-		n.Edges = append(n.Edges, Edge{f, name})
+		n.Edges = append(n.Edges, Edge{From: f, To: name})
 	}
 	return name
 }
@@ -135,7 +135,7 @@ func (f *fence) text(at point, s string, st style) {
 func TestNothingIsCutOff(t *testing.T) {
 	long := strings.Repeat("long_name_", 12)
 	figures := examples()
-	figures["long names"] = Network{Nodes: []Node{{Name: long, Text: long}, {Name: long + "2"}}, Edges: []Edge{{long, long + "2"}}, Groups: []Group{{Name: long}}}
+	figures["long names"] = Network{Nodes: []Node{{Name: long, Text: long}, {Name: long + "2"}}, Edges: []Edge{{From: long, To: long + "2"}}, Groups: []Group{{Name: long}}}
 	figures["long areas"] = Area{Title: long, XLabel: long, YLabel: long, Series: []Series{{Name: long, Y: []float64{1, 2}}, {Name: long, Y: []float64{0, 2}}}}
 	figures["long options"] = Pareto{XLabel: long, YLabel: long, Options: []Option{{Method: long, Name: long, X: 1, Y: 1}, {Method: long, Name: "b", X: 2, Y: 2}}}
 	for name, f := range figures {
@@ -415,9 +415,9 @@ func TestTeachingInputErrors(t *testing.T) {
 		{"network: many", Network{Nodes: make([]Node, maxNodes+1)}, "", "601 nodes"},
 		{"network: no name", Network{Nodes: make([]Node, 1)}, `node 0 ("")`, "no name"},
 		{"network: twice", Network{Nodes: []Node{{Name: "a"}, {Name: "a"}}}, `node 1 ("a")`, "same name"},
-		{"network: edge", Network{Nodes: nodes, Edges: []Edge{{"a", "z"}}}, "edge 0", `no node "z"`},
+		{"network: edge", Network{Nodes: nodes, Edges: []Edge{{From: "a", To: "z"}}}, "edge 0", `no node "z"`},
 		{"network: group", Network{Nodes: []Node{{Name: "a", Groups: []string{"g"}}}}, `node 0 ("a")`, `the group "g"`},
-		{"network: circle", Network{Nodes: nodes, Edges: []Edge{{"a", "b"}, {"b", "a"}}}, `node "a"`, "depends on itself"},
+		{"network: circle", Network{Nodes: nodes, Edges: []Edge{{From: "a", To: "b"}, {From: "b", To: "a"}}}, `node "a"`, "depends on itself"},
 		{"network: removed", Network{Nodes: nodes, Groups: []Group{{Name: "g", Channels: 1, Removed: 2}}}, `group 0 ("g")`, "1 channels of which 2 are removed"},
 
 		{"sweep: none", Sweep{}, "", "0 stops"},

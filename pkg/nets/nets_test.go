@@ -264,6 +264,19 @@ func TestWrongInput(t *testing.T) {
 	}
 }
 
+// Every network refuses an input that is too small, before it makes variables.
+func TestEveryNetworkRefuses(t *testing.T) {
+	for _, n := range All() {
+		g, store := graph.NewGraph(best(t), n.Name), model.NewStore()
+		model.SetStore(g, store)
+		err := exceptions.TryCatch[error](func() { n.Model(store.RootScope(), graph.Parameter(g, "x", shapes.Make(dtypes.Float32, 2, 5))) })
+		if err == nil || !strings.Contains(err.Error(), "[2, 5]") || !strings.Contains(err.Error(), "resize") || store.NumVariables() != 0 {
+			t.Errorf("%s: %v, and %d variables", n.Name, err, store.NumVariables())
+		}
+		g.Finalize()
+	}
+}
+
 // One window of four with a single largest value, one in which all tie: each of the tied gets the whole gradient.
 func TestPool(t *testing.T) {
 	exec, err := graph.NewExec(best(t), func(x *graph.Node) []*graph.Node {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -41,8 +42,8 @@ type Curve struct {
 	Jumps  []Jump
 }
 
-// Jump says by how much the layers that are half a multiple too wide for the multiple below cost more than the mean of their two neighbours, as a share of what latency grows by in a multiple:
-// 0 if it grows evenly, 0.5 if all of the growth comes with the first channel above a multiple, more if those between are slower than both.
+// Jump says by how much layers whose width lies half way between two multiples cost more than the mean of those two multiples, as a share of what latency grows by from one multiple to the
+// next: 0 if it grows evenly, 0.5 if all of the growth comes with the first channel above a multiple, more if what lies between is slower than both.
 type Jump struct {
 	Multiple          int
 	Excess, Low, High float64 // with its 95% interval, by bootstrap over the rounds
@@ -77,6 +78,9 @@ func RoundTo(ctx context.Context, b compute.Backend, cfg WidthsConfig) (Widths, 
 
 var errNoBackend = fmt.Errorf("backend must not be nil: give what backend.Open returns")
 
+// pluginVersion is that of XLA's plugin in the backend's description.
+var pluginVersion = regexp.MustCompile(`\bv[0-9]+\.[0-9.]+[0-9]`)
+
 // machineOf describes what latency depends on besides versions.
 func machineOf(b compute.Backend) string {
 	processor := runtime.GOARCH
@@ -88,7 +92,8 @@ func machineOf(b compute.Backend) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%s, %d cores, %s", processor, runtime.NumCPU(), b.Description())
+	name, _, _ := strings.Cut(b.Name(), ":") // what follows can be where the plugin lies, which is nobody's business
+	return strings.Join(append([]string{fmt.Sprintf("%s, %d cores, %s", processor, runtime.NumCPU(), name)}, pluginVersion.FindAllString(b.Description(), 1)...), " ")
 }
 
 // MeasureWidths measures the latency of layers of all widths from 32 to 64, in turn (see Compare), and finds the multiples at which it jumps.

@@ -4,7 +4,7 @@ package report
 type Diagram struct {
 	Nodes  []Node
 	Edges  []Edge
-	Groups []Group
+	Groups []ChannelGroup
 }
 
 // Node is one layer or operation of a network.
@@ -18,8 +18,8 @@ type Node struct {
 // Edge says that a node's output is another's input.
 type Edge struct{ From, To string }
 
-// Group is channels that can only be removed together, wherever they are used.
-type Group struct {
+// ChannelGroup is channels that can only be removed together, wherever they are used.
+type ChannelGroup struct {
 	Name     string
 	Channels int
 	Removed  int    // how many of them a plan removes

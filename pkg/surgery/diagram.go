@@ -14,7 +14,7 @@ import (
 // Diagram is the network as it infers, as a graph of what makes channels or joins them: products with kernels, products and other operations of two values that come from
 // different places, concatenations. What lies between, such as normalisations, activations and pooling, is left out. p, which may be nil, says how many units of each group go.
 func (n *Network) Diagram(p *Plan) report.Diagram {
-	d := &diagram{network: n, used: map[string]int{}, from: map[*trace.Value][]string{}}
+	d := &diagram{network: n, used: map[string]int{}, from: map[*trace.Value][]string{}, names: shortNames(n.groups)}
 	for _, op := range n.inference.Ops {
 		d.op(op)
 	}
@@ -26,15 +26,55 @@ func (n *Network) Diagram(p *Plan) report.Diagram {
 			}
 		}
 	}
-	d.node("output", "", nil, last)
+	d.node("result", "", nil, last)
 	for _, g := range n.groups {
 		removed := 0
 		if p != nil {
 			removed = len(p.Removed[g.Name])
 		}
-		d.Groups = append(d.Groups, report.Group{Name: g.Name, Channels: g.Size, Removed: removed, Text: n.Explain(g)})
+		d.Groups = append(d.Groups, report.ChannelGroup{Name: d.names[g], Channels: g.Size, Removed: removed, Text: places(g)})
 	}
 	return d.Diagram
+}
+
+// shortNames names groups by the layer that makes their channels, where that makes those of one group alone.
+func shortNames(groups []*Group) map[*Group]string {
+	layer := func(g *Group) string { return short(strings.Split(g.Name, ":")[0]) }
+	count, names := map[string]int{}, map[*Group]string{}
+	for _, g := range groups {
+		count[layer(g)]++
+	}
+	for _, g := range groups {
+		if names[g] = layer(g); count[names[g]] > 1 {
+			names[g] = g.Name
+		}
+	}
+	return names
+}
+
+// places says by which layers a group's channels are made and read.
+func places(g *Group) string {
+	of := func(role Role) string {
+		var layers []string
+		for _, m := range g.Members {
+			if name := short(m.Path); m.Role == role && !slices.Contains(layers, name) {
+				layers = append(layers, name)
+			}
+		}
+		const most = 4
+		if more := len(layers) - most; more > 1 {
+			return fmt.Sprintf("%s and %d more", strings.Join(layers[:most], ", "), more)
+		}
+		return strings.Join(layers, ", ")
+	}
+	var parts []string
+	if makers := of(Makes); makers != "" {
+		parts = append(parts, "made by "+makers)
+	}
+	if readers := of(Reads); readers != "" {
+		parts = append(parts, "read by "+readers)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // diagram is one that is being drawn.
@@ -42,6 +82,7 @@ type diagram struct {
 	report.Diagram
 	network *Network
 	used    map[string]int
+	names   map[*Group]string
 	from    map[*trace.Value][]string // of each value that depends on data: the nodes that it comes from
 }
 
@@ -147,7 +188,7 @@ func (d *diagram) groups(v *trace.Value) []string {
 	var names []string
 	for _, g := range d.network.groups {
 		if slices.ContainsFunc(g.atoms, func(x atom) bool { return has[x] }) {
-			names = append(names, g.Name)
+			names = append(names, d.names[g])
 		}
 	}
 	return names

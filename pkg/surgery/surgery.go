@@ -36,8 +36,10 @@ type Network struct {
 	groups   []*Group
 	byName   map[string]*Group
 	costs    *costs
-	axes     []axis // of all values, each once, of which indices can go
-	digest   string
+	// inference is the recording that diagrams are drawn from.
+	inference *trace.Trace
+	axes      []axis // of all values, each once, of which indices can go
+	digest    string
 
 	notes []string
 }
@@ -78,6 +80,7 @@ func Trace(b compute.Backend, store *model.Store, fn trace.ModelFn, inputs ...sh
 		n.notes = n.analysis.notes()
 		n.analysis.settle()
 		n.groups = n.analysis.groups()
+		n.inference = inference.Trace
 		n.costs = newCosts(n.analysis, inference.Trace)
 		n.axes = n.analysis.distinct(inference.Trace, training.Trace)
 		return nil

@@ -33,6 +33,7 @@ var verbs = []verb{
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|live|figures [--json FILE]  measure a cell next to plain GoNB, a training step next to JAX, what a live chart costs; repeat published figures", runBench},
+	{"profile", "NETWORK [--batch N] …             what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
 	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
@@ -214,6 +215,19 @@ func runReplay(ctx context.Context, args []string) error {
 	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 		return build(ctx, p, "./kernelext/internal/replay", args)
 	})(ctx, []string{manifest})
+}
+
+func runProfile(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	dir, err := os.Getwd() // the program runs in the project's directory
+	if err != nil {
+		return err
+	}
+	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+		return build(ctx, p, "./kernelext/internal/profilecmd", args)
+	})(ctx, append([]string{"-dir", dir}, args...))
 }
 
 // build is goRun for a program whose exit code says something: `go run` makes all of them 1. The error is a programError then.
