@@ -83,9 +83,16 @@ func network(t testing.TB, b compute.Backend, fn trace.ModelFn, in ...shapes.Sha
 				data[i] += 0.2 * float32(r.NormFloat64())
 			}
 		}
-		v.MustSetValue(tensors.FromFlatDataAndDimensions(data, v.Shape().Dimensions...))
+		setValue(t, v, tensors.FromFlatDataAndDimensions(data, v.Shape().Dimensions...))
 	}
 	return store
+}
+
+func setValue(t testing.TB, v *model.Variable, value *tensors.Tensor) {
+	t.Helper()
+	if err := v.SetValue(value); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // half removes half of the units of each group at random.

@@ -12,6 +12,11 @@ import (
 	"github.com/espalier-ml/espalier/pkg/signal"
 )
 
+// GroupL2 is Σw² over all the weights of a unit, in all of its kernels and gains. With the default normalisation, by the mean of the group, and without biases it ranks as Torch-Pruning's
+// GroupMagnitudeImportance does (p=2, group_reduction="mean", normalizer="mean"). Fang et al. 2023, arXiv:2301.12900.
+var GroupL2 = criterion.Criterion{Name: "group L2", Cite: "Fang et al. 2023, arXiv:2301.12900", Pool: criterion.Sum,
+	Score: func(in criterion.Inputs) *graph.Node { return graph.Square(in.Weight) }}
+
 // ofKernels are the needs that there are only for the kernels of products.
 const ofKernels = criterion.NeedInputNorm | criterion.NeedOutputZeros | criterion.NeedOutputNorm | criterion.NeedOutputRank | criterion.NeedResidual | criterion.NeedGain |
 	criterion.NeedTrack | criterion.NeedGate
@@ -93,6 +98,13 @@ func (n *Network) Importance(cfg Config, sig *signal.Signals) (map[string][]floa
 	if err := sig.Check(c.Needs); err != nil {
 		return nil, fmt.Errorf("criterion %q: %w", c.Name, err)
 	}
+	for _, g := range n.groups {
+		for _, m := range g.Members {
+			if v := n.store.GetVariable(m.Path); m.Role != Follows && (v == nil || !v.HasValue()) {
+				return nil, &ValueError{m.Path, "has no value", "initialise the network, train it, or load its weights before planning"}
+			}
+		}
+	}
 	set := n.Params(cfg)
 	if c.Needs&criterion.NeedSignals != 0 {
 		known := sig.Paths()
@@ -101,9 +113,6 @@ func (n *Network) Importance(cfg Config, sig *signal.Signals) (map[string][]floa
 	at := map[string]int{}
 	for i, p := range set {
 		at[p.Path] = i
-		if v := n.store.GetVariable(p.Path); !v.HasValue() {
-			return nil, &ValueError{p.Path, "has no value", "initialise the network, train it, or load its weights before planning"}
-		}
 	}
 	type place struct {
 		Member

@@ -174,6 +174,9 @@ var (
 	zeroOfFirst = words(`Div Rem ShiftLeft ShiftRightArithmetic ShiftRightLogical`)
 )
 
+// infinite are those that may be infinite, or no number, where their last operand is zero.
+var infinite = words(`Div Log Pow Rem Rsqrt`)
+
 func words(text string) map[string]bool {
 	m := map[string]bool{}
 	for _, w := range strings.Fields(text) {
@@ -298,7 +301,7 @@ func (r rule) slice() {
 			}
 			continue
 		}
-		r.out.axes[k] = axis{n: n, why: x.why, zero: x.zero}
+		r.out.axes[k] = axis{n: n, why: x.why, zero: x.zero, wild: x.wild}
 		if x.sets != nil {
 			r.out.axes[k].sets = x.sets[starts[k]:limits[k]]
 		}
@@ -323,7 +326,7 @@ func (r rule) pad() {
 			} else {
 				clear(sets[p.Start : p.Start+x.n])
 			}
-			r.out.axes[k] = axis{n: r.dims[k], sets: sets, zero: x.zero || x.sets == nil}
+			r.out.axes[k] = axis{n: r.dims[k], sets: sets, zero: x.zero || x.sets == nil, wild: x.wild}
 		default:
 			why := r.why("it pads between indices, or cuts")
 			r.pinAxis(x, why)
@@ -350,12 +353,12 @@ func (r rule) concatenate() {
 				joined.why = x.why
 			case k == along:
 				sets, some = append(sets, x.sets...), true
-				joined.zero = joined.zero && x.zero
+				joined.zero, joined.wild = joined.zero && x.zero, joined.wild || x.wild
 			case i == 0:
 				r.out.axes[k] = x
 			default:
 				r.unifyAxes(r.out.axes[k], x, r.why("it joins values along another axis"))
-				r.out.axes[k].zero = r.out.axes[k].zero && x.zero
+				r.out.axes[k].zero, r.out.axes[k].wild = r.out.axes[k].zero && x.zero, r.out.axes[k].wild || x.wild
 			}
 		}
 	}
@@ -368,7 +371,7 @@ func (r rule) concatenate() {
 // contract makes an axis that two values are summed over go together. One of the two has to be zero at what is removed, or the sum would change.
 func (r rule) contract(x, y axis) {
 	r.unifyAxes(x, y, r.why("it multiplies along it"))
-	if !x.zero && !y.zero {
+	if !x.zero && !y.zero || x.wild || y.wild {
 		why := r.why(notZero)
 		r.pinAxis(x, why)
 		r.pinAxis(y, why)
@@ -389,7 +392,8 @@ func (r rule) dot() {
 	for i := range lb {
 		batch := x.axes[lb[i]]
 		r.unifyAxes(batch, y.axes[rb[i]], r.why("it multiplies along it"))
-		batch.zero = batch.zero || y.axes[rb[i]].zero
+		batch.wild = batch.wild || y.axes[rb[i]].wild
+		batch.zero = (batch.zero || y.axes[rb[i]].zero) && !batch.wild
 		axes = append(axes, batch)
 	}
 	for _, side := range []struct {
@@ -464,7 +468,8 @@ func (r rule) grouped(groups int, in, kernelIn, out axis) {
 			r.unify(at(out, i*perOut+j), r.union(at(group, i), at(position, j)), why)
 		}
 	}
-	if !in.zero && !kernelIn.zero {
+	if !in.zero && !kernelIn.zero || in.wild || kernelIn.wild {
+		r.pinAxis(in, r.why(notZero))
 		r.pinAxis(kernelIn, r.why(notZero))
 	}
 }
@@ -499,7 +504,7 @@ func (r rule) batchNorm() {
 		}
 	}
 	for k, ax := range x.axes {
-		ax.zero = k == feature && r.in(1).axes[0].zero && r.in(2).axes[0].zero // scale and offset
+		ax.zero = k == feature && !ax.wild && r.in(1).axes[0].zero && r.in(2).axes[0].zero // scale and offset
 		r.out.axes[k] = ax
 	}
 	for _, v := range r.op.Outputs[1:] {
@@ -567,7 +572,7 @@ func (r rule) reduce() {
 			kept = append(kept, ax)
 		case r.op.Type != "ReduceSum":
 			r.pinAxis(ax, r.why("it reduces over it"))
-		case !ax.zero:
+		case !ax.zero || ax.wild:
 			r.pinAxis(ax, r.why(notZero))
 		}
 	}
@@ -579,6 +584,7 @@ func (r rule) elementwise() {
 		result := axis{n: n}
 		first := true
 		all, some, head := true, false, false // which operands are zero at what is removed
+		wild := false
 		for i, v := range r.op.Inputs {
 			x := axis{n: 1}
 			if v.Shape.Rank() > 0 {
@@ -586,7 +592,7 @@ func (r rule) elementwise() {
 			}
 			zero := r.isZero(v)
 			if x.n == n && n > 1 {
-				zero = zero || x.zero
+				zero, wild = zero || x.zero, wild || x.wild
 				if first {
 					result, first = x, false
 				} else {
@@ -596,8 +602,10 @@ func (r rule) elementwise() {
 			// A condition chooses between two zeros; a zero between the bounds 0 and 6 is one.
 			zero = zero || r.op.Type == "Where" && i == 0 || r.op.Type == "Clamp" && i == 2
 			all, some, head = all && zero, some || zero, head || zero && i == 0
+			wild = wild || zero && i == len(r.op.Inputs)-1 && infinite[r.op.Type]
 		}
-		result.zero = all && zeroOfAll[r.op.Type] || some && zeroOfAny[r.op.Type] || head && zeroOfFirst[r.op.Type]
+		result.wild = wild
+		result.zero = !wild && (all && zeroOfAll[r.op.Type] || some && zeroOfAny[r.op.Type] || head && zeroOfFirst[r.op.Type])
 		r.out.axes[k] = result
 	}
 	joined := 0
