@@ -159,8 +159,8 @@ func variable(constant string) string {
 	return prefix + strings.ReplaceAll(constant, model.ScopeSeparator, "|")
 }
 
-// constant is the inverse of variable; of other paths it is what they are without the separator in front.
-func constant(path string) string {
+// constantName is the inverse of variable; of other paths it is what they are without the separator in front.
+func constantName(path string) string {
 	if name, ours := strings.CutPrefix(path, prefix); ours {
 		return strings.ReplaceAll(name, "|", model.ScopeSeparator)
 	}
