@@ -34,6 +34,7 @@ var verbs = []verb{
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|figures [--json FILE]     measure a cell next to plain GoNB, a training step next to JAX; repeat published figures", runBench},
 	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
+	{"shrink", "MODEL.onnx -o SMALL.onnx …        make an ONNX model physically smaller, and prove it: --macs 0.5 --criterion l2 --data DIR --distill", runShrink},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
 }
@@ -210,6 +211,16 @@ func runReplay(ctx context.Context, args []string) error {
 	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 		return build(ctx, p, "./kernelext/internal/replay", args)
 	})(ctx, []string{manifest})
+}
+
+func runShrink(ctx context.Context, args []string) error {
+	dir, err := os.Getwd() // the program runs in the project's directory
+	if err != nil {
+		return err
+	}
+	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+		return build(ctx, p, "./kernelext/internal/shrink", args)
+	})(ctx, append([]string{"-dir", dir}, args...))
 }
 
 // build is goRun for a program whose exit code says something: `go run` makes all of them 1. The error is a programError then.
