@@ -82,12 +82,13 @@ const exitInterrupted = 130
 
 // Must does nothing if err is nil. Otherwise it ends the cell's program with one line on standard error that says what went wrong, and exit
 // code 1; or, if the work was interrupted (err wraps context.Canceled, or has a method Interrupted() bool that returns true), a line that says
-// how to go on, and exit code 130. Progress bars are left with where they stopped.
+// how to go on, and exit code 130. Progress bars, and what BeforeExit was told of, are left with where they
+// stopped.
 func Must(err error) {
 	if err == nil {
 		return
 	}
-	stopBars()
+	closeAll()
 	// Joined errors have a line each.
 	fmt.Fprintln(os.Stderr, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 	if interrupted(err) {

@@ -36,6 +36,12 @@ var children = map[string]func(){
 		Progress("training").Update(120, 200, "") // left open
 		Must(fmt.Errorf("training: %w", interruptedError{}))
 	},
+	"closing": func() {
+		BeforeExit(func() { fmt.Fprintln(os.Stderr, "first") })
+		BeforeExit(func() { fmt.Fprintln(os.Stderr, "never") })()
+		BeforeExit(func() { fmt.Fprintln(os.Stderr, "second") })
+		Must(errors.New("failed"))
+	},
 	"bad dir": func() { Dir("../outside") },
 	"context": func() {
 		ctx := Context()
@@ -74,6 +80,7 @@ func TestMust(t *testing.T) {
 		{"canceled", 130, "training: context canceled\n" + again},
 		{"interrupted", 130, "training: 120 of 200 steps (60%)\ntraining: stopped at 120 of 200 steps\n" +
 			"training: interrupted at step 120; its checkpoint is in state/lenet\n" + again},
+		{"closing", 1, "first\nsecond\nfailed\n"},
 		{"bad dir", 1, `kernelext.Dir("../outside"): a name like "lenet300" or "lenet300/seed-1" is needed, relative and without ".."` + "\n"},
 	} {
 		t.Run(c.child, func(t *testing.T) {

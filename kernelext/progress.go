@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +23,8 @@ type Bar struct {
 	title string
 	paint func(frame)      // draws it
 	now   func() time.Time // a test's clock, or time.Now
+
+	forget func() // takes back that Must is to call Done; nil in tests
 
 	mu          sync.Mutex
 	done, total int
@@ -57,29 +58,8 @@ func Progress(title string) *Bar {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.paint(frame{text: title + ": starting"})
-	openBars.Lock()
-	defer openBars.Unlock()
-	if openBars.set == nil {
-		openBars.set = map[*Bar]bool{}
-	}
-	openBars.set[b] = true
+	b.forget = BeforeExit(b.Done)
 	return b
-}
-
-// openBars are the bars that Must has to close.
-var openBars struct {
-	sync.Mutex
-	set map[*Bar]bool
-}
-
-func stopBars() {
-	openBars.Lock()
-	bars := openBars.set
-	openBars.set = nil
-	openBars.Unlock()
-	for b := range bars {
-		b.Done()
-	}
 }
 
 // Update says that done of total are done, with a note on how it goes ("loss 0.21", or ""). Call it as often as is handy: the bar is redrawn
@@ -110,15 +90,15 @@ func (b *Bar) Update(done, total int, note string) {
 
 // Done ends the bar and leaves its last line: that all is done, or how far the work came.
 func (b *Bar) Done() {
-	openBars.Lock()
-	delete(openBars.set, b)
-	openBars.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return
 	}
 	b.closed = true
+	if b.forget != nil {
+		b.forget()
+	}
 	f := b.lastFrame()
 	f.last = true
 	b.paint(f)
@@ -147,7 +127,7 @@ func (b *Bar) frame(now time.Time) frame {
 		f.text = fmt.Sprintf("%s: %d of %d %s (%.0f%%)", b.title, b.done, b.total, b.units(), 100*f.fraction)
 		// The first second says little about the rest.
 		if elapsed, advanced := now.Sub(b.start), b.done-b.startDone; advanced > 0 && elapsed >= time.Second {
-			f.text += ", " + timeLeft(time.Duration(float64(elapsed)/float64(advanced)*float64(b.total-b.done)))
+			f.text += ", " + TimeLeft(time.Duration(float64(elapsed)/float64(advanced)*float64(b.total-b.done)))
 		}
 	}
 	if b.note != "" {
@@ -173,8 +153,8 @@ func (b *Bar) lastFrame() frame {
 	return f
 }
 
-// timeLeft rounds to what a person wants to know.
-func timeLeft(d time.Duration) string {
+// TimeLeft says how long something still takes, rounded to what a person wants to know: "about 3 min left".
+func TimeLeft(d time.Duration) string {
 	switch {
 	case d < 90*time.Second:
 		return fmt.Sprintf("about %d s left", max(1, int(d.Round(time.Second).Seconds())))
@@ -204,26 +184,24 @@ func painter(s *screen) func(frame) {
 
 // notebookPainter draws into one output of the notebook, which each frame replaces.
 func notebookPainter(s *screen) func(frame) {
-	// The kernel remembers the names of outputs as long as it lives: a name used before would redraw an older cell's output.
-	id := fmt.Sprintf("espalier-%016x", rand.Uint64())
-	first, shown := true, ""
+	out := newOutput(s)
+	shown := ""
 	return func(f frame) {
 		if f.text == shown { // Done after the last Update
 			return
 		}
 		shown = f.text
-		s.display(message{
-			data: map[string]any{
-				"text/plain": f.text,
-				"text/html":  fmt.Sprintf(`<div><progress value="%.3g" max="1"></progress> %s</div>`, f.fraction, html.EscapeString(f.text)),
-			},
-			id:     id,
-			update: !first,
-			flush:  first || f.last || f.finished, // in between, the next frame is on its way already
-		})
-		first = false
+		out.replace(forms{
+			"text/plain": f.text,
+			"text/html":  fmt.Sprintf(`<div><progress value="%.3g" max="1"></progress> %s</div>`, f.fraction, html.EscapeString(f.text)),
+		}, f.last || f.finished) // in between, the next frame is on its way already
 	}
 }
+
+// forms is a Displayer of given forms.
+type forms map[string]any
+
+func (f forms) MIMEBundle() (map[string]any, error) { return f, nil }
 
 // terminalPainter draws over the current line of a terminal.
 func terminalPainter(w io.Writer, width func() int) func(frame) {

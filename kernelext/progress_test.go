@@ -118,8 +118,8 @@ func TestTimeLeft(t *testing.T) {
 		{89 * time.Minute, "about 89 min left"},
 		{150 * time.Minute, "about 2.5 h left"},
 	} {
-		if got := timeLeft(c.d); got != c.want {
-			t.Errorf("timeLeft(%v) = %q, want %q", c.d, got, c.want)
+		if got := TimeLeft(c.d); got != c.want {
+			t.Errorf("TimeLeft(%v) = %q, want %q", c.d, got, c.want)
 		}
 	}
 }

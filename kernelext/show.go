@@ -76,13 +76,20 @@ type stream func() *os.File
 func (s stream) Write(p []byte) (int, error) { return s().Write(p) }
 
 func (s *screen) show(v any) {
+	m := s.present(v)
+	m.flush = true
+	s.display(m)
+}
+
+// present makes a message of v, or of why it can't be shown, which it also prints.
+func (s *screen) present(v any) message {
 	data, metadata, err := bundle(v)
 	if err != nil {
 		err = fmt.Errorf("cannot show %T: %w", v, err)
 		fmt.Fprintln(s.err, err)
 		data, metadata = map[string]any{"text/plain": err.Error()}, nil
 	}
-	s.display(message{data: data, metadata: metadata, flush: true, failure: err})
+	return message{data: data, metadata: metadata, failure: err}
 }
 
 // message is one output on its way to the notebook.

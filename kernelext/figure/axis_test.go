@@ -205,15 +205,15 @@ func TestMatrixImage(t *testing.T) {
 
 func TestColorScale(t *testing.T) {
 	m := HeatMap{Values: []float64{-0.5, 0, 0.25, 0.5}}
-	s := m.scale()
-	if got, want := s.at(0), diverging[len(diverging)/2]; !near(got, want) {
+	s := m.scale(&light)
+	if got, want := s.at(0), light.diverging[len(light.diverging)/2]; !near(got, want) {
 		t.Errorf("0 is drawn as %v, want about %v between the two hues", got, want)
 	}
-	if s.lo != -s.hi || s.hi < 0.5 || s.at(s.lo) != diverging[0] || s.at(s.hi) != diverging[len(diverging)-1] {
+	if s.lo != -s.hi || s.hi < 0.5 || s.at(s.lo) != light.diverging[0] || s.at(s.hi) != light.diverging[len(light.diverging)-1] {
 		t.Errorf("the scale is %v … %v, its ends %v and %v", s.lo, s.hi, s.at(s.lo), s.at(s.hi))
 	}
 	m = HeatMap{Values: []float64{0, 3, 80, 99}}
-	if s := m.scale(); s.lo != 0 || s.hi != 100 || s.at(0) != sequential[0] || s.at(100) != sequential[len(sequential)-1] {
+	if s := m.scale(&light); s.lo != 0 || s.hi != 100 || s.at(0) != light.sequential[0] || s.at(100) != light.sequential[len(light.sequential)-1] {
 		t.Errorf("counts up to 99 are drawn on the scale %v … %v", s.lo, s.hi)
 	}
 }

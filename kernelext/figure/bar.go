@@ -61,11 +61,11 @@ func (b Bar) check() error {
 	return nil
 }
 
-func (b Bar) legend() []legendItem {
+func (b Bar) legend(l *look) []legendItem {
 	var items []legendItem
 	for i := range b.Series {
 		if name := seriesName(b.Series, i, false); name != "" {
-			items = append(items, legendItem{name: name, color: seriesColor(i)})
+			items = append(items, legendItem{name: name, color: l.series(i)})
 		}
 	}
 	return items
@@ -74,11 +74,11 @@ func (b Bar) legend() []legendItem {
 func (b Bar) naturalWidth() float64 { return defaultWidth }
 
 func (b Bar) bodyHeight(width float64) float64 {
-	return math.Round(0.5*width) + legendHeight(b.legend(), width)
+	return math.Round(0.5*width) + legendHeight(b.legend(&light), width)
 }
 
 func (b Bar) drawBody(p painter, body rect) {
-	items := b.legend()
+	items := b.legend(p.look)
 	p.legend(items, body)
 	top := legendHeight(items, body.w)
 	body.y, body.h = body.y+top, body.h-top
@@ -122,15 +122,15 @@ func (b Bar) drawBody(p painter, body rect) {
 	x := axis{lo: -0.5, hi: float64(len(b.Labels)) - 0.5}
 	pl := p.axes(area, x, y, "", b.YLabel)
 	if b.XLabel != "" {
-		p.text(pl.rect.x+pl.w/2, body.y+body.h-2, shorten(b.XLabel, pl.w, textSize, false), style{size: textSize, color: muted, align: center})
+		p.text(pl.rect.x+pl.w/2, body.y+body.h-2, shorten(b.XLabel, pl.w, textSize, false), style{size: textSize, color: p.muted, align: center})
 	}
 	bottom := pl.rect.y + pl.h
 	for i, l := range b.Labels {
 		at := pl.at(float64(i), y.lo).x
 		if slanted {
-			p.text(at+4, bottom+textSize+2, shorten(l, longest, textSize, false), style{size: textSize, color: muted, align: right, rotate: slant})
+			p.text(at+4, bottom+textSize+2, shorten(l, longest, textSize, false), style{size: textSize, color: p.muted, align: right, rotate: slant})
 		} else {
-			p.text(at, bottom+4+textSize, l, style{size: textSize, color: muted, align: center})
+			p.text(at, bottom+4+textSize, l, style{size: textSize, color: p.muted, align: center})
 		}
 	}
 	b.drawBars(p, pl)
@@ -156,15 +156,15 @@ func (b Bar) drawBars(p painter, pl plane) {
 		for j, v := range s.Y {
 			x := pl.at(float64(j), base).x - group/2 + width*float64(i)
 			top := pl.at(0, v).y
-			p.fillIn(pl.rect, seriesColor(i), rect{x + 1, math.Min(top, zero), width - 2, math.Abs(zero - top)}.corners()...)
+			p.fillIn(pl.rect, p.series(i), rect{x + 1, math.Min(top, zero), width - 2, math.Abs(zero - top)}.corners()...)
 			ends := newSpan()
 			ends.add(top, zero)
 			if s.Low != nil {
 				middle := x + width/2
 				low, high := pl.at(0, s.Low[j]).y, pl.at(0, s.High[j]).y
-				p.strokeIn(pl.rect, ink, 1.3, nil, point{middle, low}, point{middle, high})
+				p.strokeIn(pl.rect, p.ink, 1.3, nil, point{middle, low}, point{middle, high})
 				for _, end := range []float64{low, high} {
-					p.strokeIn(pl.rect, ink, 1.3, nil, point{middle - 4, end}, point{middle + 4, end})
+					p.strokeIn(pl.rect, p.ink, 1.3, nil, point{middle - 4, end}, point{middle + 4, end})
 				}
 				ends.add(low, high)
 			}
@@ -178,7 +178,7 @@ func (b Bar) drawBars(p painter, pl plane) {
 		}
 	}
 	if pl.y.lo < 0 && base == 0 {
-		p.stroke(middle, 1, nil, point{pl.rect.x, zero}, point{pl.rect.x + pl.w, zero})
+		p.stroke(p.middle, 1, nil, point{pl.rect.x, zero}, point{pl.rect.x + pl.w, zero})
 	}
 }
 

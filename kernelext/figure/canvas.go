@@ -39,20 +39,8 @@ func rgb(hex uint32) color.RGBA {
 	return color.RGBA{R: uint8(hex >> 16), G: uint8(hex >> 8), B: uint8(hex), A: 255}
 }
 
-var (
-	card   = rgb(0xffffff)
-	border = rgb(0xd4d4d4)
-	ink    = rgb(0x1a1a1a)
-	muted  = rgb(0x555555)
-	faint  = rgb(0xe4e4e4) // grid lines
-	middle = rgb(0x8a8a8a) // axes
-
-	// palette is Okabe and Ito's without yellow, which a white ground swallows.
-	palette = []color.RGBA{rgb(0x0072b2), rgb(0xd55e00), rgb(0x009e73), rgb(0xcc79a7), rgb(0xe69f00), rgb(0x56b4e9), rgb(0x000000)}
-	dashes  = [][]float64{nil, {7, 3}, {2, 3}, {9, 3, 2, 3}}
-)
-
-func seriesColor(i int) color.RGBA { return palette[i%len(palette)] }
+// dashes are the patterns of lines that have no markers.
+var dashes = [][]float64{nil, {7, 3}, {2, 3}, {9, 3, 2, 3}}
 
 func withAlpha(c color.RGBA, alpha float64) color.NRGBA {
 	return color.NRGBA{R: c.R, G: c.G, B: c.B, A: uint8(math.Round(255 * alpha))}
@@ -68,7 +56,10 @@ type surface interface {
 }
 
 // painter is what figures draw with: surface's methods in a handier form, and more.
-type painter struct{ on surface }
+type painter struct {
+	on surface
+	*look
+}
 
 func (p painter) fill(c color.Color, polygon ...point) { p.on.fill(c, polygon) }
 
@@ -142,7 +133,7 @@ func (p painter) text(x, y float64, s string, st style) {
 		return
 	}
 	if st.color == nil {
-		st.color = ink
+		st.color = p.ink
 	}
 	back := float64(st.align) * textWidth(s, st.size, st.bold)
 	sin, cos := math.Sincos(st.rotate)

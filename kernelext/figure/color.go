@@ -9,16 +9,6 @@ import (
 	"slices"
 )
 
-var (
-	// sequential is ColorBrewer's YlGnBu: light is little, dark is much, in print and to colour-blind readers too.
-	sequential = []color.RGBA{rgb(0xffffd9), rgb(0xedf8b1), rgb(0xc7e9b4), rgb(0x7fcdbb), rgb(0x41b6c4), rgb(0x1d91c0), rgb(0x225ea8), rgb(0x253494), rgb(0x081d58)}
-	// diverging is ColorBrewer's PuOr, purple for negative values.
-	diverging = []color.RGBA{rgb(0x2d004b), rgb(0x542788), rgb(0x8073ac), rgb(0xb2abd2), rgb(0xf7f7f7), rgb(0xfdb863), rgb(0xe08214), rgb(0xb35806), rgb(0x7f3b08)}
-
-	keptColor   = rgb(0x08519c)
-	prunedColor = rgb(0xe6e6e6)
-)
-
 // colorScale maps lo … hi to colours, evenly between the stops.
 type colorScale struct {
 	lo, hi float64
@@ -38,9 +28,6 @@ func mix(a, b color.RGBA, t float64) color.RGBA {
 	f := func(x, y uint8) uint8 { return uint8(math.Round(float64(x) + t*(float64(y)-float64(x)))) }
 	return color.RGBA{f(a.R, b.R), f(a.G, b.G), f(a.B, b.B), 255}
 }
-
-// withAlphaOnCard is what a histogram's fill looks like on the card.
-func withAlphaOnCard(c color.RGBA) color.RGBA { return mix(card, c, histogramAlpha+0.15) }
 
 // luminance is how bright a colour looks, 0 to 1.
 func luminance(c color.RGBA) float64 {

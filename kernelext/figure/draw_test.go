@@ -30,7 +30,7 @@ func record(t *testing.T, f Figure) *recorder {
 		t.Fatal(err)
 	}
 	r := &recorder{fills: map[color.Color][][]point{}, strokes: map[color.Color][][]point{}}
-	drawCard(painter{r}, f, cardWidth(f), cardHeight(f))
+	drawCard(painter{r, &light}, f, cardWidth(f), cardHeight(f))
 	return r
 }
 
@@ -69,7 +69,7 @@ func TestLineIsWhereItsDataIs(t *testing.T) {
 		{"reversed x", Line{Series: []Series{s}, ReverseX: true}, []float64{0, 1. / 11, 1}, []float64{0, 0.5, 1}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			drawn := record(t, c.line).strokes[palette[0]]
+			drawn := record(t, c.line).strokes[light.palette[0]]
 			if len(drawn) != 1 || len(drawn[0]) != 3 {
 				t.Fatalf("drawn as %v, want one line through three points", drawn)
 			}
@@ -90,8 +90,8 @@ func TestLineIsWhereItsDataIs(t *testing.T) {
 func TestLineIsCutAtItsLimits(t *testing.T) {
 	// From 0 to 4 over two steps, of which 1 … 3 is shown: x from 0.5 to 1.5 of 0 … 2.
 	r := record(t, Line{Series: []Series{{Y: []float64{0, 2, 4}}}, YMin: 1, YMax: 3, XMin: 0, XMax: 2})
-	whole := record(t, Line{Series: []Series{{Y: []float64{1, 1, 1}}}, YMin: 1, YMax: 3, XMin: 0, XMax: 2}).strokes[palette[0]][0]
-	x, _ := extent(r.strokes[palette[0]][0])
+	whole := record(t, Line{Series: []Series{{Y: []float64{1, 1, 1}}}, YMin: 1, YMax: 3, XMin: 0, XMax: 2}).strokes[light.palette[0]][0]
+	x, _ := extent(r.strokes[light.palette[0]][0])
 	all, _ := extent(whole)
 	got := []float64{(x.lo - all.lo) / (all.hi - all.lo), (x.hi - all.lo) / (all.hi - all.lo)}
 	if diff := cmp.Diff([]float64{0.25, 0.75}, got, close6); diff != "" {
@@ -101,11 +101,11 @@ func TestLineIsCutAtItsLimits(t *testing.T) {
 
 func TestBandIsAroundItsLine(t *testing.T) {
 	r := record(t, Line{Series: []Series{{Y: []float64{2, 2}, Low: []float64{1, 0}, High: []float64{3, 4}}}})
-	band := r.fills[withAlpha(palette[0], 0.18)]
+	band := r.fills[withAlpha(light.palette[0], 0.18)]
 	if len(band) != 1 || len(band[0]) < 4 {
 		t.Fatalf("the band is drawn as %v, want one polygon of four corners", band)
 	}
-	line := r.strokes[palette[0]][0]
+	line := r.strokes[light.palette[0]][0]
 	heights := map[float64]span{}
 	for _, p := range band[0] {
 		s, ok := heights[math.Round(p.x)]
@@ -126,7 +126,7 @@ func TestBarsAreAsHighAsTheirValues(t *testing.T) {
 	r := record(t, Bar{Labels: []string{"a", "b", "c"}, Series: []Series{{Y: []float64{1, 2, -1}}, {Y: []float64{3, 0.5, 2}}}})
 	unit := 0.0
 	for series, want := range [][]float64{{1, 2, -1}, {3, 0.5, 2}} {
-		bars := r.fills[palette[series]]
+		bars := r.fills[light.palette[series]]
 		if len(bars) != 4 {
 			t.Fatalf("series %d has %d boxes, want one in the legend and 3 bars", series, len(bars))
 		}
@@ -147,8 +147,8 @@ func TestBarsAreAsHighAsTheirValues(t *testing.T) {
 			before = x.hi
 		}
 	}
-	_, up := extent(r.fills[palette[0]][1])
-	_, down := extent(r.fills[palette[0]][3])
+	_, up := extent(r.fills[light.palette[0]][1])
+	_, down := extent(r.fills[light.palette[0]][3])
 	if math.Abs(up.hi-down.lo) > 1e-6 {
 		t.Errorf("the bars of 1 and -1 meet at %v and %v, want them to share the base line", up.hi, down.lo)
 	}
@@ -156,8 +156,8 @@ func TestBarsAreAsHighAsTheirValues(t *testing.T) {
 
 func TestErrorBarsReachFromLowToHigh(t *testing.T) {
 	r := record(t, Bar{Labels: []string{"a"}, Series: []Series{{Y: []float64{4}, Low: []float64{3}, High: []float64{6}}}})
-	_, bar := extent(r.fills[palette[0]][0])
-	_, reach := extent(r.strokes[ink][0])
+	_, bar := extent(r.fills[light.palette[0]][0])
+	_, reach := extent(r.strokes[light.ink][0])
 	unit := (bar.hi - bar.lo) / 4
 	if diff := cmp.Diff([]float64{3, 6}, []float64{(bar.hi - reach.hi) / unit, (bar.hi - reach.lo) / unit}, close6); diff != "" {
 		t.Errorf("ends of the error bar (-want +got):\n%s", diff)
@@ -166,7 +166,7 @@ func TestErrorBarsReachFromLowToHigh(t *testing.T) {
 
 func TestHistogramIsAsHighAsItsCounts(t *testing.T) {
 	r := record(t, Histogram{Bins: 4, Samples: []Sample{{"", []float64{0, 1, 1.5, 1.7, 4}}}}) // 1, 3, 0, 1
-	shapes := r.fills[withAlpha(palette[0], histogramAlpha)]
+	shapes := r.fills[withAlpha(light.palette[0], histogramAlpha)]
 	if len(shapes) != 2 {
 		t.Fatalf("%d shapes, want two with an empty bin between", len(shapes))
 	}
@@ -193,12 +193,24 @@ func TestGridDrawsAllFigures(t *testing.T) {
 		}
 	}
 	var boxes []span
-	for _, line := range r.strokes[palette[0]] {
+	for _, line := range r.strokes[light.palette[0]] {
 		if x, y := extent(line); y.hi > y.lo { // not the legend
 			boxes = append(boxes, x)
 		}
 	}
 	if len(boxes) != 3 || boxes[0].hi >= boxes[1].lo || math.Abs(boxes[0].lo-boxes[2].lo) > 1e-6 {
 		t.Errorf("the lines lie at %v, want two side by side and the third below the first", boxes)
+	}
+}
+
+// A value that holds until the next one goes straight on, and then up at once.
+func TestSteps(t *testing.T) {
+	r := record(t, Line{Series: []Series{{X: []float64{0, 10, 20}, Y: []float64{0, 1, 2}, Steps: true}}})
+	xs, ys := relative(r.strokes[light.palette[0]][0])
+	if diff := cmp.Diff([]float64{0, 0.5, 0.5, 1, 1}, xs, close6); diff != "" {
+		t.Errorf("x (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]float64{0, 0, 0.5, 0.5, 1}, ys, close6); diff != "" {
+		t.Errorf("y (-want +got):\n%s", diff)
 	}
 }

@@ -1,4 +1,5 @@
-// Package figure draws the figures of a notebook: lines with error bands, bars, histograms, heat maps and grids of images.
+// Package figure draws the figures of a notebook: lines with error bands, bars, histograms, heat maps and masks, grids of images, stacked areas, Pareto
+// charts, filters, networks with their coupled channels, and sweeps with a slider.
 //
 // Each figure is a plain struct whose zero fields mean what their comments say. kernelext.Show displays it:
 //
@@ -8,9 +9,9 @@
 //	})
 //
 // It comes as PNG (at twice the resolution), as SVG and as text, all of the same data: the text is what a terminal, a screen reader and
-// a diff get. The same figure gives the same bytes. The ground is an opaque light card, so that a figure can be read in a dark
-// theme too; the colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart, and lines
-// differ by marker or dash as well.
+// a diff get. The same figure gives the same bytes. The ground is an opaque card, light or dark as the Theme says, so that a
+// figure can be read in either; the colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell
+// apart, and lines differ by marker or dash as well.
 //
 // Data that can't be drawn (lengths that differ, NaN, nothing at all) gives an *InputError that names the series.
 package figure
@@ -118,44 +119,71 @@ func drawBlock(p painter, f Figure, area rect, size float64) {
 	if fr.caption != "" {
 		y := body.y + body.h + gap
 		for _, line := range wrap(fr.caption, area.w, textSize, false) {
-			p.text(area.x, y+textSize, line, style{size: textSize, color: muted})
+			p.text(area.x, y+textSize, line, style{size: textSize, color: p.muted})
 			y += textLine
 		}
 	}
 }
 
 func drawCard(p painter, f Figure, w, h float64) {
-	p.fill(border, rect{0, 0, w, h}.corners()...)
-	p.fill(card, rect{1, 1, w - 2, h - 2}.corners()...)
+	p.fill(p.border, rect{0, 0, w, h}.corners()...)
+	p.fill(p.card, rect{1, 1, w - 2, h - 2}.corners()...)
 	drawBlock(p, f, rect{margin, margin, w - 2*margin, h - 2*margin}, titleSize)
 }
 
 // bundle renders f in all three forms.
 func bundle(f Figure) (forms map[string]any, err error) {
-	defer func() {
-		// The drawing library panics where it can't go on.
-		if r := recover(); r != nil {
-			forms, err = nil, &InputError{Figure: f.kind(), Problem: fmt.Sprintf("it can't be drawn: %v", r)}
-		}
-	}()
+	defer undrawable(f, &err)
 	if err := check(f); err != nil {
 		return nil, err
 	}
-	w, h := cardWidth(f), cardHeight(f)
-
-	pixels := newPNG(w, h)
-	drawCard(painter{pixels}, f, w, h)
-	pngFile, err := pixels.encode()
+	colors, err := chosenLook(f)
 	if err != nil {
 		return nil, err
 	}
+	pngFile, err := drawPNG(f, colors)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"image/png": pngFile, "image/svg+xml": drawSVG(f, colors), "text/plain": text(f)}, nil
+}
+
+func drawPNG(f Figure, colors *look) ([]byte, error) {
+	w, h := cardWidth(f), cardHeight(f)
+	pixels := newPNG(w, h, colors.card)
+	drawCard(painter{pixels, colors}, f, w, h)
+	return pixels.encode()
+}
+
+func drawSVG(f Figure, colors *look) string {
+	w, h := cardWidth(f), cardHeight(f)
 	name := f.frame().title
 	if name == "" {
 		name = f.kind()
 	}
 	svg := newSVG(w, h, name)
-	drawCard(painter{svg}, f, w, h)
-	return map[string]any{"image/png": pngFile, "image/svg+xml": svg.document(), "text/plain": text(f)}, nil
+	drawCard(painter{svg, colors}, f, w, h)
+	return svg.document()
+}
+
+// SVG returns a figure as SVG and as text, or an *InputError. It leaves out the PNG, which takes most of the time: for what is redrawn while one looks on.
+func SVG(f Figure) (svg, plain string, err error) {
+	defer undrawable(f, &err)
+	if err := check(f); err != nil {
+		return "", "", err
+	}
+	colors, err := chosenLook(f)
+	if err != nil {
+		return "", "", err
+	}
+	return drawSVG(f, colors), text(f), nil
+}
+
+// undrawable makes an error of a panic, which is how the drawing library says that it can't go on.
+func undrawable(f Figure, err *error) {
+	if r := recover(); r != nil {
+		*err = &InputError{Figure: f.kind(), Problem: fmt.Sprintf("it can't be drawn: %v", r)}
+	}
 }
 
 // metadata gives the PNG's size in px: it has more pixels than that.

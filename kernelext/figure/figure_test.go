@@ -50,7 +50,7 @@ func examples() map[string]Figure {
 		for i := range pixels {
 			pixels[i] = uint8(i * (d + 1))
 		}
-		digits = append(digits, Image{fmt.Sprint(d), Pixels(pixels, 28, 28)})
+		digits = append(digits, Image{Title: fmt.Sprint(d), Image: Pixels(pixels, 28, 28)})
 	}
 	return map[string]Figure{
 		"line": line,
@@ -62,6 +62,12 @@ func examples() map[string]Figure {
 		"mask":      HeatMap{Title: "Mask of fc1", Values: mask, Cols: 300, Mask: true},
 		"images":    ImageGrid{Title: "Digits", Images: digits},
 		"grid":      Grid{Title: "Both", Figures: []Figure{line, HeatMap{Title: "Kept", Values: perPixel}}},
+		"area":      shares(),
+		"pareto":    bargains(),
+		"filters":   someFilters(1, 20),
+		"mosaics":   someFilters(20, 20),
+		"network":   resnet20(),
+		"one row":   unet(),
 	}
 }
 
@@ -119,9 +125,9 @@ func checkCard(t *testing.T, img image.Image) {
 			switch {
 			case c.A != 255:
 				t.Fatalf("the pixel at %d, %d is not opaque: %v", x, y, c)
-			case edge && c != border:
-				t.Fatalf("the edge at %d, %d is %v, want the border %v", x, y, c, border)
-			case !edge && c != card:
+			case edge && c != light.border:
+				t.Fatalf("the edge at %d, %d is %v, want the border %v", x, y, c, light.border)
+			case !edge && c != light.card:
 				drawn++
 			}
 		}
@@ -181,9 +187,9 @@ func TestPixels(t *testing.T) {
 	img := decode(t, HeatMap{Values: []float64{1, 0, 0, 1}, Mask: true, Width: 400, Height: 400})
 	m := HeatMap{Values: []float64{1, 0, 0, 1}, Mask: true}
 	l := m.layout()
-	top := margin + legendHeight(m.legend(), 400-2*margin)
+	top := margin + legendHeight(m.legend(&light), 400-2*margin)
 	w, h := m.cells(400-2*margin-l.left-l.right, 400-margin-top-l.top-l.bottom)
-	for i, want := range []color.RGBA{keptColor, prunedColor, prunedColor, keptColor} {
+	for i, want := range []color.RGBA{light.kept, light.pruned, light.pruned, light.kept} {
 		x := math.Round(margin+l.left) + w*(0.25+0.5*float64(i%2))
 		y := math.Round(top+l.top) + h*(0.25+0.5*float64(i/2))
 		if got := img.At(int(x*resolution), int(y*resolution)); got != want {
@@ -198,7 +204,7 @@ func TestPixels(t *testing.T) {
 	var center image.Point
 	for y := range b.Dy() {
 		for x := range b.Dx() {
-			if img.At(x, y) == palette[0] {
+			if img.At(x, y) == light.palette[0] {
 				blue++
 				center = center.Add(image.Pt(x, y))
 			}
@@ -290,8 +296,8 @@ func TestInputErrors(t *testing.T) {
 
 		{"images: none", ImageGrid{}, "", "no images"},
 		{"images: nil", ImageGrid{Images: []Image{{Title: "a"}}}, `image 0 ("a")`, "no pixels"},
-		{"images: size", ImageGrid{Images: []Image{{"a", Pixels(make([]uint8, 5), 2, 2)}}}, `image 0 ("a")`, "5 values for 2 × 2 pixels; expected 4 (grey) or 12 (colour)"},
-		{"images: NaN", ImageGrid{Images: []Image{{"a", Pixels([]float64{nan}, 1, 1)}}}, `image 0 ("a")`, "a pixel of NaN"},
+		{"images: size", ImageGrid{Images: []Image{{Title: "a", Image: Pixels(make([]uint8, 5), 2, 2)}}}, `image 0 ("a")`, "5 values for 2 × 2 pixels; expected 4 (grey) or 12 (colour)"},
+		{"images: NaN", ImageGrid{Images: []Image{{Title: "a", Image: Pixels([]float64{nan}, 1, 1)}}}, `image 0 ("a")`, "a pixel of NaN"},
 
 		{"grid: none", Grid{}, "", "no figures"},
 		{"grid: nil", Grid{Figures: []Figure{nil}}, "figure 0", "it is nil"},
@@ -334,8 +340,8 @@ func TestOddFigures(t *testing.T) {
 		"one row":          HeatMap{Values: make([]float64, 5000), Cols: 5000, Mask: true},
 		"one column":       HeatMap{Values: make([]float64, 5000), Cols: 1, XNames: []string{long}},
 		"equal cells":      HeatMap{Values: []float64{1e-12, 1e-12, 1e-12, 1e-12}},
-		"one pixel":        ImageGrid{Images: []Image{{long, Pixels([]float32{7}, 1, 1)}}},
-		"long picture":     ImageGrid{Images: []Image{{"", Pixels(make([]uint8, 300), 100, 1)}, {"", Pixels(make([]uint8, 300), 1, 100)}}, Cols: 20},
+		"one pixel":        ImageGrid{Images: []Image{{Title: long, Image: Pixels([]float32{7}, 1, 1)}}},
+		"long picture":     ImageGrid{Images: []Image{{Image: Pixels(make([]uint8, 300), 100, 1)}, {Image: Pixels(make([]uint8, 300), 1, 100)}}, Cols: 20},
 		"grid in grid":     Grid{Figures: []Figure{Grid{Figures: []Figure{Line{Series: []Series{{Y: []float64{1}}}}}}}, Cols: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -377,7 +383,7 @@ func TestCompact(t *testing.T) {
 	photo, drawing := image.NewRGBA(image.Rect(0, 0, 64, 64)), image.NewRGBA(image.Rect(0, 0, 64, 64))
 	for i := range 64 * 64 {
 		photo.SetRGBA(i%64, i/64, color.RGBA{uint8(i), uint8(i >> 4), uint8(i * 7), 255})
-		drawing.SetRGBA(i%64, i/64, palette[i%2])
+		drawing.SetRGBA(i%64, i/64, light.palette[i%2])
 	}
 	if got := compact(photo); got != image.Image(photo) {
 		t.Errorf("the photograph became a %T", got)

@@ -90,7 +90,7 @@ func (m HeatMap) check() error {
 }
 
 // scale is what maps values to colours.
-func (m HeatMap) scale() colorScale {
+func (m HeatMap) scale(l *look) colorScale {
 	lo, hi := m.Min, m.Max
 	if lo == 0 && hi == 0 {
 		all := newSpan()
@@ -103,9 +103,9 @@ func (m HeatMap) scale() colorScale {
 		round := newAxis(lo, hi, axisSpec{slack: 0.12, count: 5})
 		lo, hi = round.lo, round.hi
 	}
-	s := colorScale{lo: lo, hi: hi, stops: sequential}
+	s := colorScale{lo: lo, hi: hi, stops: l.sequential}
 	if lo < 0 && hi > 0 {
-		s.stops = diverging
+		s.stops = l.diverging
 	}
 	return s
 }
@@ -136,10 +136,7 @@ func (m HeatMap) layout() heatLayout {
 		l.right = 4
 		return l
 	}
-	for _, label := range m.barAxis().labels {
-		l.right = math.Max(l.right, textWidth(label, textSize, false))
-	}
-	l.right += 14 + barWidth + 8
+	l.right = colorBarSpace(m.barAxis())
 	if m.ValueLabel != "" {
 		l.top = textLine + 8
 	}
@@ -147,7 +144,7 @@ func (m HeatMap) layout() heatLayout {
 }
 
 func (m HeatMap) barAxis() axis {
-	s := m.scale()
+	s := m.scale(&light)
 	return newAxis(s.lo, s.hi, axisSpec{percent: m.Percent, slack: 0, count: 5})
 }
 
@@ -168,7 +165,7 @@ func names(given []string, n int) []string {
 	return out
 }
 
-func (m HeatMap) legend() []legendItem {
+func (m HeatMap) legend(l *look) []legendItem {
 	if !m.Mask {
 		return nil
 	}
@@ -177,7 +174,7 @@ func (m HeatMap) legend() []legendItem {
 		return legendItem{name: fmt.Sprintf("%s: %s of %s (%s)", name, number(float64(n), false), number(float64(len(m.Values)), false),
 			number(float64(n)/float64(len(m.Values)), true)), color: c}
 	}
-	return []legendItem{item("kept", kept, keptColor), item("pruned", len(m.Values)-kept, prunedColor)}
+	return []legendItem{item("kept", kept, l.kept), item("pruned", len(m.Values)-kept, l.pruned)}
 }
 
 func (m HeatMap) kept() int {
@@ -205,7 +202,7 @@ func (m HeatMap) naturalWidth() float64 {
 	l := m.layout()
 	w, _ := m.cells(defaultWidth-2*margin-l.left-l.right, tallest)
 	w += l.left + l.right
-	for _, item := range m.legend() {
+	for _, item := range m.legend(&light) {
 		w = math.Max(w, 2*item.length(defaultWidth)+20)
 	}
 	w = math.Max(w, math.Max(400, textWidth(m.Title, titleSize, true)+1))
@@ -218,11 +215,11 @@ func (m HeatMap) bodyHeight(width float64) float64 {
 	inner := width - l.left - l.right
 	side := inner / float64(cols)
 	h := math.Min(side*float64(rows), tallest)
-	return math.Round(math.Max(h, 60)) + l.top + l.bottom + legendHeight(m.legend(), width)
+	return math.Round(math.Max(h, 60)) + l.top + l.bottom + legendHeight(m.legend(&light), width)
 }
 
 func (m HeatMap) drawBody(p painter, body rect) {
-	items := m.legend()
+	items := m.legend(p.look)
 	p.legend(items, body)
 	top := legendHeight(items, body.w)
 	body.y, body.h = body.y+top, body.h-top
@@ -231,9 +228,9 @@ func (m HeatMap) drawBody(p painter, body rect) {
 	rows, cols := m.shape()
 	area := rect{x: math.Round(body.x + l.left), y: math.Round(body.y + l.top)}
 	area.w, area.h = m.cells(body.w-l.left-l.right, body.h-l.top-l.bottom)
-	s := m.scale()
+	s := m.scale(p.look)
 	if m.Mask {
-		s = colorScale{lo: 0, hi: 1, stops: []color.RGBA{prunedColor, keptColor}}
+		s = colorScale{lo: 0, hi: 1, stops: []color.RGBA{p.pruned, p.kept}}
 	}
 	values := m.Values
 	if m.Mask {
@@ -245,26 +242,26 @@ func (m HeatMap) drawBody(p painter, body rect) {
 		}
 	}
 	p.image(area.x, area.y, matrixImage(values, rows, cols, int(area.w*resolution), int(area.h*resolution), s.at))
-	p.outline(middle, area)
+	p.outline(p.middle, area)
 	m.drawNames(p, area, body)
 	m.drawNumbers(p, area, s)
 	if !m.Mask {
-		m.drawBar(p, area, s)
+		p.colorBar(area, s, m.barAxis(), m.ValueLabel)
 	}
 }
 
 func (m HeatMap) drawNames(p painter, area, body rect) {
 	rows, cols := m.shape()
 	if m.YLabel != "" {
-		p.text(body.x, area.y-12, shorten(m.YLabel, area.w, textSize, false), style{size: textSize, color: muted})
+		p.text(body.x, area.y-12, shorten(m.YLabel, area.w, textSize, false), style{size: textSize, color: p.muted})
 	}
 	if m.XLabel != "" {
-		p.text(area.x+area.w/2, area.y+area.h+4+textLine+textSize+2, shorten(m.XLabel, area.w, textSize, false), style{size: textSize, color: muted, align: center})
+		p.text(area.x+area.w/2, area.y+area.h+4+textLine+textSize+2, shorten(m.XLabel, area.w, textSize, false), style{size: textSize, color: p.muted, align: center})
 	}
 	yNames, xNames := m.rowNames(), names(m.XNames, cols)
 	cellH, cellW := area.h/float64(rows), area.w/float64(cols)
 	for i := 0; i < rows; i += every(rows, cellH, textLine) {
-		p.text(area.x-6, area.y+(float64(i)+0.5)*cellH+4, shorten(yNames[i], nameSpace, textSize, false), style{size: textSize, color: muted, align: right})
+		p.text(area.x-6, area.y+(float64(i)+0.5)*cellH+4, shorten(yNames[i], nameSpace, textSize, false), style{size: textSize, color: p.muted, align: right})
 	}
 	widest := 0.0
 	for _, n := range xNames {
@@ -272,7 +269,7 @@ func (m HeatMap) drawNames(p painter, area, body rect) {
 	}
 	widest = math.Min(widest, nameSpace)
 	for j := 0; j < cols; j += every(cols, cellW, widest+8) {
-		p.text(area.x+(float64(j)+0.5)*cellW, area.y+area.h+4+textSize, shorten(xNames[j], nameSpace, textSize, false), style{size: textSize, color: muted, align: center})
+		p.text(area.x+(float64(j)+0.5)*cellW, area.y+area.h+4+textSize, shorten(xNames[j], nameSpace, textSize, false), style{size: textSize, color: p.muted, align: center})
 	}
 }
 
@@ -296,17 +293,12 @@ func (m HeatMap) drawNumbers(p painter, area rect, s colorScale) {
 		return
 	}
 	for i, v := range m.Values {
-		ground := s.at(v)
-		c := ink
-		if luminance(ground) < 0.4 {
-			c = card
-		}
-		p.text(area.x+(float64(i%cols)+0.5)*cellW, area.y+(float64(i/cols)+0.5)*cellH+4, format(v), style{size: textSize - 1, color: c, align: center})
+		p.text(area.x+(float64(i%cols)+0.5)*cellW, area.y+(float64(i/cols)+0.5)*cellH+4, format(v), style{size: textSize - 1, color: on(s.at(v)), align: center})
 	}
 }
 
-// drawBar draws the colour bar to the right of the cells.
-func (m HeatMap) drawBar(p painter, area rect, s colorScale) {
+// colorBar draws the colours' meaning to the right of what is drawn in them, with its name above.
+func (p painter) colorBar(area rect, s colorScale, a axis, label string) {
 	bar := rect{area.x + area.w + 14, area.y, barWidth, area.h}
 	steps := int(bar.h) * resolution
 	ramp := make([]float64, steps)
@@ -314,17 +306,25 @@ func (m HeatMap) drawBar(p painter, area rect, s colorScale) {
 		ramp[i] = s.hi - (s.hi-s.lo)*(float64(i)+0.5)/float64(steps)
 	}
 	p.image(bar.x, bar.y, matrixImage(ramp, steps, 1, barWidth*resolution, steps, s.at))
-	p.outline(middle, bar)
-	a := m.barAxis()
+	p.outline(p.middle, bar)
 	for i, v := range a.ticks {
 		y := bar.y + bar.h*(1-a.at(v))
-		p.stroke(middle, 1, nil, point{bar.x + bar.w, y}, point{bar.x + bar.w + 4, y})
-		p.text(bar.x+bar.w+7, y+4, a.labels[i], style{size: textSize, color: muted})
+		p.stroke(p.middle, 1, nil, point{bar.x + bar.w, y}, point{bar.x + bar.w + 4, y})
+		p.text(bar.x+bar.w+7, y+4, a.labels[i], style{size: textSize, color: p.muted})
 	}
-	if m.ValueLabel != "" {
+	if label != "" {
 		// Right-aligned over the bar, beside the name of the rows' axis.
-		p.text(bar.x+bar.w, area.y-12, shorten(m.ValueLabel, area.w*0.6, textSize, false), style{size: textSize, color: muted, align: right})
+		p.text(bar.x+bar.w, area.y-12, shorten(label, area.w*0.6, textSize, false), style{size: textSize, color: p.muted, align: right})
 	}
+}
+
+// colorBarSpace is the width of a colour bar with its ticks and the space before it.
+func colorBarSpace(a axis) float64 {
+	widest := 0.0
+	for _, label := range a.labels {
+		widest = math.Max(widest, textWidth(label, textSize, false))
+	}
+	return widest + 14 + barWidth + 8
 }
 
 // matrixImage paints a matrix onto w × h pixels: each cell as a block, or, where there are more cells than pixels, each pixel with their mean.
@@ -360,7 +360,7 @@ func (m HeatMap) describe() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d rows × %d columns\n", rows, cols)
 	b.WriteString(axisText("rows", m.YLabel, false) + axisText("columns", m.XLabel, false) + axisText("values", m.ValueLabel, false))
-	for _, item := range m.legend() {
+	for _, item := range m.legend(&light) {
 		fmt.Fprintf(&b, "%s\n", item.name)
 	}
 	const most = 12 // columns of a table that can be read

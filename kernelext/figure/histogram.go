@@ -128,11 +128,11 @@ func (h Histogram) yLabel() string {
 	return h.YLabel
 }
 
-func (h Histogram) legend() []legendItem {
+func (h Histogram) legend(l *look) []legendItem {
 	var items []legendItem
 	for i := range h.Samples {
 		if name := h.name(i); name != "" {
-			items = append(items, legendItem{name: name, color: withAlphaOnCard(seriesColor(i))})
+			items = append(items, legendItem{name: name, color: l.washed(l.series(i))})
 		}
 	}
 	return items
@@ -141,11 +141,11 @@ func (h Histogram) legend() []legendItem {
 func (h Histogram) naturalWidth() float64 { return defaultWidth }
 
 func (h Histogram) bodyHeight(width float64) float64 {
-	return math.Round(0.5*width) + legendHeight(h.legend(), width)
+	return math.Round(0.5*width) + legendHeight(h.legend(&light), width)
 }
 
 func (h Histogram) drawBody(p painter, body rect) {
-	items := h.legend()
+	items := h.legend(p.look)
 	p.legend(items, body)
 	top := legendHeight(items, body.w)
 	body.y, body.h = body.y+top, body.h-top
@@ -186,8 +186,8 @@ func (h Histogram) drawBody(p painter, body rect) {
 			}
 			if shape != nil {
 				shape = append(shape, pl.at(from, floor))
-				p.fillIn(pl.rect, withAlpha(seriesColor(i), histogramAlpha), shape...)
-				p.strokeIn(pl.rect, seriesColor(i), 1.3, nil, shape...)
+				p.fillIn(pl.rect, withAlpha(p.series(i), histogramAlpha), shape...)
+				p.strokeIn(pl.rect, p.series(i), 1.3, nil, shape...)
 				shape = nil
 			}
 		}

@@ -15,6 +15,8 @@ import (
 type Image struct {
 	Title string      // above the picture
 	Image image.Image // see Pixels for a tensor's data
+	// Removed crosses the picture out.
+	Removed bool
 }
 
 // ImageGrid draws small pictures in rows. Pixels are enlarged as blocks, so that each can be seen.
@@ -106,9 +108,10 @@ const (
 	largestSide = 150 // px of a picture, unless there are few
 )
 
-func (g ImageGrid) shape() (rows, cols int) {
-	n := len(g.Images)
-	cols = g.Cols
+func (g ImageGrid) shape() (rows, cols int) { return gridShape(len(g.Images), g.Cols) }
+
+// gridShape is how n pictures are laid out if nothing else is asked for by a number of columns.
+func gridShape(n, cols int) (rows, _ int) {
 	if cols == 0 {
 		const most = 10
 		rows = (n + most - 1) / most
@@ -162,13 +165,16 @@ func (g ImageGrid) drawBody(p painter, body rect) {
 		scale := math.Min(cell.w/float64(size.X), cell.h/float64(size.Y))
 		w, h := math.Max(1, math.Round(float64(size.X)*scale)), math.Max(1, math.Round(float64(size.Y)*scale))
 		x, y := cell.x+math.Floor((cell.w-w)/2), cell.y+g.titleHeight()
-		p.image(x, y, enlarge(img.Image, int(w*resolution), int(h*resolution)))
-		p.outline(border, rect{x, y, w, h})
+		p.image(x, y, enlarge(p.card, img.Image, int(w*resolution), int(h*resolution)))
+		p.outline(p.border, rect{x, y, w, h})
+		if img.Removed {
+			p.cross(rect{x, y, w, h})
+		}
 	}
 }
 
 // enlarge paints img on w × h pixels of the card, each of its own as a block.
-func enlarge(img image.Image, w, h int) image.Image {
+func enlarge(card color.RGBA, img image.Image, w, h int) image.Image {
 	out := image.NewRGBA(image.Rect(0, 0, w, h))
 	b := img.Bounds()
 	for y := range h {
@@ -184,7 +190,11 @@ func (g ImageGrid) describe() string {
 	t := report.Table{Columns: []report.Column{{Name: "image"}, {Name: "title"}, {Name: "pixels"}}}
 	for _, i := range thin(len(g.Images), maxTextRows) {
 		size := g.Images[i].Image.Bounds().Size()
-		t.Rows = append(t.Rows, []any{i, g.Images[i].Title, fmt.Sprintf("%d × %d", size.X, size.Y)})
+		what := fmt.Sprintf("%d × %d", size.X, size.Y)
+		if g.Images[i].Removed {
+			what += ", removed"
+		}
+		t.Rows = append(t.Rows, []any{i, g.Images[i].Title, what})
 	}
 	var b strings.Builder
 	rows, cols := g.shape()

@@ -18,7 +18,8 @@ type Series struct {
 	// Low and High, if not nil, are the ends of an error band (Line) or error bar (Bar) around each Y. Say in the caption what they are.
 	Low, High []float64
 	Dashed    bool // draws the line dashed, as one does with controls
-	Markers   bool // marks each point; lines of up to 30 points are marked anyhow
+	Markers   bool // marks each point; lines of up to 30 points are marked anyhow, unless they are steps
+	Steps     bool // Line: each value holds up to the next point, as a sparsity does between two prunings
 }
 
 // HLine is a level to compare with, drawn across a Line figure.
@@ -169,16 +170,18 @@ func (s Series) x(i int) float64 {
 func (l Line) naturalWidth() float64 { return defaultWidth }
 
 func (l Line) bodyHeight(width float64) float64 {
-	return math.Round(0.5*width) + legendHeight(l.legend(), width)
+	return math.Round(0.5*width) + legendHeight(l.legend(&light), width)
 }
 
-// look is how the i-th line is drawn.
-func (l Line) look(i int) legendItem {
+// style is how the i-th line is drawn.
+func (l Line) style(lk *look, i int) legendItem {
 	const marked = 30 // points; more of them would run into each other
 	s := l.Series[i]
-	item := legendItem{name: seriesName(l.Series, i, false), color: seriesColor(i), width: 2.2, marker: -1}
-	if s.Markers || len(s.Y) <= marked {
+	item := legendItem{name: seriesName(l.Series, i, false), color: lk.series(i), width: 2.2, marker: -1}
+	if s.Markers || len(s.Y) <= marked && !s.Steps {
 		item.marker = i
+	} else if s.Steps {
+		item.dash = dashes[i%len(dashes)]
 	} else {
 		item.dash = dashes[i%len(dashes)]
 		item.width = 1.6
@@ -192,27 +195,27 @@ func (l Line) look(i int) legendItem {
 	return item
 }
 
-func (l Line) legend() []legendItem {
+func (l Line) legend(lk *look) []legendItem {
 	var items []legendItem
 	for i := range l.Series {
-		if item := l.look(i); item.name != "" {
+		if item := l.style(lk, i); item.name != "" {
 			items = append(items, item)
 		}
 	}
 	for _, h := range l.HLines {
 		if h.Name != "" {
-			items = append(items, levelItem(h))
+			items = append(items, levelItem(lk, h))
 		}
 	}
 	return items
 }
 
-func levelItem(h HLine) legendItem {
-	return legendItem{name: h.Name, color: muted, width: 1.3, dash: []float64{3, 3}, marker: -1}
+func levelItem(l *look, h HLine) legendItem {
+	return legendItem{name: h.Name, color: l.muted, width: 1.3, dash: []float64{3, 3}, marker: -1}
 }
 
 func (l Line) drawBody(p painter, body rect) {
-	items := l.legend()
+	items := l.legend(p.look)
 	p.legend(items, body)
 	top := legendHeight(items, body.w)
 	body.y, body.h = body.y+top, body.h-top
@@ -242,19 +245,23 @@ func (l Line) drawBody(p painter, body rect) {
 		for j, y := range slices.Backward(s.Low) {
 			band = append(band, pl.at(s.x(j), y))
 		}
-		p.fillIn(pl.rect, withAlpha(seriesColor(i), 0.18), band...)
+		p.fillIn(pl.rect, withAlpha(p.series(i), 0.18), band...)
 	}
 	for _, h := range l.HLines {
-		look := levelItem(h)
+		look := levelItem(p.look, h)
 		p.strokeIn(pl.rect, look.color, look.width, look.dash, pl.at(pl.x.lo, h.Y), pl.at(pl.x.hi, h.Y))
 	}
 	for _, i := range l.drawingOrder() {
-		s, look := l.Series[i], l.look(i)
+		s, look := l.Series[i], l.style(p.look, i)
 		points := make([]point, len(s.Y))
 		for j, y := range s.Y {
 			points[j] = pl.at(s.x(j), y)
 		}
-		p.strokeIn(pl.rect, look.color, look.width, look.dash, thinLine(points)...)
+		drawn := points
+		if s.Steps {
+			drawn = staircase(points)
+		}
+		p.strokeIn(pl.rect, look.color, look.width, look.dash, thinLine(drawn)...)
 		if look.marker < 0 {
 			continue
 		}
@@ -264,6 +271,15 @@ func (l Line) drawBody(p painter, body rect) {
 			}
 		}
 	}
+}
+
+// staircase goes from each point straight to the next one's place, and there up or down to it.
+func staircase(points []point) []point {
+	out := points[:1:1]
+	for i := 1; i < len(points); i++ {
+		out = append(out, point{points[i].x, points[i-1].y}, points[i])
+	}
+	return out
 }
 
 // noisy reports whether the line goes up and down so much that it would cover others.

@@ -8,10 +8,12 @@ import (
 // legendItem is one entry of a legend: what its mark looks like and what it means.
 type legendItem struct {
 	name   string
-	color  color.Color
+	color  color.RGBA
 	width  float64 // of the line; 0: a filled box
 	dash   []float64
-	marker int // number of the marker, -1: none
+	marker int  // number of the marker, -1: none
+	point  bool // the marker alone, without a line or a box
+	hatch  int  // pattern of a box
 }
 
 // indent is the width of a legend's mark and the space after it.
@@ -57,14 +59,16 @@ func (p painter) legend(items []legendItem, area rect) {
 		for _, item := range row {
 			mid := y + 8
 			wide := item.indent() - 6
-			if item.width > 0 {
+			if item.point {
+				p.marker(item.marker, item.color, point{x + wide/2, mid}, markerSize)
+			} else if item.width > 0 {
 				p.stroke(item.color, item.width, item.dash, point{x, mid}, point{x + wide, mid})
 				if item.marker >= 0 {
 					p.marker(item.marker, item.color, point{x + wide/2, mid}, markerSize)
 				}
 			} else {
-				p.fill(item.color, rect{x, mid - 6, wide, 12}.corners()...)
-				p.outline(middle, rect{x, mid - 6, wide, 12})
+				p.patch(item.color, item.hatch, rect{x, mid - 6, wide, 12})
+				p.outline(p.middle, rect{x, mid - 6, wide, 12})
 			}
 			p.text(x+item.indent(), mid+4, shorten(item.name, area.w-item.indent(), textSize, false), style{size: textSize})
 			x += item.length(area.w) + 18
@@ -122,7 +126,7 @@ func (p painter) axes(area rect, x, y axis, xName, yName string) plane {
 	pl := plane{rect: area, x: x, y: y}
 	top := 4.0
 	if yName != "" {
-		p.text(area.x, area.y+textSize, shorten(yName, area.w, textSize, false), style{size: textSize, color: muted})
+		p.text(area.x, area.y+textSize, shorten(yName, area.w, textSize, false), style{size: textSize, color: p.muted})
 		top = textLine + 8
 	}
 	pl.rect.y += top
@@ -148,27 +152,27 @@ func (p painter) axes(area rect, x, y axis, xName, yName string) plane {
 	}
 	for i, v := range y.ticks {
 		q := pl.at(x.lo, v).y
-		p.stroke(faint, 1, nil, point{pl.rect.x, q}, point{pl.rect.x + pl.w, q})
-		p.text(pl.rect.x-8, q+4, y.labels[i], style{size: textSize, color: muted, align: right})
+		p.stroke(p.faint, 1, nil, point{pl.rect.x, q}, point{pl.rect.x + pl.w, q})
+		p.text(pl.rect.x-8, q+4, y.labels[i], style{size: textSize, color: p.muted, align: right})
 	}
 	bottom := pl.rect.y + pl.h
-	p.stroke(middle, 1, nil, point{pl.rect.x, bottom}, point{pl.rect.x + pl.w, bottom})
+	p.stroke(p.middle, 1, nil, point{pl.rect.x, bottom}, point{pl.rect.x + pl.w, bottom})
 	free := math.Inf(-1)
 	for i := range x.ticks {
 		if x.reverse {
 			i = len(x.ticks) - 1 - i
 		}
 		q := pl.at(x.ticks[i], y.lo).x
-		p.stroke(middle, 1, nil, point{q, bottom}, point{q, bottom + 4})
+		p.stroke(p.middle, 1, nil, point{q, bottom}, point{q, bottom + 4})
 		half := textWidth(x.labels[i], textSize, false) / 2
 		if q-half < free { // would touch the label before it
 			continue
 		}
 		free = q + half + 6
-		p.text(q, bottom+4+textSize, x.labels[i], style{size: textSize, color: muted, align: center})
+		p.text(q, bottom+4+textSize, x.labels[i], style{size: textSize, color: p.muted, align: center})
 	}
 	if xName != "" {
-		p.text(pl.rect.x+pl.w/2, bottom+4+textLine+textSize+2, shorten(xName, pl.w, textSize, false), style{size: textSize, color: muted, align: center})
+		p.text(pl.rect.x+pl.w/2, bottom+4+textLine+textSize+2, shorten(xName, pl.w, textSize, false), style{size: textSize, color: p.muted, align: center})
 	}
 	return pl
 }

@@ -22,8 +22,8 @@ type pngSurface struct {
 	height float64
 }
 
-func newPNG(w, h float64) *pngSurface {
-	return &pngSurface{vgimg.NewWith(vgimg.UseWH(px(w), px(h)), vgimg.UseDPI(resolution*dpi), vgimg.UseBackgroundColor(card)), h}
+func newPNG(w, h float64, ground color.Color) *pngSurface {
+	return &pngSurface{vgimg.NewWith(vgimg.UseWH(px(w), px(h)), vgimg.UseDPI(resolution*dpi), vgimg.UseBackgroundColor(ground)), h}
 }
 
 func (s *pngSurface) encode() ([]byte, error) {

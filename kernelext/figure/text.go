@@ -127,3 +127,6 @@ func axisText(axis, label string, log bool) string {
 	}
 	return s + "\n"
 }
+
+// tableOf is a table with those columns.
+func tableOf(columns ...report.Column) report.Table { return report.Table{Columns: columns} }

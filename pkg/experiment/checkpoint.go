@@ -48,6 +48,9 @@ func claim(dir string) (release func(), err error) {
 type notes struct {
 	Losses []Point `json:"losses"`
 	Sum    float64 `json:"sum"` // of the losses of the steps since the last of Losses
+	// What Training.Watch is told when the run goes on.
+	Accuracies []Point  `json:"accuracies,omitempty"`
+	Kept       []keptAt `json:"kept,omitempty"`
 }
 
 // resume brings the newest whole checkpoint of a run into the store; step 0 if there is none.

@@ -596,6 +596,7 @@ func TestBadConfigurations(t *testing.T) {
 		"schedule alone":    {Steps: 1, Schedule: schedule.Constant(0.5)},
 		"without a pruner":  {Steps: 1, Schedule: schedule.Constant(0.5), When: schedule.Once(1)},
 		"negative dispatch": {Steps: 1, StepsPerDispatch: -1},
+		"negative validate": {Steps: 1, Validate: -1},
 	} {
 		var bad *ConfigError
 		if _, err := Train(t.Context(), task, newStore(t, task, 1), tr); !errors.As(err, &bad) {

@@ -14,7 +14,9 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
+	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/report"
 	"github.com/espalier-ml/espalier/pkg/schedule"
 	"github.com/espalier-ml/espalier/pkg/store/checkpoint"
 )
@@ -46,6 +48,12 @@ type Training struct {
 	SaveEvery time.Duration
 	// Progress is told how far the run is, at most 5 times a second, and at the end. nil: nobody is told.
 	Progress func(done, total int, note string)
+	// Watch is told how the run goes in numbers, for a live chart: after each dispatch, where the loss of a block or the accuracy is known and where
+	// weights were pruned. A run that goes on, or was finished before, first tells its past. It must return quickly. nil: nobody is told.
+	Watch func(report.Progress)
+	// Validate is after how many steps the accuracy on the task's validation data is measured, and at the end, for Watch and Result.Accuracies.
+	// It does not change what is trained. 0: never.
+	Validate int
 	// StepsPerDispatch is the number of steps that the device does at a time, at most 50. It does not change the result. Default: 50, or 1
 	// where that is not possible or slow: for data sets that are not Resident, for networks with convolutions, for backends without loops.
 	StepsPerDispatch int
@@ -58,12 +66,14 @@ type Training struct {
 
 // Result of a run.
 type Result struct {
-	Steps   int     // steps done in all
-	Loss    float64 // the last of Losses
-	Losses  []Point // mean training loss of each 50 steps; the last may be of fewer
-	Loaded  bool    // the run had been finished before and was loaded from Dir
-	Resumed int     // the step from which an interrupted run went on; 0: from the start
-	Dir     string  // where this run is saved; "": nowhere
+	Steps  int     // steps done in all
+	Loss   float64 // the last of Losses
+	Losses []Point // mean training loss of each 50 steps; the last may be of fewer
+	// Accuracies on the validation data, every Training.Validate steps; those that a run which goes on had measured before are among them.
+	Accuracies []Point
+	Loaded     bool   // the run had been finished before and was loaded from Dir
+	Resumed    int    // the step from which an interrupted run went on; 0: from the start
+	Dir        string // where this run is saved; "": nowhere
 }
 
 // Point is a value after a step.
@@ -187,6 +197,9 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if t.Validate > 0 && tr.task.Validation == nil {
+		return Result{}, &ConfigError{"Training.Validate", fmt.Sprintf("got %d, and the task has no validation data", t.Validate), "set Task.Validation, or leave Validate 0"}
+	}
 	if err := tr.compile(t); err != nil {
 		return Result{}, err
 	}
@@ -202,6 +215,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	var result Result
 	var run checkpoint.Dir
 	sum := 0.0 // of the losses since the last of result.Losses
+	watch := watcher{tell: t.Watch, total: total}
 	if t.Dir != "" {
 		digest, err := tr.digest(t, total)
 		if err != nil {
@@ -215,6 +229,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 				return err
 			}
 			result.Steps, result.Losses, result.Resumed, sum = step, n.Losses, step, n.Sum
+			result.Accuracies, watch.kept = n.Accuracies, n.Kept
 			if last := len(n.Losses); last > 0 {
 				result.Loss = n.Losses[last-1].Value
 			}
@@ -222,6 +237,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return nil
 		}
 		if err := goOn(); err != nil || result.Loaded {
+			watch.past(result)
 			return result, err
 		}
 		release, err := claim(result.Dir)
@@ -231,9 +247,18 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		defer release()
 		// Somebody else may have gone on with it since.
 		if err := goOn(); err != nil || result.Loaded {
+			watch.past(result)
 			return result, err
 		}
 	}
+	if t.Pruner != nil && watch.kept == nil {
+		stats, err := mask.Count(tr.store, t.Pruner.Params())
+		if err != nil {
+			return result, err
+		}
+		watch.pruned(result.Steps, stats)
+	}
+	watch.past(result)
 	background := run.Background()
 	saved := result.Steps
 	save := func() error {
@@ -246,7 +271,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if t.Dir == "" || result.Steps == saved && saved > 0 {
 			return nil
 		}
-		extra, err := json.Marshal(notes{result.Losses, sum})
+		extra, err := json.Marshal(notes{Losses: result.Losses, Sum: sum, Accuracies: result.Accuracies, Kept: watch.kept})
 		if err != nil {
 			return err
 		}
@@ -290,6 +315,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			rated = start
 		}
 		n := t.untilEvent(result.Steps, tr.step.limit(end-result.Steps))
+		now := report.Progress{Total: total, Loss: math.NaN(), Accuracy: math.NaN()}
 		loss, err := batches.run(result.Steps, n)
 		if err != nil {
 			return result, err
@@ -308,7 +334,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		}
 		if result.Steps == end {
 			result.Losses = append(result.Losses, Point{Step: result.Steps, Value: result.Loss})
-			sum = 0
+			now.Loss, sum = result.Loss, 0
 		}
 		if t.When != nil && t.When(result.Steps) {
 			if err := tr.step.check(result.Steps); err != nil {
@@ -318,10 +344,22 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			if err != nil {
 				return result, err
 			}
-			if _, err := t.Pruner.Prune(t.Schedule(result.Steps), sig); err != nil {
+			stats, err := t.Pruner.Prune(t.Schedule(result.Steps), sig)
+			if err != nil {
 				return result, err
 			}
+			now.Layers = watch.pruned(result.Steps, stats)
 		}
+		if t.Validate > 0 && (result.Steps%t.Validate == 0 || result.Steps == total) {
+			m, err := tr.Evaluate(tr.task.Validation)
+			if err != nil {
+				return result, err
+			}
+			now.Accuracy = m.Accuracy
+			result.Accuracies = append(result.Accuracies, Point{Step: result.Steps, Value: m.Accuracy})
+		}
+		now.Step = result.Steps
+		watch.now(now)
 		if result.Steps < total && time.Since(lastSave) >= saveEvery {
 			if err := save(); err != nil {
 				return result, err
@@ -364,6 +402,8 @@ func (t Training) steps(perEpoch int) (int, error) {
 		return 0, &ConfigError{"Training.Schedule, Training.When", "one is set and the other is not", "set both to prune while training, or neither"}
 	case t.Schedule != nil && t.Pruner == nil:
 		return 0, &ConfigError{"Training.Pruner", "a schedule is set, but nothing that prunes", "set Training.Pruner to what prune.New returns"}
+	case t.Validate < 0:
+		return 0, &ConfigError{"Training.Validate", fmt.Sprintf("got %d", t.Validate), "give a positive number of steps, or 0 for never"}
 	case t.StepsPerDispatch < 0:
 		return 0, &ConfigError{"Training.StepsPerDispatch", fmt.Sprintf("got %d", t.StepsPerDispatch), "give a positive number, or 0 for the default"}
 	case t.Steps > 0:
@@ -380,8 +420,11 @@ func CosineDecay(done float64) float64 { return (1 + math.Cos(math.Pi*done)) / 2
 // LinearDecay falls from 1 to 0 on a line.
 func LinearDecay(done float64) float64 { return 1 - done }
 
-// untilEvent returns how many of the next n steps may be done before pruning is due.
+// untilEvent returns how many of the next n steps may be done before pruning or measuring is due.
 func (t Training) untilEvent(step, n int) int {
+	if t.Validate > 0 {
+		n = min(n, t.Validate-step%t.Validate)
+	}
 	if t.When == nil {
 		return n
 	}

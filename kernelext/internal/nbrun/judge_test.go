@@ -20,6 +20,13 @@ func figureOutput(without ...string) map[string]any {
 	return map[string]any{"output_type": "display_data", "data": data, "metadata": map[string]any{}}
 }
 
+// withHTML is a figure that has an HTML form as well.
+func withHTML(content string) map[string]any {
+	f := figureOutput()
+	f["data"].(map[string]any)["text/html"] = content
+	return f
+}
+
 func stream(name, text string) map[string]any {
 	return map[string]any{"output_type": "stream", "name": name, "text": text}
 }
@@ -76,6 +83,8 @@ func TestJudge(t *testing.T) {
 		{"a missing table", notebook(t, expect(0, 1), nil), ok, "0 tables came out, the notebook says 1"},
 		{"a table", notebook(t, expect(0, 1), nil, display("text/html", "<table></table>")), ok, ""},
 		{"a script", notebook(t, none, nil, display("text/html", "<SCRIPT>x</SCRIPT>")), ok, "script"},
+		{"a script beside a picture that does not stand in its place", notebook(t, none, nil, withHTML("<script>x</script>")), ok, "script"},
+		{"a script that makes more of a picture", notebook(t, none, nil, withHTML(`<img src="data:image/png;base64,x"><script>x</script>`)), ok, ""},
 		{"the network", notebook(t, none, nil, display("text/html", `<img src="https://example.org/x.png">`)), ok, "network"},
 		{"a link is no picture", notebook(t, none, nil, display("text/html", `<p>see example.org</p>`)), ok, ""},
 		{"a path of the machine", notebook(t, none, nil, stream("stdout", "saved to /home/someone/x\n")), ok, "/home/someone"},

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/espalier-ml/espalier/kernelext/internal/browser"
 	"github.com/espalier-ml/espalier/kernelext/internal/conformance"
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
 	"github.com/espalier-ml/espalier/kernelext/internal/setup"
@@ -38,13 +39,15 @@ type suite struct {
 type part struct {
 	name string
 	run  func(*suite, context.Context) error
+	full bool // only run in full mode, or when it is named
 }
 
 var parts = []part{
-	{"static", (*suite).static},
-	{"unit", (*suite).unit}, // the test of import directions among them
-	{"notebooks", (*suite).notebooks},
-	{"conformance", (*suite).conformance},
+	{name: "static", run: (*suite).static},
+	{name: "unit", run: (*suite).unit}, // the test of import directions among them
+	{name: "notebooks", run: (*suite).notebooks},
+	{name: "conformance", run: (*suite).conformance},
+	{name: "browser", run: (*suite).browser, full: true},
 }
 
 // Run runs all tests, or the parts named by -only, and ends with a line that counts them.
@@ -52,7 +55,7 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	s := &suite{p: p, out: os.Stdout}
 	flags := flag.NewFlagSet("test", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.BoolVar(&s.full, "full", false, "also run the race detector and the heavy tests")
+	flags.BoolVar(&s.full, "full", false, "also run the race detector, the heavy tests and the browser")
 	only := flags.String("only", "", "parts, separated by commas")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return &nbrun.UsageError{Problem: fmt.Sprintf("usage: test [--full] [--only %s]", strings.Join(names(), ","))}
@@ -67,7 +70,7 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 		}
 	}
 	for _, part := range parts {
-		if !slices.Contains(chosen, part.name) {
+		if !slices.Contains(chosen, part.name) || part.full && !s.full && *only == "" {
 			continue
 		}
 		fmt.Fprintf(s.out, "== %s\n", part.name)
@@ -324,4 +327,29 @@ func (s *suite) conformance(ctx context.Context) error {
 		return err
 	}
 	return conformance.Table(results).Text(s.out)
+}
+
+// browser looks at a notebook in a real browser, which a machine need not have.
+func (s *suite) browser(ctx context.Context) error {
+	lab, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	err = browser.Run(ctx, s.p, lab, func(c browser.Check) {
+		if c.Err == nil {
+			s.pass("in the browser: " + c.Name)
+		} else {
+			s.fail("in the browser: "+c.Name, c.Err.Error())
+		}
+	})
+	var missing *browser.MissingError
+	switch {
+	case errors.As(err, &missing):
+		s.skipped++
+		fmt.Fprintln(s.out, "skip browser:", err)
+		return nil
+	case err != nil && s.failed == 0:
+		return err
+	}
+	return nil // what failed has been counted
 }
