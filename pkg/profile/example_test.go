@@ -1,8 +1,10 @@
 package profile_test
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"testing"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -11,6 +13,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/nets"
 	"github.com/espalier-ml/espalier/pkg/profile"
+	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
 func ExampleOf() {
@@ -50,4 +53,62 @@ func ExampleProfile_Table() {
 	// output  dense  10             5,010     5,010      5,000               5,000      0.020
 	// total                       431,080   431,080  2,293,000           2,293,000      1.724
 	// MACs are multiply-accumulates for one input, without the additions of biases; FLOPs = 2 MACs. MB = 10⁶ bytes.
+}
+
+// What pruning is worth on this machine: both networks are timed in turn, and the interval says how sure the ratio is.
+func ExampleCompareModels() {
+	b, err := backend.Open()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	images := []shapes.Shape{shapes.Make(dtypes.Float32, 1, 224, 224, 3)}
+	c, err := profile.CompareModels(context.Background(), b, []profile.Candidate{
+		{Name: "ResNet-34", Store: model.NewStore(), Model: trace.Single(nets.ResNet34), Inputs: images},
+		{Name: "ResNet-18", Store: model.NewStore(), Model: trace.Single(nets.ResNet18), Inputs: images},
+	}, profile.CompareConfig{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	c.Table().Text(os.Stdout)
+}
+
+// Measured by layer and whole. A figure is drawn of the records, as `espalier profile --png` does.
+func ExampleMeasure() {
+	b, err := backend.Open()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p, err := profile.Measure(context.Background(), b, model.NewStore(), trace.Single(nets.MobileNetV2), profile.MeasureConfig{}, shapes.Make(dtypes.Float32, 1, 224, 224, 3))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p.Table().Text(os.Stdout)
+	for _, r := range p.Records("MobileNetV2") {
+		fmt.Println(r.Labels["layer"], r.Values["MACs"], r.Values["median seconds"])
+	}
+}
+
+func BenchmarkOf(b *testing.B) {
+	gomlx, err := backend.Open()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range []string{"ResNet-50", "VGG16", "ViT-B/16"} {
+		n, err := nets.Find(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := profile.Of(gomlx, model.NewStore(), n.Model, shapes.Make(dtypes.Float32, append([]int{1}, n.Input...)...)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

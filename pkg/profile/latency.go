@@ -87,6 +87,27 @@ func Compare(ctx context.Context, contenders []Contender, cfg CompareConfig) ([]
 	if len(contenders) == 0 {
 		return nil, fmt.Errorf("profile.Compare: %w", ErrNoContenders)
 	}
+	seconds, err := sample(ctx, contenders, cfg)
+	if err != nil {
+		return nil, err
+	}
+	timings := make([]Timing, len(contenders))
+	for i, c := range contenders {
+		rounds := len(seconds[i])
+		ratios := make([]float64, rounds)
+		for round := range ratios {
+			ratios[round] = seconds[i][round] / seconds[0][round]
+		}
+		t := Timing{Name: c.Name, Rounds: rounds, Ratio: Quantile(ratios, 0.5),
+			Min: duration(Quantile(seconds[i], 0)), P50: duration(Quantile(seconds[i], 0.5)), P90: duration(Quantile(seconds[i], 0.9))}
+		t.Low, t.High = Bootstrap(ratios, cfg.Seed)
+		timings[i] = t
+	}
+	return timings, nil
+}
+
+// sample returns how many seconds a run of each contender took in each round, [contender][round].
+func sample(ctx context.Context, contenders []Contender, cfg CompareConfig) ([][]float64, error) {
 	if cfg.Rounds <= 0 {
 		cfg.Rounds = 30
 	}
@@ -99,8 +120,7 @@ func Compare(ctx context.Context, contenders []Contender, cfg CompareConfig) ([]
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	// sample returns how long n runs take.
-	sample := func(c Contender, n int) (time.Duration, error) {
+	take := func(c Contender, n int) (time.Duration, error) {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
@@ -117,7 +137,7 @@ func Compare(ctx context.Context, contenders []Contender, cfg CompareConfig) ([]
 		runs[i] = 1
 		calls, spent := 0, time.Duration(0)
 		for {
-			took, err := sample(c, runs[i])
+			took, err := take(c, runs[i])
 			if err != nil {
 				return nil, err
 			}
@@ -130,32 +150,21 @@ func Compare(ctx context.Context, contenders []Contender, cfg CompareConfig) ([]
 		}
 	}
 	rng := rand.New(rand.NewPCG(cfg.Seed, 1))
-	seconds := make([][]float64, len(contenders)) // [contender][round], of one run
+	seconds := make([][]float64, len(contenders)) // of one run
 	for i := range seconds {
 		seconds[i] = make([]float64, cfg.Rounds)
 	}
 	for round := range cfg.Rounds {
 		runtime.GC()
 		for _, i := range rng.Perm(len(contenders)) {
-			took, err := sample(contenders[i], runs[i])
+			took, err := take(contenders[i], runs[i])
 			if err != nil {
 				return nil, err
 			}
 			seconds[i][round] = took.Seconds() / float64(runs[i])
 		}
 	}
-	timings := make([]Timing, len(contenders))
-	for i, c := range contenders {
-		ratios := make([]float64, cfg.Rounds)
-		for round := range ratios {
-			ratios[round] = seconds[i][round] / seconds[0][round]
-		}
-		t := Timing{Name: c.Name, Rounds: cfg.Rounds, Ratio: Quantile(ratios, 0.5),
-			Min: duration(Quantile(seconds[i], 0)), P50: duration(Quantile(seconds[i], 0.5)), P90: duration(Quantile(seconds[i], 0.9))}
-		t.Low, t.High = Bootstrap(ratios, cfg.Seed)
-		timings[i] = t
-	}
-	return timings, nil
+	return seconds, nil
 }
 
 func duration(seconds float64) time.Duration {

@@ -18,7 +18,7 @@ func TestUsage(t *testing.T) {
 	t.Setenv("ESPALIER_HOME", "/") // which set-up refuses, were it reached
 	for _, args := range [][]string{
 		{}, {"no-such-verb"}, {"setup", "--no-such-flag"}, {"setup", "--user", "more"}, {"doctor", "more"}, {"uninstall", "more"},
-		{"bench"}, {"bench", "no-such-bench"},
+		{"bench"}, {"bench", "no-such-bench"}, {"profile"},
 	} {
 		if err := dispatch(t.Context(), args); !errors.Is(err, errUsage) {
 			t.Errorf("espalier %q: error = %v, want the usage", args, err)

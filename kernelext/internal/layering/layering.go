@@ -22,7 +22,7 @@ var below = map[string][]string{
 	"pkg/prune":                   {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/signal"},
 	"pkg/reconstruct":             {"pkg/params", "pkg/criterion", "pkg/mask", "pkg/signal", "pkg/prune"},
 	"pkg/sensitivity":             {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/report"},
-	"pkg/profile":                 {"pkg/trace", "pkg/params", "pkg/mask", "pkg/report"},
+	"pkg/profile":                 {"pkg/trace", "pkg/params", "pkg/mask", "pkg/report", "pkg/store"},
 	"pkg/surgery":                 {"pkg/trace", "pkg/params", "pkg/criterion", "pkg/mask", "pkg/signal", "pkg/profile", "pkg/report"},
 	"pkg/onnx":                    {"pkg/trace", "pkg/surgery"},
 	"pkg/store":                   {"pkg/backend/home"},
