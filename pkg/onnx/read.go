@@ -68,7 +68,7 @@ type Model struct {
 	// Inputs and Outputs in the order of the file, which is that of ModelFn.
 	Inputs, Outputs []Port
 	// Store has the constants of the file as variables: of "layer1.0.conv1.weight" the path is "/ONNX/layer1.0.conv1.weight". Those that training must not change are not
-	// trainable: integers, and the statistics of batch normalisation, which stays as in inference while the model is trained.
+	// trainable: integers, single numbers such as the bounds of a Clip, and the statistics of batch normalisation, which stays as in inference while the model is trained.
 	Store *model.Store
 
 	file  string
@@ -146,7 +146,7 @@ func parse(content []byte, file, dir string) (*Model, error) {
 		fixed[variable(c.origin(name))] = true
 	}
 	for v := range m.Store.IterVariables() {
-		v.Trainable = v.DType().IsFloat() && !fixed[v.Path()]
+		v.Trainable = v.DType().IsFloat() && v.Shape().Rank() > 0 && !fixed[v.Path()]
 	}
 	return m, nil
 }

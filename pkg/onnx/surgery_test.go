@@ -75,4 +75,3 @@ func TestSurgery(t *testing.T) {
 		}
 	}
 }
-

@@ -33,7 +33,7 @@ var verbs = []verb{
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|figures [--json FILE]     measure a cell next to plain GoNB, a training step next to JAX; repeat published figures", runBench},
-	{"profile", "NETWORK [--batch N] …             what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
+	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
 	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
 	{"shrink", "MODEL.onnx -o SMALL.onnx …        make an ONNX model physically smaller, and prove it: --macs 0.5 --criterion l2 --data DIR --distill", runShrink},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},

@@ -118,6 +118,11 @@ func TestShrink(t *testing.T) {
 			if err != nil || plan.Format == "" {
 				t.Errorf("plan: %v", err)
 			}
+			if picture, err := os.Open(filepath.Join(dir, name+".groups.png")); err != nil {
+				t.Error(err)
+			} else if _, err := png.Decode(picture); err != nil {
+				t.Errorf("the picture: %v", err)
+			}
 			for _, row := range []string{"parameters", "MACs", "bytes", "latency", "file", "masked network"} {
 				if !strings.Contains(out.String(), row) {
 					t.Errorf("the table says nothing of %s", row)

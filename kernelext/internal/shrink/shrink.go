@@ -110,7 +110,7 @@ func (j *job) run(ctx context.Context) error {
 	if err := r.Measure(ctx, n, small, profile.CompareConfig{}, sample...); err != nil {
 		return err
 	}
-	if err := j.write(n, plan, content); err != nil {
+	if err := j.write(ctx, n, plan, content); err != nil {
 		return err
 	}
 	t, err := j.table(r, accuracies, len(content))
@@ -248,15 +248,26 @@ func (j *job) beside(ending string) string {
 }
 
 // write writes the model and what belongs to it: all of it, or nothing.
-func (j *job) write(n *surgery.Network, plan *surgery.Plan, content []byte) (err error) {
+func (j *job) write(ctx context.Context, n *surgery.Network, plan *surgery.Plan, content []byte) (err error) {
 	var text bytes.Buffer
 	if err := plan.WriteJSON(&text); err != nil {
 		return err
 	}
+	picture, err := j.picture(n, plan)
+	if err != nil {
+		return err
+	}
+	forms, err := picture.MIMEBundle()
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	files := []struct {
 		path    string
 		content []byte
-	}{{j.beside(".plan.json"), text.Bytes()}, {j.options.out, content}} // the model last: what is beside it is there when it is
+	}{{j.beside(".plan.json"), text.Bytes()}, {j.beside(".groups.png"), forms["image/png"].([]byte)}, {j.options.out, content}} // the model last: what is beside it is there when it is
 	var made []string
 	defer func() {
 		if err != nil {
