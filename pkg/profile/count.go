@@ -59,6 +59,15 @@ func (c *counter) layer(scope string) *Layer {
 	return l
 }
 
+// layerOf is the scope of a variable, to which it adds what stands before the last dot of its name: models from elsewhere have the layer there, "layer1.0.conv1.weight".
+func layerOf(path string) string {
+	scope, name := model.SplitPath(path)
+	if at := strings.LastIndexByte(name, '.'); at > 0 {
+		return model.JoinPath(scope, name[:at])
+	}
+	return scope
+}
+
 // isParameter tells a network's parameters from the masks and the random state that lie beside them.
 func isParameter(path string) bool {
 	_, name := model.SplitPath(path)
@@ -70,7 +79,7 @@ func (c *counter) count(op *trace.Op) {
 	switch op.Type {
 	case "Parameter":
 		if path := op.Outputs[0].Variable(); isParameter(path) {
-			scope, _ := model.SplitPath(path)
+			scope := layerOf(path)
 			c.layer(scope) // the order of the layers is that in which their variables are first used
 		}
 	case "DotGeneral":
@@ -120,7 +129,7 @@ func (c *counter) product(kind string, op *trace.Op, macs int64) {
 	if w.path == "" {
 		w = c.weight(op.Inputs[0])
 	}
-	scope, _ := model.SplitPath(w.path)
+	scope := layerOf(w.path)
 	if w.path == "" { // as in attention
 		c.products++
 		kind, scope = "product", fmt.Sprintf("/product %d", c.products)
@@ -217,7 +226,7 @@ func (c *counter) own() {
 	}
 	for _, op := range c.trace.Ops { // products are owned already
 		for _, in := range op.Inputs {
-			if scope, _ := model.SplitPath(c.weight(in).path); c.layers[scope] != nil {
+			if scope := layerOf(c.weight(in).path); c.layers[scope] != nil {
 				claim(op, scope)
 			}
 		}
@@ -269,7 +278,7 @@ func (c *counter) parameters() error {
 		if err != nil {
 			return err
 		}
-		scope, _ := model.SplitPath(path)
+		scope := layerOf(path)
 		l := c.layer(scope)
 		l.Params += int64(shape.Size())
 		l.Bytes += int64(shape.ByteSize())

@@ -150,7 +150,7 @@ func (c *counter) compress(p *Profile) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		scope, _ := model.SplitPath(path)
+		scope := layerOf(path)
 		p.Layers[slices.Index(c.order, scope)].GzipBytes += n
 	}
 	return nil

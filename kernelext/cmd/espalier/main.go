@@ -33,8 +33,9 @@ var verbs = []verb{
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|live|figures [--json FILE]  measure a cell next to plain GoNB, a training step next to JAX, what a live chart costs; repeat published figures", runBench},
-	{"profile", "NETWORK [--batch N] …             what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
+	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
 	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
+	{"shrink", "MODEL.onnx -o SMALL.onnx …        make an ONNX model physically smaller, and prove it: --macs 0.5 --criterion l2 --data DIR --distill", runShrink},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
 }
@@ -221,12 +222,24 @@ func runProfile(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errUsage
 	}
-	dir, err := os.Getwd() // the program runs in the project's directory
+	return fromHere(ctx, "./kernelext/internal/profilecmd", args)
+}
+
+func runShrink(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	return fromHere(ctx, "./kernelext/internal/shrink", args)
+}
+
+// fromHere builds and runs a program with the user's directory, since it runs in the project's.
+func fromHere(ctx context.Context, program string, args []string) error {
+	dir, err := os.Getwd()
 	if err != nil {
 		return err
 	}
 	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-		return build(ctx, p, "./kernelext/internal/profilecmd", args)
+		return build(ctx, p, program, args)
 	})(ctx, append([]string{"-dir", dir}, args...))
 }
 

@@ -19,13 +19,14 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/nets"
+	"github.com/espalier-ml/espalier/pkg/onnx"
 	"github.com/espalier-ml/espalier/pkg/profile"
 	"github.com/espalier-ml/espalier/pkg/report"
 	"github.com/espalier-ml/espalier/pkg/store"
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
-const usage = `usage: espalier profile NETWORK [--batch N] [--json FILE] [--png FILE] [--counts]
+const usage = `usage: espalier profile NETWORK|MODEL.onnx [--batch N] [--json FILE] [--png FILE] [--counts]
        espalier profile --widths
 `
 
@@ -89,7 +90,11 @@ func parse(args []string) (options, error) {
 	case !o.widths:
 		o.network = names[0]
 	}
-	for _, path := range []*string{&o.json, &o.png} {
+	paths := []*string{&o.json, &o.png}
+	if isFile(o.network) {
+		paths = append(paths, &o.network)
+	}
+	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(*dir, *path)
 		}
@@ -102,17 +107,37 @@ type network struct {
 	name   string
 	store  *model.Store
 	model  trace.ModelFn
-	inputs func(batch int) []shapes.Shape
+	inputs func(batch int) ([]shapes.Shape, error)
 }
 
-// find returns the network that the user means: a reference network, by its name. Whatever else can be named belongs here.
+// find returns the network that the user means: an ONNX file, by its path, or a reference network, by its name.
 func find(name string) (network, error) {
+	if isFile(name) {
+		return fromONNX(name)
+	}
 	n, err := nets.Find(name)
 	if err != nil {
 		return network{}, err
 	}
-	return network{n.Name, model.NewStore(), trace.Single(n.Model), func(batch int) []shapes.Shape {
-		return []shapes.Shape{shapes.Make(dtypes.Float32, append([]int{batch}, n.Input...)...)}
+	return network{n.Name, model.NewStore(), trace.Single(n.Model), func(batch int) ([]shapes.Shape, error) {
+		return []shapes.Shape{shapes.Make(dtypes.Float32, append([]int{batch}, n.Input...)...)}, nil
+	}}, nil
+}
+
+// isFile tells the path of a model from the name of a network.
+func isFile(name string) bool { return strings.EqualFold(filepath.Ext(name), ".onnx") }
+
+func fromONNX(path string) (network, error) {
+	m, err := onnx.Read(path)
+	if err != nil {
+		return network{}, err
+	}
+	return network{filepath.Base(path), m.Store, m.ModelFn, func(batch int) ([]shapes.Shape, error) {
+		all, err := m.Shapes(map[string]int{m.FreeBatch(): batch})
+		if err == nil && m.FreeBatch() == "" && all[0].Rank() > 0 && all[0].Dimensions[0] != batch {
+			err = usageError(fmt.Sprintf("--batch is %d: %s takes batches of %d and no others", batch, filepath.Base(path), all[0].Dimensions[0]))
+		}
+		return all, err
 	}}, nil
 }
 
@@ -128,16 +153,20 @@ func run(ctx context.Context, args []string, out, progress io.Writer, open func(
 	if err != nil {
 		return err
 	}
+	inputs, err := n.inputs(o.batch)
+	if err != nil {
+		return err
+	}
 	b, err := open()
 	if err != nil {
 		return err
 	}
 	var p profile.Profile
 	if o.counts {
-		p, err = profile.OfModel(b, n.store, n.model, n.inputs(o.batch)...)
+		p, err = profile.OfModel(b, n.store, n.model, inputs...)
 	} else {
 		fmt.Fprintf(progress, "compiling and timing %s, each layer alone too …\n", n.name)
-		p, err = profile.Measure(ctx, b, n.store, n.model, profile.MeasureConfig{}, n.inputs(o.batch)...)
+		p, err = profile.Measure(ctx, b, n.store, n.model, profile.MeasureConfig{}, inputs...)
 	}
 	if err != nil {
 		return err

@@ -354,7 +354,7 @@ func (p Paths) venv(ctx context.Context, dir, name string) error {
 	return nil
 }
 
-// EnsurePeer sets up a Python environment for something that is only measured against, and returns its interpreter. name is "jax".
+// EnsurePeer sets up a Python environment for something that is only measured against, and returns its interpreter. name is "jax" or "onnxruntime".
 func EnsurePeer(ctx context.Context, progress io.Writer, name string) (python string, err error) {
 	p, err := Locate()
 	if err != nil {

@@ -289,7 +289,7 @@ func TestPins(t *testing.T) {
 			t.Errorf("%s %s is not in its pin", tool.name, tool.version)
 		}
 	}
-	for _, name := range []string{"lab", "jax", "plugin"} {
+	for _, name := range []string{"lab", "jax", "onnxruntime", "plugin"} {
 		lock, err := pins.ReadFile("pins/" + name + ".txt")
 		if err != nil {
 			t.Fatal(err)

@@ -177,6 +177,10 @@ type event struct {
 }
 
 func (s *suite) unit(ctx context.Context) error {
+	// What is written as ONNX is run in ONNX Runtime.
+	if _, err := setup.EnsurePeer(ctx, s.out, "onnxruntime"); err != nil {
+		return err
+	}
 	args := []string{"test", "-json", "-timeout=30m"}
 	if s.full {
 		args = append(args, "-race", "-timeout=120m")

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/onnx"
+)
+
+// network takes [batch, 16, 16, 3] and returns the logits of three classes.
+func network(scope *model.Scope, in []*graph.Node) []*graph.Node {
+	x := in[0]
+	for _, name := range []string{"a", "b"} {
+		x = activation.Relu(layers.Convolution(scope.At("%s", name), x).Channels(8).KernelSize(3).Strides(2).PadSame().Done())
+	}
+	return []*graph.Node{layers.Dense(scope.At("output"), graph.ReduceMean(x, 1, 2), true, 3)}
+}
+
+// prepare writes a model and a folder of images of three classes, which are told apart by their colour.
+func prepare(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	t.Setenv("ESPALIER_HOME", filepath.Join(dir, "home"))
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := model.NewStore()
+	s.SetRNGStateFromSeed(3)
+	x := tensors.FromShape(shapes.Make(dtypes.Float32, 1, 16, 16, 3))
+	if _, err := outputs(b, s, network, []*tensors.Tensor{x}); err != nil {
+		t.Fatal(err)
+	}
+	if err := onnx.Write(filepath.Join(dir, "large.onnx"), b, s, network, onnx.Config{}, x.Shape()); err != nil {
+		t.Fatal(err)
+	}
+	for class := range 3 {
+		folder := filepath.Join(dir, "images", fmt.Sprint("class ", class))
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			im := image.NewRGBA(image.Rect(0, 0, 16, 16))
+			for p := range 256 {
+				c := [3]uint8{uint8(p * (i + 3) % 60), uint8(p * (i + 5) % 60), uint8(p * (i + 7) % 60)}
+				c[class] += 150
+				im.Set(p%16, p/16, color.RGBA{c[0], c[1], c[2], 255})
+			}
+			var text bytes.Buffer
+			if err := png.Encode(&text, im); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder, fmt.Sprint(i, ".png")), text.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+func TestShrink(t *testing.T) {
+	dir := prepare(t)
+	for name, args := range map[string][]string{
+		"labels":  {"--data", "images", "--epochs", "20", "--batch", "16", "--rate", "0.01", "--criterion", "taylor"},
+		"teacher": {"--data", "images", "--epochs", "2", "--batch", "16", "--distill", "--fold"},
+		"neither": {"--params", "0.6", "--round-to", "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out, progress bytes.Buffer
+			args := append([]string{"-dir", dir, "large.onnx", "-o", name + ".onnx"}, args...)
+			if err := run(t.Context(), args, &out, &progress); err != nil {
+				t.Fatalf("%v\n%s", err, progress.String())
+			}
+			t.Log(out.String())
+			small, err := onnx.Read(filepath.Join(dir, name+".onnx"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			large, err := onnx.Read(filepath.Join(dir, "large.onnx"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if small.Inputs[0].String() != large.Inputs[0].String() || small.Outputs[0].String() != large.Outputs[0].String() {
+				t.Errorf("%v -> %v, was %v -> %v", small.Inputs, small.Outputs, large.Inputs, large.Outputs)
+			}
+			if a, b := small.Store.NumParameters(), large.Store.NumParameters(); a*10 > b*7 {
+				t.Errorf("%d parameters, of %d", a, b)
+			}
+			for _, v := range []string{"a/conv/weights", "output/dense/biases"} {
+				if small.Store.GetVariable("/ONNX/"+strings.ReplaceAll(v, "/", "|")) == nil {
+					t.Errorf("no constant is named %s", v)
+				}
+			}
+			var plan struct{ Format string }
+			text, err := os.ReadFile(filepath.Join(dir, name+".plan.json"))
+			if err == nil {
+				err = json.Unmarshal(text, &plan)
+			}
+			if err != nil || plan.Format == "" {
+				t.Errorf("plan: %v", err)
+			}
+			if picture, err := os.Open(filepath.Join(dir, name+".groups.png")); err != nil {
+				t.Error(err)
+			} else if _, err := png.Decode(picture); err != nil {
+				t.Errorf("the picture: %v", err)
+			}
+			for _, row := range []string{"parameters", "MACs", "bytes", "latency", "file", "masked network"} {
+				if !strings.Contains(out.String(), row) {
+					t.Errorf("the table says nothing of %s", row)
+				}
+			}
+			if name == "labels" && !strings.Contains(out.String(), "100.00%") {
+				t.Errorf("training did not learn to tell three colours apart:\n%s", out.String())
+			}
+		})
+	}
+}
+
+func TestShrinkErrors(t *testing.T) {
+	dir := prepare(t)
+	var wrong usageError
+	for name, c := range map[string]struct {
+		args  string
+		usage bool
+		want  string
+	}{
+		"no model":          {"-o small.onnx", true, "expected one"},
+		"no output":         {"large.onnx", true, "-o is missing"},
+		"itself":            {"large.onnx -o large.onnx", true, "model itself"},
+		"two budgets":       {"large.onnx -o small.onnx --macs 0.5 --params 0.5", true, "one of them"},
+		"too much":          {"large.onnx -o small.onnx --macs 1.5", true, "shares"},
+		"unknown criterion": {"large.onnx -o small.onnx --criterion best", true, `"best"`},
+		"no data":           {"large.onnx -o small.onnx --criterion taylor", true, "--data"},
+		"not there":         {"none.onnx -o small.onnx", false, "none.onnx"},
+		"no images":         {"large.onnx -o small.onnx --data none", false, "none"},
+		"vanishes":          {"large.onnx -o small.onnx --macs 0.0001", false, "MACs"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			err := run(t.Context(), append([]string{"-dir", dir}, strings.Fields(c.args)...), &out, &out)
+			if err == nil || errors.As(err, &wrong) != c.usage || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, expected %q, of usage %v", err, c.want, c.usage)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out bytes.Buffer
+	if err := run(ctx, []string{"-dir", dir, "large.onnx", "-o", "small.onnx"}, &out, &out); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "small*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
