@@ -194,15 +194,19 @@ func (d *diagram) groups(v *trace.Value) []string {
 	return names
 }
 
-// short is a variable's layer, without what GoMLX's layers add to its path.
+// short is a variable's layer, without what GoMLX's layers and importers add to its path: "conv1" of "/conv1/conv/weights", and of "/ONNX/layer1.0.conv1.weight"
+// "layer1.0.conv1". An importer writes slashes in names as bars.
 func short(path string) string {
-	scope, _ := model.SplitPath(path)
-	for _, added := range []string{"/dense", "/conv"} {
-		if s, ok := strings.CutSuffix(scope, added); ok && s != "" {
-			scope = s
+	name := path
+	if imported, found := strings.CutPrefix(path, "/ONNX/"); found {
+		name = strings.ReplaceAll(imported, "|", model.ScopeSeparator)
+	}
+	for _, end := range []string{"/weights", ".weight", "/dense", "/conv"} {
+		if s := strings.TrimSuffix(name, end); s != "" {
+			name = s
 		}
 	}
-	return strings.TrimPrefix(scope, model.ScopeSeparator)
+	return strings.TrimPrefix(name, model.ScopeSeparator)
 }
 
 func dims(d []int) string { return strings.Trim(strings.ReplaceAll(fmt.Sprint(d), " ", "×"), "[]") }
