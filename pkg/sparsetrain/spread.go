@@ -118,11 +118,22 @@ func spread(total int, claims []float64, rooms, least []int) []int {
 	return counts
 }
 
-// top marks the n weights of highest score among those that may be marked, of equal ones the earlier.
+// top marks the n weights of highest score among those that may be marked, of equal ones the earlier. It ranks those alone, which are few in a sparse layer.
 func top(n int, scores []float32, may func(i int) bool, marked []bool) {
-	eligible := make([]bool, len(scores))
-	for i := range eligible {
-		eligible[i] = may(i)
+	if n <= 0 {
+		return
 	}
-	rank.Top(n, []rank.Candidate{{Scores: scores, Eligible: eligible, Keep: marked}})
+	places, theirs := make([]int32, 0, len(scores)), make([]float32, 0, len(scores))
+	for i, s := range scores {
+		if may(i) {
+			places, theirs = append(places, int32(i)), append(theirs, s)
+		}
+	}
+	keep := make([]bool, len(places))
+	rank.Top(n, []rank.Candidate{{Scores: theirs, Keep: keep}})
+	for j, k := range keep {
+		if k {
+			marked[places[j]] = true
+		}
+	}
 }
