@@ -53,6 +53,18 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 			identity["batches"] = t.Batches
 		}
 	}
+	if t.Topology != nil {
+		var events []string
+		for s := 1; s <= total; s++ {
+			if t.Topology.Due(s) {
+				events = append(events, fmt.Sprint(s, t.Topology.Fraction(s)))
+			}
+		}
+		identity["topology"], identity["events"] = t.Topology.String(), events
+		if t.Batches != 0 {
+			identity["batches"] = t.Batches
+		}
+	}
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(identity); err != nil {
 		return "", err

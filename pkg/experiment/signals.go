@@ -1,6 +1,11 @@
 package experiment
 
 import (
+	"iter"
+	"slices"
+
+	"github.com/gomlx/gomlx/ml/train"
+
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/signal"
@@ -32,3 +37,39 @@ func (tr *Trainer) signals(t Training) (*signal.Signals, error) {
 	}
 	return tr.Signals(t.Pruner.Params(), needs, t.Batches)
 }
+
+// topologySignals collects for a change of the topology after a step: over the first batches of an epoch that training does not get to, another one for each step, from
+// the weights as they are.
+func (tr *Trainer) topologySignals(t Training, step int) (*signal.Signals, error) {
+	needs := t.Topology.Needs() & criterion.NeedSignals
+	if needs == 0 {
+		return nil, nil
+	}
+	data := tr.task.Train
+	if epochs, ok := data.(epochal); ok {
+		data = oneEpoch{epochs, 1_000_000_000 + step}
+	}
+	if tr.topology != nil && tr.topology.Needs == needs && slices.Equal(tr.topology.Paths(), t.Pruner.Params().Paths()) {
+		return tr.topology.Over(data)
+	}
+	src := tr.Source()
+	src.Data, src.Batches = data, max(1, t.Batches)
+	var err error
+	tr.topology, err = signal.Collect(src, t.Pruner.Params(), needs)
+	return tr.topology, err
+}
+
+// epochal is a data set whose batches are a function of the epoch.
+type epochal interface {
+	train.Dataset
+	Epoch(epoch int) iter.Seq2[train.Batch, error]
+}
+
+// oneEpoch is one epoch of a data set, again and again.
+type oneEpoch struct {
+	epochal
+	epoch int
+}
+
+func (o oneEpoch) Iter() iter.Seq2[train.Batch, error]     { return o.epochal.Epoch(o.epoch) }
+func (o oneEpoch) Epoch(int) iter.Seq2[train.Batch, error] { return o.Iter() }

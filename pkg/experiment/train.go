@@ -14,10 +14,12 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
+	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/report"
 	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/signal"
 	"github.com/espalier-ml/espalier/pkg/store/checkpoint"
 )
 
@@ -39,7 +41,9 @@ type Training struct {
 	// Schedule and When prune while training: after step s, if When(s), to sparsity Schedule(s). Both need Pruner.
 	Schedule schedule.Schedule
 	When     schedule.When
-	// Batches of the training data are run through the network before each pruning of the schedule, for criteria that need signals. Default: 10.
+	// Topology changes the masks while training, for instance a *sparsetrain.Engine. It brings its own Pruner, and takes the place of Schedule. nil: none does.
+	Topology Topology
+	// Batches of the training data are run through the network before each pruning of the schedule, for criteria that need signals. Default: 10; for a Topology 1.
 	Batches int
 	// Dir is where runs are saved, each in a subdirectory named by its digest: of all of this configuration, the data and the weights it
 	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on. "": nothing is saved.
@@ -62,6 +66,23 @@ type Training struct {
 
 	// after is how many steps of the data's order lie behind: where one training is divided into several, each goes on with the next examples.
 	after int
+}
+
+// Topology changes which weights are alive while a network trains.
+type Topology interface {
+	// Pruner holds the masks and keeps dead weights zero.
+	Pruner() *prune.Pruner
+	// Ready is asked before the first step, when the optimizer's variables are there: what the topology needs and can't have is an error.
+	Ready() error
+	// Due tells whether Apply is to be called after a step. It has to be a function of the step alone.
+	Due(step int) bool
+	// Needs are the signals that Apply is given.
+	Needs() criterion.Needs
+	// Apply changes masks and weights, after a step, and keeps dead weights zero.
+	Apply(step int, sig *signal.Signals) error
+	// String says all that Apply does, but for what depends on the step; Fraction says that. They distinguish runs.
+	String() string
+	Fraction(step int) float64
 }
 
 // Result of a run.
@@ -143,7 +164,9 @@ type Trainer struct {
 
 	step    *stepper
 	stepFor stepKey
-	evals   map[evalKey]*model.Exec
+	// topology are the last signals for Training.Topology; with them goes what was compiled to collect them.
+	topology *signal.Signals
+	evals    map[evalKey]*model.Exec
 }
 
 type stepKey struct {
@@ -172,6 +195,7 @@ func (tr *Trainer) Close() {
 		exec.Finalize()
 	}
 	clear(tr.evals)
+	tr.topology = nil
 }
 
 // Task returns the trainer's task, with its defaults filled in.
@@ -200,11 +224,19 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	if t.Validate > 0 && tr.task.Validation == nil {
 		return Result{}, &ConfigError{"Training.Validate", fmt.Sprintf("got %d, and the task has no validation data", t.Validate), "set Task.Validation, or leave Validate 0"}
 	}
+	if t.Topology != nil {
+		t.Pruner = t.Topology.Pruner()
+	}
 	if err := tr.compile(t); err != nil {
 		return Result{}, err
 	}
 	if err := tr.step.restart(); err != nil {
 		return Result{}, err
+	}
+	if t.Topology != nil {
+		if err := t.Topology.Ready(); err != nil {
+			return Result{}, err
+		}
 	}
 	if tr.store.GetVariable("/"+model.RNGStateVariableName) != nil {
 		if err := tr.store.SetRNGStateFromSeed(t.Seed); err != nil {
@@ -336,15 +368,11 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			result.Losses = append(result.Losses, Point{Step: result.Steps, Value: result.Loss})
 			now.Loss, sum = result.Loss, 0
 		}
-		if t.When != nil && t.When(result.Steps) {
+		if t.event(result.Steps) {
 			if err := tr.step.check(result.Steps); err != nil {
 				return result, err
 			}
-			sig, err := tr.signals(t)
-			if err != nil {
-				return result, err
-			}
-			stats, err := t.Pruner.Prune(t.Schedule(result.Steps), sig)
+			stats, err := tr.change(t, result.Steps)
 			if err != nil {
 				return result, err
 			}
@@ -400,6 +428,8 @@ func (t Training) steps(perEpoch int) (int, error) {
 		return 0, &ConfigError{"Training.Epochs, Training.Steps", fmt.Sprintf("both are set, to %d and %d", t.Epochs, t.Steps), "set one of them"}
 	case (t.Schedule == nil) != (t.When == nil):
 		return 0, &ConfigError{"Training.Schedule, Training.When", "one is set and the other is not", "set both to prune while training, or neither"}
+	case t.Topology != nil && (t.Schedule != nil || t.Pruner != nil && t.Pruner != t.Topology.Pruner()):
+		return 0, &ConfigError{"Training.Topology", "it is set beside a Schedule or another Pruner", "leave those nil: the topology brings its own masks and changes them itself"}
 	case t.Schedule != nil && t.Pruner == nil:
 		return 0, &ConfigError{"Training.Pruner", "a schedule is set, but nothing that prunes", "set Training.Pruner to what prune.New returns"}
 	case t.Validate < 0:
@@ -420,16 +450,40 @@ func CosineDecay(done float64) float64 { return (1 + math.Cos(math.Pi*done)) / 2
 // LinearDecay falls from 1 to 0 on a line.
 func LinearDecay(done float64) float64 { return 1 - done }
 
-// untilEvent returns how many of the next n steps may be done before pruning or measuring is due.
+// event tells whether masks are to change after a step.
+func (t Training) event(step int) bool {
+	if t.Topology != nil {
+		return t.Topology.Due(step)
+	}
+	return t.When != nil && t.When(step)
+}
+
+// change changes the masks as is due after a step, and counts what is alive then.
+func (tr *Trainer) change(t Training, step int) ([]mask.Stats, error) {
+	if t.Topology != nil {
+		sig, err := tr.topologySignals(t, step)
+		if err != nil {
+			return nil, err
+		}
+		if err := t.Topology.Apply(step, sig); err != nil {
+			return nil, err
+		}
+		return mask.Count(tr.store, t.Pruner.Params())
+	}
+	sig, err := tr.signals(t)
+	if err != nil {
+		return nil, err
+	}
+	return t.Pruner.Prune(t.Schedule(step), sig)
+}
+
+// untilEvent returns how many of the next n steps may be done before masks are to change or something is to be measured.
 func (t Training) untilEvent(step, n int) int {
 	if t.Validate > 0 {
 		n = min(n, t.Validate-step%t.Validate)
 	}
-	if t.When == nil {
-		return n
-	}
 	for i := 1; i < n; i++ {
-		if t.When(step + i) {
+		if t.event(step + i) {
 			return i
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/internal/rank"
 	"github.com/espalier-ml/espalier/pkg/internal/scoring"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
@@ -357,52 +358,52 @@ func (p *Pruner) checkNofM(sparsity float64) error {
 // choose returns which units are kept; nil for parameters in no group.
 func (p *Pruner) choose(groups []budget.Group, scores [][]float32, alive [][]bool, sparsity float64) [][]bool {
 	keep := make([][]bool, len(p.set)) // by unit
-	one := func(i int) candidate {
+	one := func(i int) rank.Candidate {
 		if keep[i] == nil {
 			keep[i] = make([]bool, p.units[i])
 		}
-		c := candidate{scores: scores[i], keep: keep[i]}
+		c := rank.Candidate{Scores: scores[i], Keep: keep[i]}
 		if !p.recipe.Revive {
-			c.eligible = alive[i]
+			c.Eligible = alive[i]
 		}
 		return c
 	}
 	if p.recipe.Unit.M != 0 && sparsity > 0 {
 		for i, param := range p.set {
 			c := one(i)
-			p.recipe.Unit.Groups(param, p.layouts[i], func(units []int) { keepOf(p.recipe.Unit.N, c, units) })
+			p.recipe.Unit.Groups(param, p.layouts[i], func(units []int) { rank.Best(p.recipe.Unit.N, c, units) })
 		}
 		return keep
 	}
 	for _, g := range groups {
 		if g.Rows > 1 {
 			c := one(g.Members[0])
-			units := make([]int, 0, len(c.scores)/g.Rows)
+			units := make([]int, 0, len(c.Scores)/g.Rows)
 			for row := range g.Rows {
 				units = units[:0]
-				for u := row; u < len(c.scores); u += g.Rows {
+				for u := row; u < len(c.Scores); u += g.Rows {
 					units = append(units, u)
 				}
 				n := g.Keep
 				if p.recipe.KeepMin {
 					n = max(n, 1)
 				}
-				keepOf(n, c, units)
+				rank.Best(n, c, units)
 			}
 			continue
 		}
-		var candidates []candidate
+		var candidates []rank.Candidate
 		left := g.Keep
 		for j, i := range g.Members {
 			c := one(i)
 			if g.Cost != nil {
-				c.cost = int(g.Cost[j])
+				c.Cost = int(g.Cost[j])
 			}
-			keepTop(p.recipe.MinUnits, []candidate{{scores: c.scores, eligible: c.eligible, keep: c.keep}})
-			left -= p.recipe.MinUnits * max(1, c.cost)
+			rank.Top(p.recipe.MinUnits, []rank.Candidate{{Scores: c.Scores, Eligible: c.Eligible, Keep: c.Keep}})
+			left -= p.recipe.MinUnits * max(1, c.Cost)
 			candidates = append(candidates, c)
 		}
-		keepTop(left, candidates)
+		rank.Top(left, candidates)
 	}
 	for i := range p.set {
 		if keep[i] == nil || p.recipe.RoundTo == 1 {
@@ -411,12 +412,12 @@ func (p *Pruner) choose(groups []budget.Group, scores [][]float32, alive [][]boo
 		c := one(i)
 		more := (p.recipe.RoundTo - count(keep[i])%p.recipe.RoundTo) % p.recipe.RoundTo
 		open := 0
-		for u := range c.scores {
-			if c.open(u) {
+		for u := range c.Scores {
+			if c.Open(u) {
 				open++
 			}
 		}
-		keepTop(min(more, open), []candidate{c})
+		rank.Top(min(more, open), []rank.Candidate{c})
 	}
 	return keep
 }

@@ -163,6 +163,23 @@ func (s *Signals) Refresh() (*Signals, error) {
 	return &again, again.collect()
 }
 
+// Over collects the same signals over other data, from the weights as they are now. It compiles nothing again for batches of the same size.
+func (s *Signals) Over(data train.Dataset) (*Signals, error) {
+	if data == nil {
+		return nil, ErrNoData
+	}
+	again := *s
+	again.source.Data, again.Data, again.Examples = data, data.Name(), 0
+	var err error
+	if again.batches, err = read(data, s.source.Batches); err != nil {
+		return nil, err
+	}
+	for _, b := range again.batches {
+		again.Examples += b.size
+	}
+	return &again, again.collect()
+}
+
 // collectors meet the needs; each fills what it can of several.
 var collectors = []struct {
 	needs   criterion.Needs

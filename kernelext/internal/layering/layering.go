@@ -20,6 +20,7 @@ var below = map[string][]string{
 	"pkg/signal":                  {"pkg/params", "pkg/criterion"},
 	"pkg/internal/scoring":        {"pkg/params", "pkg/criterion", "pkg/signal"},
 	"pkg/prune":                   {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/signal"},
+	"pkg/sparsetrain":             {"pkg/params", "pkg/criterion", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/signal", "pkg/prune"},
 	"pkg/reconstruct":             {"pkg/params", "pkg/criterion", "pkg/mask", "pkg/signal", "pkg/prune"},
 	"pkg/sensitivity":             {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/report"},
 	"pkg/profile":                 {"pkg/trace", "pkg/params", "pkg/mask", "pkg/report", "pkg/store"},

@@ -1,4 +1,5 @@
-package prune
+// Package rank selects the best of many scores, exactly as many as are wanted, ties broken by index.
+package rank
 
 import (
 	"cmp"
@@ -6,23 +7,24 @@ import (
 	"slices"
 )
 
-// candidate lists the scores of one parameter's units and which of them may be kept.
-type candidate struct {
-	scores   []float32
-	eligible []bool // nil: all
-	keep     []bool // the result
-	cost     int    // of each unit; 0: 1
+// Candidate lists the scores of one parameter's units and which of them may be kept.
+type Candidate struct {
+	Scores   []float32
+	Eligible []bool // nil: all
+	Keep     []bool // the result
+	Cost     int    // of each unit; 0: 1
 }
 
-func (c candidate) open(i int) bool { return !c.keep[i] && (c.eligible == nil || c.eligible[i]) }
+// Open tells whether a unit can still be marked.
+func (c Candidate) Open(i int) bool { return !c.Keep[i] && (c.Eligible == nil || c.Eligible[i]) }
 
-// keepTop marks the k eligible units of highest score that are not marked yet, over all candidates; of equal scores the earlier is kept. There must be
+// Top marks the k eligible units of highest score that are not marked yet, over all candidates; of equal scores the earlier is kept. There must be
 // k such units. The scores must be no NaN. Where units have a cost, it marks the best as long as they cost no more than k in all: it stops at the first that
 // would.
 //
 // It is a radix selection on the bits of the scores in three passes over them, with a histogram and no copy: 10⁷ scores take a fraction
 // of a second, where sorting takes seconds.
-func keepTop(k int, candidates []candidate) {
+func Top(k int, candidates []Candidate) {
 	if k <= 0 {
 		return
 	}
@@ -35,9 +37,9 @@ func keepTop(k int, candidates []candidate) {
 	}{{21, 11}, {10, 11}, {0, 10}} {
 		var histogram [1 << 11]int
 		for _, c := range candidates {
-			cost := max(1, c.cost)
-			for i, s := range c.scores {
-				if key := sortable(s); c.open(i) && key&known == prefix {
+			cost := max(1, c.Cost)
+			for i, s := range c.Scores {
+				if key := sortable(s); c.Open(i) && key&known == prefix {
 					histogram[key>>digit.shift&(1<<digit.bits-1)] += cost
 				}
 			}
@@ -51,34 +53,34 @@ func keepTop(k int, candidates []candidate) {
 	}
 	// Keep what is above it, and the first need of those that equal it.
 	for _, c := range candidates {
-		cost := max(1, c.cost)
-		for i, s := range c.scores {
-			if !c.open(i) {
+		cost := max(1, c.Cost)
+		for i, s := range c.Scores {
+			if !c.Open(i) {
 				continue
 			}
 			switch key := sortable(s); {
 			case key > prefix:
-				c.keep[i] = true
+				c.Keep[i] = true
 			case key == prefix && need > 0:
 				if need -= cost; need >= 0 {
-					c.keep[i] = true
+					c.Keep[i] = true
 				}
 			}
 		}
 	}
 }
 
-// keepOf marks the n best of a few units; of equal scores the earlier.
-func keepOf(n int, c candidate, units []int) {
+// Best marks the n best of a few units; of equal scores the earlier.
+func Best(n int, c Candidate, units []int) {
 	order := make([]int, 0, len(units))
 	for _, u := range units {
-		if c.open(u) {
+		if c.Open(u) {
 			order = append(order, u)
 		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sortable(c.scores[b]), sortable(c.scores[a])) })
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sortable(c.Scores[b]), sortable(c.Scores[a])) })
 	for _, u := range order[:min(n, len(order))] {
-		c.keep[u] = true
+		c.Keep[u] = true
 	}
 }
 

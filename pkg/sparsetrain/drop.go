@@ -1,0 +1,173 @@
+package sparsetrain
+
+import (
+	"math"
+
+	"github.com/espalier-ml/espalier/pkg/criterion"
+)
+
+// Drop says which living weights go. Mark sets Layer.Drop; what it marks of dead weights does not count.
+type Drop struct {
+	Name, Cite string
+	Needs      Needs
+	Mark       func(r *Round) error
+
+	criterion *criterion.Criterion
+}
+
+// Smallest drops the weights of least magnitude, ⌊Fraction · living⌋ of each layer, as SET in RigL's code and RigL do, but for their random numbers of 10⁻⁵ that
+// break ties. The zero value of Update has it.
+var Smallest = DropBy("magnitude", 0, magnitude)
+
+// DropBy returns a rule that drops the weights of least score, ⌊Fraction · living⌋ of each layer. Of equal ones the earlier stays.
+func DropBy(name string, needs Needs, score Score) Drop {
+	return Drop{Name: name, Needs: needs, Mark: func(r *Round) error {
+		for _, l := range r.Layers {
+			// 0.29·100 is 28.999999999999996 in floating point.
+			if err := dropLowest(name, l, int(r.Fraction*float64(l.Living)+1e-9), score); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// DropByCriterion returns DropBy with an importance criterion. It is given the signals that it needs by Engine.Update; criteria that track training or need gates
+// are refused by New.
+func DropByCriterion(c criterion.Criterion) Drop {
+	d := DropBy(c.Name, 0, func(l *Layer, scores []float32) { copy(scores, l.criteria[c.Name]) })
+	d.Cite, d.criterion = c.Cite, &c
+	return d
+}
+
+// dropLowest marks the n living weights of least score.
+func dropLowest(rule string, l *Layer, n int, score Score) error {
+	if n <= 0 {
+		return nil
+	}
+	scores, err := scored(rule, l, score)
+	if err != nil {
+		return err
+	}
+	kept := make([]bool, l.Size())
+	top(l.Living-min(n, l.Living), scores, func(i int) bool { return l.Alive[i] }, kept)
+	for i := range kept {
+		l.Drop[i] = l.Drop[i] || l.Alive[i] && !kept[i]
+	}
+	return nil
+}
+
+// scored returns a layer's scores, or a *RuleError for NaN.
+func scored(rule string, l *Layer, score Score) ([]float32, error) {
+	scores := make([]float32, l.Size())
+	score(l, scores)
+	for _, s := range scores {
+		if s != s {
+			return nil, &RuleError{rule, l.Param.Path, "it gives scores that are no numbers: look at the weights and at the rule"}
+		}
+	}
+	return scores, nil
+}
+
+func magnitude(l *Layer, scores []float32) { absolute(scores, l.Weight) }
+
+func absolute(to, from []float32) {
+	for i, x := range from {
+		to[i] = float32(math.Abs(float64(x)))
+	}
+}
+
+// SmallestOfEachSign drops, of each layer, ⌊Fraction · n⌋ of the n positive weights, those nearest to zero, as many in proportion of the negative ones, and all
+// living weights that are zero. Mocanu et al. 2018, arXiv:1707.04780, and the authors' code. (The function of that name in Sparse Momentum's code clears
+// nearly all positive weights; this one does not.)
+var SmallestOfEachSign = Drop{Name: "each-sign", Cite: "Mocanu et al. 2018, arXiv:1707.04780", Mark: func(r *Round) error {
+	for _, l := range r.Layers {
+		for _, positive := range []bool{true, false} {
+			side := func(i int) bool { return l.Alive[i] && l.Weight[i] != 0 && (l.Weight[i] > 0) == positive }
+			n := 0
+			for i := range l.Weight {
+				if side(i) {
+					n++
+				}
+			}
+			scores, err := scored("each-sign", l, magnitude)
+			if err != nil {
+				return err
+			}
+			kept := make([]bool, l.Size())
+			top(n-int(r.Fraction*float64(n)+1e-9), scores, side, kept)
+			for i := range kept {
+				l.Drop[i] = l.Drop[i] || side(i) && !kept[i]
+			}
+		}
+		for i, alive := range l.Alive {
+			l.Drop[i] = l.Drop[i] || alive && l.Weight[i] == 0
+		}
+	}
+	return nil
+}}
+
+// SmallestUnlessGrowing is the drop rule of Sparse Momentum: of each layer the ⌈p · living⌉ weights of least magnitude, where p is Fraction; but for a layer of which
+// less than a fifth is dead, and whose share of the momentum is above the average, p is at most its dead share. arXiv:1907.04840, and the authors' code.
+var SmallestUnlessGrowing = Drop{Name: "magnitude-unless-growing", Cite: "Dettmers & Zettlemoyer 2019, arXiv:1907.04840", Needs: NeedMomentum, Mark: func(r *Round) error {
+	shares := momentumShares(r)
+	for i, l := range r.Layers {
+		if err := dropLowest("magnitude-unless-growing", l, growingCount(r, l, shares[i]), magnitude); err != nil {
+			return err
+		}
+	}
+	return nil
+}}
+
+// growingCount is how many weights Sparse Momentum drops of a layer.
+func growingCount(r *Round, l *Layer, share float64) int {
+	p := r.Fraction
+	dead := float64(l.Size()-l.Living) / float64(l.Size())
+	if average := 1 / float64(len(r.Layers)); dead < 0.2 && average/share < 1 {
+		p = min(p, dead)
+	}
+	return int(math.Ceil(p * float64(l.Living)))
+}
+
+// dsrThreshold is where a DSR keeps its threshold in Round.Memory.
+const dsrThreshold = 0
+
+// BelowThreshold drops all weights of magnitude below a threshold that is the same for all layers, and makes that threshold find its way: after an update that
+// drops more than 1.1 · Fraction · living weights it is halved, after one that drops fewer than 0.9 of that, doubled. It is 0.001 at first and lies in
+// Round.Memory. Mostafa & Wang 2019, arXiv:1902.05967, algorithm 1 with δ = 0.1.
+var BelowThreshold = Drop{Name: "threshold", Cite: "Mostafa & Wang 2019, arXiv:1902.05967", Mark: func(r *Round) error {
+	const tolerance = 0.1
+	threshold := r.Memory[dsrThreshold]
+	if threshold == 0 {
+		threshold = 0.001
+	}
+	dropped, living := 0, 0
+	for _, l := range r.Layers {
+		living += l.Living
+		for i, w := range l.Weight {
+			if l.Alive[i] && math.Abs(float64(w)) < threshold {
+				l.Drop[i] = true
+				dropped++
+			}
+		}
+	}
+	switch target := r.Fraction * float64(living); {
+	case float64(dropped) > (1+tolerance)*target:
+		threshold /= 2
+	case float64(dropped) < (1-tolerance)*target:
+		threshold *= 2
+	}
+	r.Memory[dsrThreshold] = threshold
+	return nil
+}}
+
+// SignFlipped drops the weights that have crossed zero since they were grown, however many they are: Fraction is not asked. Bellec et al. 2018,
+// arXiv:1711.05136, algorithm 1, where it is done in each step.
+var SignFlipped = Drop{Name: "sign-flip", Cite: "Bellec et al. 2018, arXiv:1711.05136", Needs: NeedSigns, Mark: func(r *Round) error {
+	for _, l := range r.Layers {
+		for i, w := range l.Weight {
+			l.Drop[i] = l.Alive[i] && (w < 0 && l.Positive[i] || w > 0 && !l.Positive[i])
+		}
+	}
+	return nil
+}}

@@ -1,0 +1,460 @@
+package sparsetrain
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/signal"
+)
+
+// Config says how a sparse training starts. Density has no default.
+type Config struct {
+	// Density is the share of weights that is alive, above 0 and at most 1.
+	Density float64
+	// Seed draws the first topology, and what rules draw.
+	Seed int64
+	// KeepMasks starts from the masks that the store has, for instance of a winning ticket, instead of a random topology; Density is then theirs.
+	KeepMasks bool
+	// Observe is told of each update. nil: nobody is.
+	Observe func(Change)
+}
+
+// Change is what an update has done.
+type Change struct {
+	Step     int     // after which it was
+	Fraction float64 // the share of living weights that was to be dropped
+	Layers   []LayerChange
+}
+
+// LayerChange is what an update has done to a parameter.
+type LayerChange struct {
+	Path                           string
+	Before, Dropped, Grown, Living int // weights: alive before, dropped, grown, alive after
+	Regrown                        int // of the dropped, those that were grown again at once
+	Size                           int
+}
+
+// Engine changes the topology of one network while it trains. It keeps all that it has to remember in the store, so that it travels with checkpoints: give it to
+// experiment.Training as Topology.
+type Engine struct {
+	store   *model.Store
+	set     params.Set
+	update  Update
+	config  Config
+	pruner  *prune.Pruner
+	scorers []scorer
+}
+
+// scorer computes the scores of a criterion that serves as a rule.
+type scorer struct {
+	criterion criterion.Criterion
+	pruner    *prune.Pruner
+}
+
+// Where the engine keeps what it remembers.
+const (
+	scope      = "/pruning/sparsetrain"
+	memoryPath = scope + "/memory" // float64 [2 + 8]: number of updates, budget, Round.Memory
+	signScope  = scope + "/positive"
+	memorySize = 8
+)
+
+// New returns an engine, and makes the store sparse: masks at random places with the update's budget, exactly Density of all weights alive, the others zero.
+// Errors: *UpdateError, *DensityError, *MaskError, *prune.RecipeError, before anything is changed.
+func New(b compute.Backend, store *model.Store, set params.Set, u Update, c Config) (*Engine, error) {
+	u = u.complete()
+	if err := u.check(); err != nil {
+		return nil, err
+	}
+	if !c.KeepMasks && !(c.Density > 0 && c.Density <= 1) { // NaN too
+		return nil, &DensityError{Density: c.Density, Problem: "out of range"}
+	}
+	recipe := prune.Recipe{Criterion: criterion.Random, Budget: u.Budget, Revive: true, Seed: c.Seed}
+	if !c.KeepMasks && c.Density < 1 {
+		if err := feasible(set, recipe, c.Density); err != nil {
+			return nil, err
+		}
+	}
+	e := &Engine{store: store, set: set, update: u, config: c}
+	for _, rule := range []*criterion.Criterion{u.Drop.criterion, u.Grow.criterion} {
+		if rule == nil {
+			continue
+		}
+		if rule.Track != nil || rule.Needs&(criterion.NeedTrack|criterion.NeedGate) != 0 {
+			return nil, &UpdateError{u.String(), fmt.Sprintf("criterion %q tracks training or needs gates", rule.Name), "take one that scores weights as they are"}
+		}
+		p, err := prune.New(b, store, set, prune.Recipe{Criterion: *rule, Seed: c.Seed, Revive: true})
+		if err != nil {
+			return nil, err
+		}
+		e.scorers = append(e.scorers, scorer{*rule, p})
+	}
+	var err error
+	if e.pruner, err = prune.New(b, store, set, recipe); err != nil {
+		return nil, err
+	}
+	living := 0
+	if c.KeepMasks {
+		stats, err := mask.Count(store, set)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range stats {
+			if s.Kept == 0 {
+				return nil, &MaskError{s.Path, "it has no living weight", "start from masks that leave one of each parameter"}
+			}
+			living += s.Kept
+		}
+		if err := e.pruner.Enforce(); err != nil {
+			return nil, err
+		}
+	} else {
+		stats, err := e.pruner.Prune(1-c.Density, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range stats {
+			living += s.Kept
+		}
+	}
+	return e, e.remember(living)
+}
+
+// feasible returns a *DensityError if a layer would be left empty.
+func feasible(set params.Set, recipe prune.Recipe, density float64) error {
+	units := make([]int, len(set))
+	for i, p := range set {
+		units[i] = p.Size()
+	}
+	groups, err := recipe.Budget.Divide(set, units, 1-density)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if g.Keep < len(g.Members) {
+			return &DensityError{Density: density, Path: set[g.Members[0]].Path, Problem: fmt.Sprintf("the budget %q leaves %d weights", recipe.Budget.Name, g.Keep)}
+		}
+	}
+	return nil
+}
+
+// remember makes the variables of a new start.
+func (e *Engine) remember(living int) error {
+	memory := make([]float64, 2+memorySize)
+	memory[1] = float64(living)
+	if err := set(e.store, memoryPath, tensors.FromValue(memory)); err != nil {
+		return err
+	}
+	if e.update.needs()&NeedSigns == 0 {
+		return nil
+	}
+	for _, p := range e.set {
+		w, err := weights(e.store, p)
+		if err != nil {
+			return err
+		}
+		positive := make([]bool, len(w))
+		for i := range w {
+			positive[i] = w[i] > 0
+		}
+		if err := set(e.store, signScope+p.Path, tensors.FromFlatDataAndDimensions(positive, p.Shape.Dimensions...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// set sets a variable that training must not touch.
+func set(store *model.Store, path string, value *tensors.Tensor) error {
+	if v := store.GetVariable(path); v != nil {
+		v.SetTrainable(false) // which GoMLX's checkpoints forget
+		return v.SetValue(value)
+	}
+	v, err := store.CreateVariable(path, value)
+	if err != nil {
+		return err
+	}
+	v.SetTrainable(false)
+	return nil
+}
+
+func weights(store *model.Store, p params.Param) ([]float32, error) {
+	value, err := store.GetVariable(p.Path).Value()
+	if err != nil {
+		return nil, err
+	}
+	return tensors.CopyFlatData[float32](value)
+}
+
+// Pruner keeps the masks while training: it makes the optimizer that experiment wraps.
+func (e *Engine) Pruner() *prune.Pruner { return e.pruner }
+
+// Due tells whether there is an update after a step.
+func (e *Engine) Due(step int) bool { return e.update.due(step) }
+
+// Needs are the signals that Apply has to be given.
+func (e *Engine) Needs() criterion.Needs {
+	var needs criterion.Needs
+	if e.update.needs()&NeedGradient != 0 {
+		needs = criterion.NeedGrad
+	}
+	for _, s := range e.scorers {
+		needs |= s.criterion.Needs
+	}
+	return needs
+}
+
+// String identifies the engine's rules, density and seed.
+func (e *Engine) String() string {
+	return fmt.Sprintf("%s density=%v seed=%d", e.update.parts(), e.config.Density, e.config.Seed)
+}
+
+// Fraction is the share of living weights to be dropped after a step.
+func (e *Engine) Fraction(step int) float64 {
+	f, err := e.update.fraction(step)
+	if err != nil {
+		return math.NaN() // as which Apply refuses it
+	}
+	return f
+}
+
+// Ready returns a *MomentumError if the update reads an optimizer's momentum and the store has none: it is asked when the optimizer's variables are there, before the first step.
+func (e *Engine) Ready() error {
+	if e.update.needs()&NeedMomentum == 0 {
+		return nil
+	}
+	for _, p := range e.set {
+		if _, err := momentum(e.store, e.update.String(), p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Apply drops and grows once, after a step, with signals of Needs (nil where there are none). It changes masks, weights and moments, all or nothing: the number
+// alive stays what it was at the start, but for rules with a Count of their own.
+//
+// Errors: *RuleError, *MomentumError, *MaskError, *UpdateError for a Fraction out of range, *signal.MissingError.
+func (e *Engine) Apply(step int, sig *signal.Signals) error {
+	r, memory, err := e.round(step, sig)
+	if err != nil {
+		return err
+	}
+	if err := e.update.Drop.Mark(r); err != nil {
+		return err
+	}
+	for _, l := range r.Layers {
+		for i := range l.Drop {
+			l.Drop[i] = l.Drop[i] && l.Alive[i]
+			if l.Drop[i] {
+				l.Dropped++
+			}
+		}
+	}
+	counts, err := e.update.Redistribute.counts(r)
+	if err != nil {
+		return err
+	}
+	grown := make([][]bool, len(r.Layers))
+	for i, l := range r.Layers {
+		scores, err := scored(e.update.Grow.Name, l, e.update.Grow.Score)
+		if err != nil {
+			return err
+		}
+		grown[i] = make([]bool, l.Size())
+		top(counts[i], scores, l.Open, grown[i])
+		if l.Living-l.Dropped+counts[i] == 0 {
+			return &RuleError{e.update.Redistribute.Name, l.Param.Path, "it leaves no living weight"}
+		}
+	}
+	change := Change{Step: step, Fraction: r.Fraction}
+	moves := make([]move, len(r.Layers))
+	for i, l := range r.Layers {
+		moves[i] = e.move(l, grown[i])
+		change.Layers = append(change.Layers, moves[i].change)
+	}
+	memory[0]++
+	copy(memory[2:], r.Memory)
+	if err := e.write(r, moves, memory); err != nil {
+		return err
+	}
+	if e.config.Observe != nil {
+		e.config.Observe(change)
+	}
+	return nil
+}
+
+// round gathers what the rules see.
+func (e *Engine) round(step int, sig *signal.Signals) (*Round, []float64, error) {
+	fraction, err := e.update.fraction(step)
+	if err != nil {
+		return nil, nil, err
+	}
+	needs := e.update.needs()
+	if err := sig.Check(e.Needs()); err != nil {
+		return nil, nil, fmt.Errorf("update %q: %w", e.update, err)
+	}
+	v := e.store.GetVariable(memoryPath)
+	if v == nil {
+		return nil, nil, &MaskError{e.set[0].Path, "the engine's memory is gone from the store", "make a new engine with New"}
+	}
+	value, err := v.Value()
+	if err != nil {
+		return nil, nil, err
+	}
+	memory, err := tensors.CopyFlatData[float64](value)
+	if err != nil {
+		return nil, nil, err
+	}
+	scores := map[string]map[string][]float32{}
+	for _, s := range e.scorers {
+		if scores[s.criterion.Name], err = s.pruner.Scores(sig); err != nil {
+			return nil, nil, err
+		}
+	}
+	r := &Round{Step: step, Number: int(memory[0]), Budget: int(memory[1]), Fraction: fraction, Memory: append([]float64{}, memory[2:]...)}
+	for _, p := range e.set {
+		l := &Layer{Param: p, Random: random(e.config.Seed, step, p.Path), criteria: map[string][]float32{}}
+		if l.Weight, err = weights(e.store, p); err != nil {
+			return nil, nil, err
+		}
+		if l.Alive, err = mask.Bools(e.store, p); err != nil {
+			return nil, nil, err
+		}
+		for _, a := range l.Alive {
+			if a {
+				l.Living++
+			}
+		}
+		if l.Living == 0 {
+			return nil, nil, &MaskError{p.Path, "it has no living weight", "make a new engine with New"}
+		}
+		l.Drop = make([]bool, l.Size())
+		if needs&NeedMomentum != 0 {
+			if l.Momentum, err = momentum(e.store, e.update.String(), p); err != nil {
+				return nil, nil, err
+			}
+		}
+		if needs&NeedGradient != 0 {
+			if l.Gradient, err = sig.Value(criterion.NeedGrad, p.Path); err != nil {
+				return nil, nil, err
+			}
+		}
+		if needs&NeedSigns != 0 {
+			if l.Positive, err = e.signs(p); err != nil {
+				return nil, nil, err
+			}
+		}
+		for name, byPath := range scores {
+			l.criteria[name] = byPath[p.Path]
+		}
+		r.Layers = append(r.Layers, l)
+	}
+	return r, memory, nil
+}
+
+func (e *Engine) signs(p params.Param) ([]bool, error) {
+	v := e.store.GetVariable(signScope + p.Path)
+	if v == nil {
+		return nil, &MaskError{p.Path, "the signs of its weights are gone from the store", "make a new engine with New"}
+	}
+	value, err := v.Value()
+	if err != nil {
+		return nil, err
+	}
+	return tensors.CopyFlatData[bool](value)
+}
+
+// random is a source for one parameter and step.
+func random(seed int64, step int, path string) *rand.Rand {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %s", step, path)
+	return rand.New(rand.NewPCG(uint64(seed), h.Sum64()))
+}
+
+// move is what an update makes of a layer.
+type move struct {
+	weight      []float32
+	alive       []bool
+	fresh, gone []bool // grown and new; dropped, and not grown again as they were
+	change      LayerChange
+}
+
+func (e *Engine) move(l *Layer, grown []bool) move {
+	m := move{
+		weight: make([]float32, l.Size()), alive: make([]bool, l.Size()), fresh: make([]bool, l.Size()), gone: make([]bool, l.Size()),
+		change: LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Size: l.Size()},
+	}
+	for i := range m.alive {
+		m.alive[i] = l.Alive[i] && !l.Drop[i] || grown[i]
+		m.fresh[i] = grown[i] && (!l.Alive[i] || e.update.Grow.Fresh)
+		m.gone[i] = l.Drop[i] && (!grown[i] || m.fresh[i])
+		switch {
+		case m.fresh[i] && e.update.Init.Value != nil:
+			m.weight[i] = e.update.Init.Value(l, i)
+		case m.alive[i] && !m.fresh[i]:
+			m.weight[i] = l.Weight[i]
+		}
+		if grown[i] {
+			m.change.Grown++
+			if l.Alive[i] {
+				m.change.Regrown++
+			}
+		}
+		if m.alive[i] {
+			m.change.Living++
+		}
+	}
+	return m
+}
+
+// write sets masks and weights, and if that can't be done for all of them, sets them back; then signs, moments and memory.
+func (e *Engine) write(r *Round, moves []move, memory []float64) error {
+	put := func(i int, alive []bool, weight []float32) error {
+		p := r.Layers[i].Param
+		return errors.Join(mask.Set(e.store, p, alive), e.store.GetVariable(p.Path).SetValue(tensors.FromFlatDataAndDimensions(weight, p.Shape.Dimensions...)))
+	}
+	for i, m := range moves {
+		if err := put(i, m.alive, m.weight); err != nil {
+			for j := range i + 1 {
+				err = errors.Join(err, put(j, r.Layers[j].Alive, r.Layers[j].Weight))
+			}
+			return err
+		}
+	}
+	for i, m := range moves {
+		l := r.Layers[i]
+		if l.Positive != nil {
+			if err := set(e.store, signScope+l.Param.Path, tensors.FromFlatDataAndDimensions(l.Positive, l.Param.Shape.Dimensions...)); err != nil {
+				return err
+			}
+		}
+		var which func(i int) bool
+		switch e.update.Moments {
+		case KeepMoments:
+			continue
+		case ResetGrown:
+			which = func(i int) bool { return m.fresh[i] }
+		case ResetChanged:
+			which = func(i int) bool { return m.fresh[i] || m.gone[i] }
+		}
+		if err := reset(e.store, l.Param, which); err != nil {
+			return err
+		}
+	}
+	return set(e.store, memoryPath, tensors.FromValue(memory))
+}
+
+// Living counts the living weights of each parameter.
+func (e *Engine) Living() ([]mask.Stats, error) { return mask.Count(e.store, e.set) }

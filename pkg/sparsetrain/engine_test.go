@@ -1,0 +1,287 @@
+package sparsetrain_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/espalier-ml/espalier/datasets/synth"
+	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/sparsetrain"
+)
+
+// small has 784·20 + 20·10 weights.
+func small(scope *model.Scope, x *graph.Node) *graph.Node {
+	x = graph.Reshape(x, x.Shape().Dimensions[0], -1)               // -> [batch, pixels]
+	x = activation.Relu(layers.Dense(scope.At("fc1"), x, true, 20)) // -> [batch, 20]
+	return layers.Dense(scope.At("output"), x, true, 10)            // -> [batch, 10]
+}
+
+// digits is the task of these tests.
+func digits(t testing.TB) experiment.Task {
+	t.Helper()
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := synth.Digits(synth.Config{Train: 400, Validation: 100, Test: 100, Batch: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return experiment.Task{Backend: b, Model: small, Train: data.Train, Validation: data.Validation}
+}
+
+// run trains with an update and returns the store.
+func run(t testing.TB, task experiment.Task, u sparsetrain.Update, c sparsetrain.Config, training experiment.Training) (*model.Store, error) {
+	t.Helper()
+	store, err := experiment.Init(task, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := sparsetrain.New(task.Backend, store, params.Select(store, nil), u, c)
+	if err != nil {
+		return store, err
+	}
+	training.Topology = engine
+	_, err = experiment.Train(context.Background(), task, store, training)
+	return store, err
+}
+
+func sgd() experiment.Training {
+	return experiment.Training{Steps: 60, Optimizer: &experiment.SGD{LearningRate: 0.05, Momentum: 0.9, Nesterov: true, WeightDecay: 5e-4}}
+}
+
+// Every update, with both optimizers: the number alive is the budget to the weight after each update, what is dead is zero, each layer lives, and the same seed gives the same
+// network, bit for bit.
+func TestConformance(t *testing.T) {
+	task := digits(t)
+	for _, preset := range sparsetrain.All() {
+		for name, training := range map[string]experiment.Training{"sgd": sgd(), "adam": {Steps: 60, Optimizer: optimizer.Adam().LearningRate(2e-3).Done()}} {
+			t.Run(preset.Name+" "+name, func(t *testing.T) {
+				u, err := preset.Over(60, 10)
+				if err != nil {
+					t.Fatal(err)
+				}
+				const budget = 1588 // 10% of 15 880
+				changes := 0
+				config := sparsetrain.Config{Density: 0.1, Seed: 3, Observe: func(c sparsetrain.Change) {
+					changes++
+					living, moved := 0, 0
+					for _, l := range c.Layers {
+						living += l.Living
+						moved += l.Dropped
+						if l.Living != l.Before-l.Dropped+l.Grown || l.Living == 0 {
+							t.Errorf("after step %d: %+v", c.Step, l)
+						}
+					}
+					if off := living - budget; off != 0 && (preset.Name != sparsetrain.SparseMomentumCompatible.Name || math.Abs(float64(off)) > 0.05*budget) {
+						t.Errorf("after step %d %d weights are alive, expected %d", c.Step, living, budget)
+					}
+					if moved == 0 && preset.Name != sparsetrain.DEEPR.Name && preset.Name != sparsetrain.DSR.Name {
+						t.Errorf("after step %d nothing was dropped", c.Step)
+					}
+				}}
+				store, err := run(t, task, u, config, training)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := map[bool]int{true: 0, false: 5}[preset.Name == sparsetrain.Static.Name]; changes != want && preset.Until != 0.75 {
+					t.Errorf("%d updates, expected %d", changes, want)
+				}
+				set := params.Select(store, nil)
+				for _, p := range set {
+					alive, err := mask.Bools(store, p)
+					if err != nil {
+						t.Fatal(err)
+					}
+					value, err := store.GetVariable(p.Path).Value()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := value.ConstFlatData(func(flat any) {
+						for i, w := range flat.([]float32) {
+							if !alive[i] && math.Float32bits(w) != 0 {
+								t.Fatalf("%s: weight %d is dead and %v", p.Path, i, w)
+							}
+						}
+					}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				config.Observe = nil
+				again, err := run(t, task, u, config, training)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(values(t, store), values(t, again)); diff != "" {
+					t.Errorf("the same seed gives another network (-first +second)\n%.500s", diff)
+				}
+			})
+		}
+	}
+}
+
+// values are those of all variables, as text.
+func values(t testing.TB, store *model.Store) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for v := range store.IterVariables() {
+		value, err := v.Value()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := value.ConstBytes(func(data []byte) { all[v.Path()] = fmt.Sprintf("%x", data) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// A run that was interrupted between two updates ends as one that was not.
+func TestResume(t *testing.T) {
+	task := digits(t)
+	u, err := sparsetrain.RigL.Over(60, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := sparsetrain.Config{Density: 0.1, Seed: 3}
+	whole, err := run(t, task, u, config, sgd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	training := sgd()
+	training.Dir, training.StepsPerDispatch = t.TempDir(), 5
+	store, err := experiment.Init(task, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	updates := 0
+	config.Observe = func(sparsetrain.Change) {
+		if updates++; updates == 2 {
+			stop()
+		}
+	}
+	if training.Topology, err = sparsetrain.New(task.Backend, store, params.Select(store, nil), u, config); err != nil {
+		t.Fatal(err)
+	}
+	var interrupted *experiment.InterruptedError
+	if _, err = experiment.Train(ctx, task, store, training); !errors.As(err, &interrupted) || interrupted.Step != 20 {
+		t.Fatalf("interrupted: %v", err)
+	}
+	config.Observe = nil
+	resumed, err := run(t, task, u, config, training)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(values(t, whole), values(t, resumed)); diff != "" {
+		t.Errorf("resumed (-whole +resumed)\n%.500s", diff)
+	}
+}
+
+// A rule of one's own is one function: here weights are dropped that w·g calls useless.
+func TestOwnRules(t *testing.T) {
+	task := digits(t)
+	for name, u := range map[string]sparsetrain.Update{
+		"function":  {Name: "mine", Grow: sparsetrain.GrowBy("first", 0, func(l *sparsetrain.Layer, scores []float32) { scores[0] = 1 })},
+		"criterion": {Name: "mine", Drop: sparsetrain.DropByCriterion(criterion.SNIP), Grow: sparsetrain.GrowByCriterion(criterion.GradMagnitude)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, err := u.Over(60, 20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			updates := 0
+			if _, err := run(t, task, u, sparsetrain.Config{Density: 0.1, Observe: func(sparsetrain.Change) { updates++ }}, sgd()); err != nil || updates != 2 {
+				t.Errorf("%d updates, error %v", updates, err)
+			}
+		})
+	}
+}
+
+func TestErrors(t *testing.T) {
+	task := digits(t)
+	over := func(u sparsetrain.Update) sparsetrain.Update {
+		u, err := u.Over(60, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	var density *sparsetrain.DensityError
+	var update *sparsetrain.UpdateError
+	var moments *sparsetrain.MomentumError
+	for name, c := range map[string]struct {
+		u    sparsetrain.Update
+		d    float64
+		opt  optimizer.Interface
+		want any
+	}{
+		"no density":            {over(sparsetrain.SET), 0, nil, &density},
+		"a density of 2":        {over(sparsetrain.SET), 2, nil, &density},
+		"an empty layer":        {over(sparsetrain.SparseMomentum), 0.0001, nil, &density},
+		"no momentum":           {over(sparsetrain.SparseMomentum), 0.1, &experiment.SGD{LearningRate: 0.1}, &moments},
+		"never due":             {sparsetrain.Update{When: func(int) bool { return false }}, 0.1, nil, &update},
+		"decay over what steps": {sparsetrain.RigL, 0.1, nil, &update},
+		"drops all":             {sparsetrain.Update{Fraction: func(int) float64 { return 1 }, When: func(s int) bool { return s == 10 }}, 0.1, nil, &update},
+	} {
+		t.Run(name, func(t *testing.T) {
+			training := sgd()
+			if c.opt != nil {
+				training.Optimizer = c.opt
+			}
+			if _, err := run(t, task, c.u, sparsetrain.Config{Density: c.d}, training); !errors.As(err, c.want) {
+				t.Errorf("error %v, expected a %T", err, c.want)
+			}
+		})
+	}
+	if _, err := sparsetrain.SET.Over(100, 0); !errors.As(err, &update) {
+		t.Errorf("an interval of 0: %v", err)
+	}
+}
+
+func Example() {
+	b, err := backend.Open()
+	must(err)
+	data, err := synth.Digits(synth.Config{Train: 400, Validation: 100, Test: 100, Batch: 20})
+	must(err)
+	task := experiment.Task{Backend: b, Model: small, Train: data.Train, Validation: data.Validation}
+	store, err := experiment.Init(task, 1)
+	must(err)
+
+	rigl, err := sparsetrain.RigL.Over(100, 20) // of 100 steps, an update every 20
+	must(err)
+	engine, err := sparsetrain.New(b, store, params.Select(store, nil), rigl, sparsetrain.Config{Density: 0.05, Observe: func(c sparsetrain.Change) {
+		fmt.Printf("step %d: %.0f%% dropped and grown elsewhere\n", c.Step, 100*c.Fraction)
+	}})
+	must(err)
+	_, err = experiment.Train(context.Background(), task, store, experiment.Training{Steps: 100, Topology: engine})
+	must(err)
+	stats, err := engine.Living()
+	must(err)
+	fmt.Printf("%.0f%% of the weights are dead\n", 100*mask.Sparsity(stats))
+	// Output:
+	// step 20: 25% dropped and grown elsewhere
+	// step 40: 13% dropped and grown elsewhere
+	// step 60: 3% dropped and grown elsewhere
+	// 95% of the weights are dead
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

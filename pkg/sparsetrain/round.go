@@ -1,0 +1,61 @@
+package sparsetrain
+
+import (
+	"math/rand/v2"
+
+	"github.com/espalier-ml/espalier/pkg/params"
+)
+
+// Needs says what a plug-in reads of a Layer besides its weights.
+type Needs uint8
+
+// What a plug-in can ask for.
+const (
+	NeedMomentum Needs = 1 << iota // Layer.Momentum
+	NeedGradient                   // Layer.Gradient
+	NeedSigns                      // Layer.Positive
+)
+
+// Round is what the plug-ins of one update see, and the same for all of them. The layers come in the order of the set of parameters.
+type Round struct {
+	Step     int       // after which there is this update
+	Number   int       // how many updates there were before
+	Fraction float64   // the share of living weights to drop
+	Budget   int       // how many weights were alive at the start of the training
+	Layers   []*Layer  // of each parameter
+	Memory   []float64 // eight numbers that a rule may change; they lie in the store between updates, zero at first
+}
+
+// Layer is one parameter in an update. All slices have a value for each weight, in row-major order. They are copies: of what a plug-in changes in
+// them only Drop and Positive count.
+type Layer struct {
+	Param  params.Param
+	Weight []float32
+	Alive  []bool // before the update
+	Drop   []bool // which living weights are dropped: what a Drop marks
+	// Momentum is what the optimizer remembers of gradients, those of dead weights too: SGD's velocity, or for Adam m/(√v + 1e-8), as in Sparse Momentum's code.
+	Momentum []float32
+	// Gradient is that of the loss of the signals that the update is given, for dead weights too.
+	Gradient []float32
+	// Positive is the sign that each weight was given when it was grown, or had at the start.
+	Positive []bool
+	// Random is a source of the layer's own: a function of seed, step and path alone.
+	Random *rand.Rand
+
+	Living  int // before the update
+	Dropped int // how many are marked in Drop; known after the drop rule
+
+	criteria map[string][]float32 // scores of criteria that serve as rules
+}
+
+// Size returns the number of weights.
+func (l *Layer) Size() int { return len(l.Weight) }
+
+// Open tells whether a weight can be grown: it is dead, or has just been dropped.
+func (l *Layer) Open(i int) bool { return !l.Alive[i] || l.Drop[i] }
+
+// Room returns how many weights can be grown.
+func (l *Layer) Room() int { return l.Size() - l.Living + l.Dropped }
+
+// Score writes a number for each weight of a layer, none of them NaN. Of equal numbers the earlier weight has the better place.
+type Score func(l *Layer, scores []float32)

@@ -1,0 +1,139 @@
+package sparsetrain
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/espalier-ml/espalier/pkg/internal/rank"
+)
+
+// ByRoom gives layers shares in proportion to how many weights they could grow: places are equally likely all over the network.
+var ByRoom = Share{Name: "room", Claim: func(r *Round) []float64 {
+	claims := make([]float64, len(r.Layers))
+	for i, l := range r.Layers {
+		claims[i] = float64(l.Room())
+	}
+	return claims
+}}
+
+// counts returns how many weights each layer grows, or a *RuleError.
+func (s Share) counts(r *Round) ([]int, error) {
+	if s.Count != nil {
+		counts, err := s.Count(r)
+		if err != nil {
+			return nil, err
+		}
+		if len(counts) != len(r.Layers) {
+			return nil, &RuleError{s.Name, "", fmt.Sprintf("it gives %d counts for %d layers", len(counts), len(r.Layers))}
+		}
+		for i, l := range r.Layers {
+			if counts[i] < 0 || counts[i] > l.Room() {
+				return nil, &RuleError{s.Name, l.Param.Path, fmt.Sprintf("it grows %d weights, and there is room for %d", counts[i], l.Room())}
+			}
+		}
+		return counts, nil
+	}
+	claims := s.Claim(r)
+	if len(claims) != len(r.Layers) {
+		return nil, &RuleError{s.Name, "", fmt.Sprintf("it gives %d claims for %d layers", len(claims), len(r.Layers))}
+	}
+	total, rooms, least := 0, make([]int, len(claims)), make([]int, len(claims))
+	for i, l := range r.Layers {
+		if math.IsNaN(claims[i]) || math.IsInf(claims[i], 0) || claims[i] < 0 {
+			return nil, &RuleError{s.Name, l.Param.Path, fmt.Sprintf("it claims %v, expected a number of at least 0", claims[i])}
+		}
+		total += l.Dropped
+		rooms[i] = l.Room()
+		if l.Living == l.Dropped && l.Dropped > 0 {
+			least[i] = 1
+		}
+	}
+	return spread(total, claims, rooms, least), nil
+}
+
+// spread divides a total over layers in proportion to their claims: each gets its least at least and what it has room for at most, and all together exactly the total. It
+// is water-filling: layers that would overflow are full, and the others share the rest in proportion, again and again. Rounding goes by largest remainders, of
+// equal ones the earlier. The rooms must hold the total.
+func spread(total int, claims []float64, rooms, least []int) []int {
+	counts := make([]int, len(claims))
+	full := make([]bool, len(claims))
+	for i := range claims {
+		counts[i] = min(least[i], rooms[i])
+		total -= counts[i]
+	}
+	room := func(i int) float64 { return float64(rooms[i] - counts[i]) }
+	for total > 0 {
+		sum := 0.0
+		for i, c := range claims {
+			if full[i] = room(i) == 0; !full[i] {
+				sum += c
+			}
+		}
+		if sum == 0 { // those that claim something are full: the others share by what they have room for
+			claims = make([]float64, len(claims))
+			for i := range claims {
+				claims[i] = room(i)
+				sum += claims[i]
+			}
+			if sum == 0 {
+				return counts // there is no room at all
+			}
+		}
+		overflow := false
+		for i, c := range claims {
+			if !full[i] && float64(total)*c/sum >= room(i) {
+				overflow = true
+			}
+		}
+		if overflow {
+			share := total
+			for i, c := range claims {
+				if !full[i] && float64(share)*c/sum >= room(i) {
+					total -= rooms[i] - counts[i]
+					counts[i] = rooms[i]
+				}
+			}
+			continue
+		}
+		remainders, left := make([]float32, len(claims)), total
+		eligible := make([]bool, len(claims))
+		for i, c := range claims {
+			if full[i] {
+				continue
+			}
+			whole, part := math.Modf(float64(total) * c / sum)
+			counts[i] += int(whole)
+			left -= int(whole)
+			remainders[i], eligible[i] = float32(part), rooms[i] > counts[i]
+		}
+		more := make([]bool, len(claims))
+		rank.Top(left, []rank.Candidate{{Scores: remainders, Eligible: eligible, Keep: more}})
+		for i := range more {
+			if more[i] {
+				counts[i]++
+			}
+		}
+		return counts
+	}
+	return counts
+}
+
+// top marks the n weights of highest score among those that may be marked, of equal ones the earlier. It ranks those alone, which are few in a sparse layer.
+func top(n int, scores []float32, may func(i int) bool, marked []bool) {
+	if n <= 0 {
+		return
+	}
+	places, theirs := make([]int32, 0, len(scores)), make([]float32, 0, len(scores))
+	for i, s := range scores {
+		if may(i) {
+			places, theirs = append(places, int32(i)), append(theirs, s)
+		}
+	}
+	keep := make([]bool, len(places))
+	rank.Top(n, []rank.Candidate{{Scores: theirs, Keep: keep}})
+	for j, k := range keep {
+		if k {
+			marked[places[j]] = true
+		}
+	}
+}
