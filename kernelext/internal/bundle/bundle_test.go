@@ -181,6 +181,34 @@ func TestTheSameInputGivesTheSameBytes(t *testing.T) {
 	}
 }
 
+// Without --run, the runs are those that the notebook names and that are there.
+func TestRunsThatTheNotebookNames(t *testing.T) {
+	cells := `{"nbformat": 4, "cells": [{"cell_type": "code", "source": ["a := kernelext.Dir(\"mine\")\n", "b := kernelext.Dir(\"mine/deeper\")"]},
+		{"cell_type": "code", "source": "kernelext.Dir(\"../up\"); kernelext.Dir(\"missing\"); kernelext.Dir(\"empty\"); kernelext.Dir(name); kernelext.Dir(\"mine\")"}]}`
+	project(t, cells)
+	t.Setenv("ESPALIER_STATE", "states")
+	for name, content := range map[string]string{
+		"states/mine/records.jsonl": "1", "states/mine/deeper/table.csv": "2", "states/other/records.jsonl": "3", "up/records.jsonl": "4", "states/empty/x.bin": "5",
+	} {
+		write(t, name, content)
+	}
+	var out strings.Builder
+	if err := errors.Join(Export(t.Context(), []string{"nb.ipynb"}, &out), Open(t.Context(), []string{"nb.tar.gz"}, io.Discard)); err != nil {
+		t.Fatal(err)
+	}
+	got := below(t, "nb")
+	delete(got, indexName)
+	want := map[string]string{"notebooks/nb.ipynb": cells, "runs/mine/records.jsonl": "1", "runs/mine/deeper/table.csv": "2"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s\n%s", diff, out.String())
+	}
+	t.Setenv("ESPALIER_STATE", "nowhere")
+	out.Reset()
+	if err := Export(t.Context(), []string{"nb.ipynb"}, &out); err != nil || !strings.Contains(out.String(), "it holds no runs") {
+		t.Errorf("%v, %s", err, out.String())
+	}
+}
+
 func TestTwoRunsOfOneName(t *testing.T) {
 	project(t, plain)
 	write(t, "other/compare/records.jsonl", "{}\n")

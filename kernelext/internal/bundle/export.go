@@ -23,7 +23,8 @@ import (
 const exportUsage = "; usage: export NOTEBOOK [-o FILE] [--run DIR…] [--limit SIZE]"
 
 // Export is `espalier export`: it makes a bundle of a notebook and the manifests, records, masks and small results of directories of runs, and says
-// what it leaves out. The bundle is opened once, out of sight, before it gets its name; of the same input the same bytes are made.
+// what it leaves out. Without --run they are those that the notebook names by kernelext.Dir, as far as they are there. The bundle is opened once, out of
+// sight, before it gets its name; of the same input the same bytes are made.
 //
 // Errors: *nbrun.UsageError, *nbrun.FormatError, *Error, *archive.Error, and those of the file system. Nothing of a bundle is left then.
 func Export(ctx context.Context, args []string, out io.Writer) error {
@@ -77,6 +78,9 @@ func Export(ctx context.Context, args []string, out io.Writer) error {
 	fmt.Fprintf(out, "%s: %s, %s unpacked\n", e.output, bytesText(info.Size()), bytesText(total))
 	summary(out, x)
 	left.print(out)
+	if len(all) == 1 {
+		fmt.Fprintln(out, "it holds no runs: name their directories with --run, such as the one that `espalier run --state DIR` filled")
+	}
 	if !known {
 		fmt.Fprintln(out, "there is no go.mod above the notebook, so the bundle does not say which modules it was made with")
 	}
@@ -204,6 +208,12 @@ func gather(ctx context.Context, e exporting) (all []packed, left leftOut, err e
 	if _, err := scripts(e.notebook, data); err != nil {
 		return nil, nil, err
 	}
+	asked := len(e.runs) > 0
+	if !asked {
+		if e.runs, err = ownRuns(data); err != nil {
+			return nil, nil, err
+		}
+	}
 	name := filepath.Base(e.notebook)
 	all = append(all, packed{File: File{Name: notebooks + name, Role: Notebook}, path: e.notebook})
 	taken := map[string]bool{}
@@ -221,7 +231,7 @@ func gather(ctx context.Context, e exporting) (all []packed, left leftOut, err e
 		if err != nil {
 			return nil, nil, err
 		}
-		if len(found) == 0 {
+		if len(found) == 0 && asked {
 			return nil, nil, &Error{dir, "holds no manifests, records, masks or results", "give the directory that the notebook gave as Comparison.Dir"}
 		}
 		all = append(all, found...)

@@ -2,12 +2,16 @@ package bundle
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -35,6 +39,45 @@ func (l leftOut) print(out io.Writer) {
 		}
 		fmt.Fprintf(out, "left out, %d: %s%s %s\n", len(names[reason]), strings.Join(some, ", "), more, reason)
 	}
+}
+
+// stateCall is how a notebook names a directory for what survives its cells. A name that is put together is not seen.
+var stateCall = regexp.MustCompile(`kernelext\.Dir\("([^"\\]+)"\)`)
+
+// ownRuns returns the directories that a notebook names by kernelext.Dir and that are there. Names that lead out of the directory of states are none.
+func ownRuns(notebook []byte) (dirs []string, err error) {
+	var nb struct {
+		Cells []struct{ Source any }
+	}
+	if err := json.Unmarshal(notebook, &nb); err != nil {
+		return nil, err
+	}
+	state := os.Getenv("ESPALIER_STATE") // as kernelext.Dir does
+	if state == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, nil // then there are none
+		}
+		state = filepath.Join(cache, "espalier", "state")
+	}
+	for _, cell := range nb.Cells {
+		for _, call := range stateCall.FindAllStringSubmatch(joined(cell.Source), -1) {
+			name := filepath.Clean(call[1])
+			dir := filepath.Join(state, name)
+			if !filepath.IsLocal(name) || name == "." || slices.Contains(dirs, dir) {
+				continue
+			}
+			if info, err := os.Stat(dir); err == nil && info.IsDir() {
+				dirs = append(dirs, dir)
+			} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+		}
+	}
+	// One below another comes with it.
+	return slices.DeleteFunc(slices.Clone(dirs), func(dir string) bool {
+		return slices.ContainsFunc(dirs, func(other string) bool { return strings.HasPrefix(dir, other+string(filepath.Separator)) })
+	}), nil
 }
 
 // run finds what a directory of runs has for a bundle. It leaves the directory by no link.
