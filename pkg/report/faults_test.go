@@ -229,6 +229,35 @@ func TestTruncatedRecords(t *testing.T) {
 	}
 }
 
+// No bit that changes makes another record of one: it is read as it was, or its line is named.
+func TestEveryBitOfARecord(t *testing.T) {
+	want := Record{Recipe: "magnitude <b>", Seed: -7, Step: 120, Labels: map[string]string{"net": "n\xff"}, Values: map[string]float64{"accuracy": 0.9812, "loss": math.NaN()}}
+	path := filepath.Join(t.TempDir(), "r.jsonl")
+	if err := WriteRecords(path, []Record{want}); err != nil {
+		t.Fatal(err)
+	}
+	intact, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Labels["net"] = "n\uFFFD"
+	if got, err := ReadRecords(path); err != nil || !cmp.Equal([]Record{want}, got, equal) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for i := range 8 * (len(intact) - 1) { // without the line break
+		changed := bytes.Clone(intact)
+		changed[i/8] ^= 1 << (i % 8)
+		if err := os.WriteFile(path, changed, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadRecords(path)
+		var torn *TornError
+		if err == nil && !cmp.Equal([]Record{want}, got, equal) || err != nil && (!errors.As(err, &torn) || len(got) > 0 && !cmp.Equal([]Record{want}, got, equal)) {
+			t.Errorf("bit %d of byte %d: %+v, %v", i%8, i/8, got, err)
+		}
+	}
+}
+
 // A name of a field that was damaged is no field left out.
 func TestDamagedNamesOfFields(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.jsonl")

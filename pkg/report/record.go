@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/espalier-ml/espalier/pkg/internal/durable"
@@ -29,19 +31,38 @@ type jsonRecord struct {
 	Step   int               `json:"step,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Values map[string]number `json:"values"`
+	CRC32  string            `json:"crc32,omitempty"` // of the JSON without it, by the polynomial of IEEE 802.3
+}
+
+// sealed returns the record with its checksum.
+func (r jsonRecord) sealed() (jsonRecord, error) {
+	r.CRC32 = ""
+	text, err := json.Marshal(r)
+	r.CRC32 = fmt.Sprintf("%08x", crc32.ChecksumIEEE(text))
+	return r, err
 }
 
 // MarshalJSON implements json.Marshaler.
 func (r Record) MarshalJSON() ([]byte, error) {
-	out := jsonRecord{r.Recipe, r.Seed, r.Step, r.Labels, map[string]number{}}
+	out := jsonRecord{Recipe: valid(r.Recipe), Seed: r.Seed, Step: r.Step, Labels: map[string]string{}, Values: map[string]number{}}
+	for name, text := range r.Labels {
+		out.Labels[valid(name)] = valid(text)
+	}
 	for name, x := range r.Values {
-		out.Values[name] = number(x)
+		out.Values[valid(name)] = number(x)
+	}
+	out, err := out.sealed()
+	if err != nil {
+		return nil, err
 	}
 	return json.Marshal(out)
 }
 
+// valid is text as it comes back from JSON.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
 // UnmarshalJSON implements json.Unmarshaler. A field of another name is refused: it is one that was damaged, or of a newer version, and its record would
-// be read as if it had none.
+// be read as if it had none. A record without a checksum is one that somebody wrote by hand.
 func (r *Record) UnmarshalJSON(data []byte) error {
 	if !utf8.Valid(data) {
 		return errors.New("not in UTF-8")
@@ -54,6 +75,9 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	}
 	if in.Values == nil {
 		return errors.New(`no "values": not a record`)
+	}
+	if again, err := in.sealed(); err != nil || in.CRC32 != "" && again.CRC32 != in.CRC32 {
+		return errors.New("it does not have its checksum")
 	}
 	*r = Record{Recipe: in.Recipe, Seed: in.Seed, Step: in.Step, Labels: in.Labels}
 	for name, x := range in.Values {
@@ -110,8 +134,7 @@ func (e *TornError) Error() string {
 
 // ReadRecords reads a file of records. A file that does not exist holds none. With a *TornError the whole records are returned, so that a program may go on.
 //
-// The format has no checksum, so that anyone can write and mend it: a line that is cut or has become invalid JSON, has no values, a field of
-// another name or a number out of range is noticed; a digit of a number, or a letter of a recipe's name, that changed on the disk is not. Where that matters, records belong into pkg/store.
+// A line that is cut or damaged is no whole record: each has a checksum, "crc32". One that somebody wrote by hand may do without; whoever mends one takes it out.
 func ReadRecords(path string) ([]Record, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -77,10 +77,13 @@ func judge(m, again experiment.Manifest) (verdict string, same bool) {
 		}
 	}
 	a, b := m.Results["accuracy"], again.Results["accuracy"]
-	switch {
-	case m.Masks == again.Masks && m.Weights == again.Weights:
+	near := math.Abs(a-b) <= tolerance+1e-9 // 0.981 − 0.980 is a little more than 0.001
+	switch same := m.Masks == again.Masks && m.Weights == again.Weights; {
+	case same && !near:
+		return verdict + fmt.Sprintf("different: masks and weights are the same, and accuracy is %.4f, was %.4f", b, a), false
+	case same:
 		return verdict + "bit-equal: masks and weights are the same", true
-	case math.Abs(a-b) <= tolerance+1e-9: // 0.981 − 0.980 is a little more than 0.001
+	case near:
 		return verdict + fmt.Sprintf("equal within tolerance: accuracy %.4f, was %.4f; %s differ in bits", b, a, first(m, again)), true
 	}
 	return verdict + fmt.Sprintf("different: first in %s; accuracy %.4f, was %.4f", first(m, again), b, a), false

@@ -67,6 +67,7 @@ func change(t *testing.T, path string, f func(m *experiment.Manifest)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.Version = 1 // which has no digest
 	f(&m)
 	text, err := json.Marshal(m)
 	if err != nil {
@@ -109,7 +110,9 @@ func TestReplay(t *testing.T) {
 		"unknown normalisation":    {"gradual", func(m *experiment.Manifest) { m.Parts.Normalize = "x" }, 2, `normalisation "x"`},
 		"a criterion of one's own": {"my own", func(*experiment.Manifest) {}, 2, `criterion "mine"`},
 		"no results":               {"gradual", func(m *experiment.Manifest) { m.Results = nil }, 2, "no results"},
-		"a later format":           {"gradual", func(m *experiment.Manifest) { m.Version = 2 }, 2, "version"},
+		"a later format":           {"gradual", func(m *experiment.Manifest) { m.Version = 3 }, 2, "version"},
+		"touched":                  {"gradual", func(m *experiment.Manifest) { m.Version = 2 }, 2, "damaged or changed"},
+		"the same, measured worse": {"gradual", func(m *experiment.Manifest) { m.Results["accuracy"] = 2 }, 1, "different: masks and weights are the same"},
 	} {
 		if code, out := replay(t, change(t, files[test.from], test.change)); code != test.code || !strings.Contains(out, test.want) {
 			t.Errorf("%s: exit code %d, want %d and %q:\n%s", reason, code, test.code, test.want, out)
