@@ -84,7 +84,7 @@ func judge(m, again experiment.Manifest) (verdict string, same bool) {
 	case same:
 		return verdict + "bit-equal: masks and weights are the same", true
 	case near:
-		return verdict + fmt.Sprintf("equal within tolerance: accuracy %.4f, was %.4f; %s differ in bits", b, a, first(m, again)), true
+		return verdict + fmt.Sprintf("equal within tolerance: accuracy %.4f, was %.4f; bits differ, first in %s", b, a, first(m, again)), true
 	}
 	return verdict + fmt.Sprintf("different: first in %s; accuracy %.4f, was %.4f", first(m, again), b, a), false
 }

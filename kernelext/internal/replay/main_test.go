@@ -95,10 +95,10 @@ func TestReplay(t *testing.T) {
 	}{
 		"other bits of the weights": {"gradual", func(m *experiment.Manifest) { m.Weights = "0" }, 0, "equal within tolerance"},
 		"another result":            {"gradual", func(m *experiment.Manifest) { m.Masks, m.Results["accuracy"] = "0", 2 }, 1, "different: first in the masks"},
-		"another variable":          {"gradual", func(m *experiment.Manifest) { m.Weights, m.Each["/fc2/dense/weights"] = "0", "0" }, 0, "/fc2/dense/weights differ in bits"},
+		"another variable":          {"gradual", func(m *experiment.Manifest) { m.Weights, m.Each["/fc2/dense/weights"] = "0", "0" }, 0, "bits differ, first in /fc2/dense/weights"},
 		"another mask": {"gradual", func(m *experiment.Manifest) {
 			m.Masks, m.Each["mask of /fc2/dense/weights"], m.Each["/fc1/dense/biases"] = "0", "0", "0"
-		}, 0, "the mask of /fc2/dense/weights differ in bits"},
+		}, 0, "bits differ, first in the mask of /fc2/dense/weights"},
 		"other versions":           {"gradual", func(m *experiment.Manifest) { m.Versions["go"] = "go1.0" }, 0, "made with go go1.0"},
 		"another start":            {"gradual", func(m *experiment.Manifest) { m.Examples = "0" }, 1, "starts from something else"},
 		"other data":               {"gradual", func(m *experiment.Manifest) { m.Data.Seed = 5 }, 1, "starts from something else"},

@@ -383,6 +383,13 @@ func read(dir string) (saved, values, error) {
 	if err != nil {
 		return s, nil, err
 	}
+	size := 0
+	for _, t := range content {
+		size += int(t.Shape().ByteSize())
+	}
+	if err := checkMasks(s.Masks, size); err != nil {
+		return s, nil, &FileError{path, "its masks are refused", err}
+	}
 	for name, b := range s.Masks {
 		if content[name] != nil {
 			return s, nil, &FileError{path, fmt.Sprintf("%q is among the masks and among the tensors", name), nil}

@@ -230,6 +230,30 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// A small file can't take much memory, and what could not be loaded is not saved.
+func TestMoreMasksThanANetworkHas(t *testing.T) {
+	const n = maxMasks + 4096
+	for size, want := range map[int]bool{n - maxMasks - 8: false, n - maxMasks: true} {
+		masks := map[string]bits{"/a": {Shape: []int{8}, Bits: make([]byte, 1)}, "/b": {Shape: []int{n - 8}, Bits: make([]byte, n/8-1)}}
+		if err := checkMasks(masks, size); (err == nil) != want {
+			t.Errorf("%d elements next to %d bytes: %v", n, size, err)
+		}
+	}
+	d := Dir{Path: t.TempDir()}
+	mustSave(t, d, 1)
+	store := model.NewStore()
+	if _, err := store.CreateVariable("/masks", tensors.FromFlatDataAndDimensions(make([]bool, maxMasks+8), maxMasks+8)); err != nil {
+		t.Fatal(err)
+	}
+	var failed *SaveError
+	if err := d.Save(store, State{Step: 2}); !errors.As(err, &failed) || !strings.Contains(err.Error(), "Boolean") {
+		t.Errorf("got %v, want a *SaveError", err)
+	}
+	if steps, err := d.Steps(); err != nil || len(steps) != 1 {
+		t.Errorf("checkpoints of %v, %v; want the first alone", steps, err)
+	}
+}
+
 func TestNoneIsWhole(t *testing.T) {
 	d := quiet(t.TempDir())
 	mustSave(t, d, 1)

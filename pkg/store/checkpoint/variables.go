@@ -68,6 +68,7 @@ func borrow(store *model.Store) (*content, error) {
 // describe lists the variables that have a value; access returns how the bytes of one that is no mask will be had.
 func describe(store *model.Store, access func(path string, value *tensors.Tensor) (func(func([]byte) error) error, error)) (*content, error) {
 	c := &content{masks: map[string]bits{}, trainable: []string{}}
+	size := 0
 	for _, v := range sorted(store) {
 		if !v.HasValue() {
 			continue
@@ -96,8 +97,9 @@ func describe(store *model.Store, access func(path string, value *tensors.Tensor
 			return nil, fmt.Errorf("variable %q: %w", v.Path(), err)
 		}
 		c.tensors = append(c.tensors, safetensors.Tensor{Name: v.Path(), DType: name, Shape: v.Shape().Dimensions, Bytes: read})
+		size += int(v.Shape().ByteSize())
 	}
-	return c, nil
+	return c, checkMasks(c.masks, size)
 }
 
 // sorted returns a store's variables by path.
@@ -196,6 +198,21 @@ func put(store *model.Store, content values, trainable []string) error {
 type bits struct {
 	Shape []int  `json:"shape"`
 	Bits  []byte `json:"bits"` // the first element is the lowest bit of the first byte
+}
+
+// maxMasks is how many elements masks may have, besides one for each byte of the other variables: those of a network have fewer.
+const maxMasks = 64 << 20
+
+// checkMasks keeps a small file from taking much memory: a mask in memory is eight times as large as its bits.
+func checkMasks(masks map[string]bits, size int) error {
+	n := 0
+	for _, b := range masks {
+		n += 8 * len(b.Bits)
+	}
+	if n > size+maxMasks {
+		return fmt.Errorf("Boolean variables have %d elements, and at most %d are possible next to %d bytes of others", n, size+maxMasks, size)
+	}
+	return nil
 }
 
 func pack(value *tensors.Tensor) (bits, error) {
