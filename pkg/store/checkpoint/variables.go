@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -54,6 +57,68 @@ type content struct {
 }
 
 func (c *content) write(w io.Writer) error { return safetensors.Write(w, nil, c.tensors) }
+
+// digests are the SHA-256 of the parts of a file of tensors: of each variable by its path, which begins with a slash, and of the header.
+type digests map[string]string
+
+const (
+	headerKey = "header"
+	wholeKey  = "whole" // of the file, instead of its parts, in version 2
+)
+
+// UnmarshalJSON implements json.Unmarshaler. Version 2 had one digest, of the file.
+func (d *digests) UnmarshalJSON(text []byte) error {
+	var whole string
+	if json.Unmarshal(text, &whole) == nil {
+		*d = digests{wholeKey: whole}
+		return nil
+	}
+	return json.Unmarshal(text, (*map[string]string)(d))
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// hasher takes the digests of variables, from the last to the first: a variable can be read by one at a time, and who writes them begins at the other end.
+type hasher struct {
+	tensors []safetensors.Tensor
+	next    atomic.Int64 // before it are those that are to be done
+	work    sync.WaitGroup
+
+	lock sync.Mutex
+	sums digests
+	errs []error
+}
+
+func (c *content) hasher() *hasher {
+	h := &hasher{tensors: c.tensors, sums: digests{}}
+	h.next.Store(int64(len(c.tensors)))
+	return h
+}
+
+// join begins to work, next to those who joined before.
+func (h *hasher) join() {
+	h.work.Go(func() {
+		for i := h.next.Add(-1); i >= 0; i = h.next.Add(-1) {
+			t, sum := h.tensors[i], ""
+			err := t.Bytes(func(raw []byte) error {
+				sum = sumOf(raw)
+				return nil
+			})
+			h.lock.Lock()
+			h.sums[t.Name], h.errs = sum, append(h.errs, err)
+			h.lock.Unlock()
+		}
+	})
+}
+
+// wait returns the digests when all are there.
+func (h *hasher) wait() (digests, error) {
+	h.work.Wait()
+	return h.sums, errors.Join(h.errs...)
+}
 
 // borrow describes a store's variables; their bytes are read when they are written.
 func borrow(store *model.Store) (*content, error) {
@@ -107,8 +172,8 @@ func sorted(store *model.Store) []*model.Variable {
 	return slices.SortedFunc(store.IterVariables(), func(a, b *model.Variable) int { return cmp.Compare(a.Path(), b.Path()) })
 }
 
-// readTensors reads a file of tensors, once: the digest is taken of what is read. Nothing is allocated before its size is known to lie within the file.
-func readTensors(path, digest string) (values, error) {
+// readTensors reads a file of tensors, once: the digests are taken of what is read. Nothing is allocated before its size is known to lie within the file.
+func readTensors(path string, want digests) (values, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, &FileError{path, "it can't be read", err}
@@ -126,11 +191,13 @@ func readTensors(path, digest string) (values, error) {
 	if n := len(file.Entries); n > 0 {
 		body -= file.Entries[n-1].End
 	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, body)); err != nil {
+	first := make([]byte, body) // the header, which has been read once and is that small
+	if _, err := io.ReadFull(io.NewSectionReader(f, 0, body), first); err != nil {
 		return nil, &FileError{path, "it can't be read", err}
 	}
-	content := values{}
+	whole := sha256.New()
+	whole.Write(first)
+	sums, content := digests{headerKey: sumOf(first)}, values{}
 	for _, e := range file.Entries {
 		dtype, ok := dtypeOf(e.DType)
 		if !ok {
@@ -139,8 +206,12 @@ func readTensors(path, digest string) (values, error) {
 		t := tensors.FromShape(shapes.Make(dtype, e.Shape...))
 		var inner error
 		err := t.MutableBytes(func(raw []byte) {
-			if inner = file.Read(e, raw); inner == nil {
-				sum.Write(raw)
+			switch inner = file.Read(e, raw); {
+			case inner != nil:
+			case want[wholeKey] != "":
+				whole.Write(raw)
+			default:
+				sums[e.Name] = sumOf(raw)
 			}
 		})
 		if err := errors.Join(err, inner); err != nil {
@@ -148,7 +219,10 @@ func readTensors(path, digest string) (values, error) {
 		}
 		content[e.Name] = t
 	}
-	if hex.EncodeToString(sum.Sum(nil)) != digest {
+	if want[wholeKey] != "" {
+		sums = digests{wholeKey: hex.EncodeToString(whole.Sum(nil))}
+	}
+	if !maps.Equal(sums, want) {
 		return nil, &FileError{path, "it does not match its digest", nil}
 	}
 	return content, nil
@@ -210,7 +284,7 @@ func checkMasks(masks map[string]bits, size int) error {
 		n += 8 * len(b.Bits)
 	}
 	if n > size+maxMasks {
-		return fmt.Errorf("Boolean variables have %d elements, and at most %d are possible next to %d bytes of others", n, size+maxMasks, size)
+		return fmt.Errorf("there are %d elements in Boolean variables, and at most %d are possible next to %d bytes of others", n, size+maxMasks, size)
 	}
 	return nil
 }
