@@ -393,6 +393,9 @@ func TestScriptsAreSaid(t *testing.T) {
 		"in lines":            {output(`{"text/html": ["<scr", "ipt>"]}`), true},
 		"JavaScript":          {output(`{"application/javascript": "x"}`), true},
 		"SVG with a script":   {output(`{"image/svg+xml": "<svg><script/></svg>"}`), true},
+		"an event":            {output(`{"text/html": "<img src=x\nonerror=\"x()\">"}`), true},
+		"an address":          {output(`{"text/html": "<a href='JavaScript:x()'>"}`), true},
+		"one = two":           {output(`{"text/html": "<b>for</b> one = two"}`), false},
 		"HTML without":        {output(`{"text/html": "<b>script</b>"}`), false},
 		"text about a script": {output(`{"text/plain": "<script>"}`), false},
 		"no data":             {output(`null`), false},
@@ -440,7 +443,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("export %q: want a usage error, got %v", args, err)
 		}
 	}
-	for _, args := range [][]string{{}, {"a", "b"}, {"a", "--force"}} {
+	for _, args := range [][]string{{}, {"a", "b"}, {"a", "--force"}, {"one.tar.gz", "-o", "."}} {
 		var usage *nbrun.UsageError
 		if err := Open(t.Context(), args, io.Discard); !errors.As(err, &usage) || !strings.Contains(err.Error(), "usage: open") {
 			t.Errorf("open %q: want a usage error, got %v", args, err)

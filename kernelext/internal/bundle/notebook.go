@@ -3,6 +3,7 @@ package bundle
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -46,6 +47,9 @@ func scripts(path string, data []byte) (cells []int, err error) {
 	return cells, nil
 }
 
+// script is how a page has something executed: as an element, by an event, by an address.
+var script = regexp.MustCompile(`(?i)<script|<[^>]*[\s"'/]on[a-z]+\s*=|javascript:`)
+
 // holdsScript tells whether Jupyter would run something of an output, if it trusted the notebook.
 func holdsScript(output map[string]json.RawMessage) bool {
 	var data map[string]any
@@ -58,7 +62,7 @@ func holdsScript(output map[string]json.RawMessage) bool {
 			return true
 		}
 		markup := strings.HasPrefix(kind, "text/html") || strings.HasPrefix(kind, "image/svg")
-		if markup && strings.Contains(strings.ToLower(joined(value)), "<script") {
+		if markup && script.MatchString(joined(value)) {
 			return true
 		}
 	}

@@ -68,7 +68,10 @@ func parseOpen(args []string) (file, dir string, err error) {
 			dir += "-opened"
 		}
 	}
-	return file, filepath.Clean(dir), nil
+	if dir = filepath.Clean(dir); dir == "." { // it would be replaced
+		return "", "", &nbrun.UsageError{Problem: "the directory must be a new one, not the one you are in" + openUsage}
+	}
+	return file, dir, nil
 }
 
 // unpack unpacks a bundle into a new directory, when it has been verified. warned are the cells whose outputs hold scripts.
