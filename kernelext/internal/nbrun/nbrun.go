@@ -157,7 +157,7 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 	}
 	request, err := json.Marshal(map[string]any{
 		"notebook": string(data), "kernel": o.Kernel, "directory": directory, "timeout": int(o.Timeout.Seconds()),
-		"log": filepath.Join(scratch, "displays"),
+		"log": filepath.Join(scratch, "displays"), "parent": os.Getpid(),
 	})
 	if err != nil {
 		return Result{}, err
