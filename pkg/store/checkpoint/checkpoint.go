@@ -2,8 +2,8 @@
 //
 // A checkpoint is a directory, step-N, that holds the variables (variables.safetensors, which the whole ecosystem reads) and the rest (state.json: the step, the
 // place in the data, masks of one bit for each weight, which variables are trainable, and what the run adds). It is written under another name, synced,
-// renamed, and its parent synced, so that it is there whole or not at all. Two are kept at least. The loader checks SHA-256 digests, of each variable apart, goes back to the newest
-// that is whole, and says so. Order is that of steps, never of clocks.
+// renamed, and its parent synced, so that it is there whole or not at all. Two are kept at least. The loader checks SHA-256 digests, one for each variable and for
+// the state, goes back to the newest that is whole, and says so. Order is that of steps, never of clocks.
 //
 // GoMLX's own checkpoints (LoadGoMLX, SaveGoMLX) do not survive a kill while saving, and forget which variables are trainable.
 package checkpoint
