@@ -34,7 +34,7 @@ var verbs = []verb{
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|figures [--json FILE]     measure a cell next to plain GoNB, a training step next to JAX; repeat published figures", runBench},
-	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
+	{"replay", "MANIFEST…                         repeat runs of a comparison and say whether they come out the same", runReplay},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
 	{"export", "NOTEBOOK [-o FILE] [--run DIR…]   make one file of a notebook and what its runs left, for another machine", printing(bundle.Export)},
 	{"open", "FILE [-o DIR]                       verify and unpack such a file; nothing in it is executed", printing(bundle.Open)},
@@ -203,16 +203,19 @@ func runBench(ctx context.Context, args []string) error {
 }
 
 func runReplay(ctx context.Context, args []string) error {
-	if len(args) != 1 {
+	if len(args) == 0 {
 		return errUsage
 	}
-	manifest, err := filepath.Abs(args[0]) // the program runs in the project's directory
-	if err != nil {
-		return err
+	manifests := make([]string, len(args))
+	for i, name := range args {
+		var err error
+		if manifests[i], err = filepath.Abs(name); err != nil { // the program runs in the project's directory
+			return err
+		}
 	}
 	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 		return build(ctx, p, "./kernelext/internal/replay", args)
-	})(ctx, []string{manifest})
+	})(ctx, manifests)
 }
 
 // build is goRun for a program whose exit code says something: `go run` makes all of them 1. The error is a programError then.

@@ -237,7 +237,7 @@ func describe(out io.Writer, x Index, dir string, warned []int) {
 		}
 	}
 	if replays > 1 {
-		fmt.Fprintf(out, "and so each of the %d manifests.\n", replays)
+		fmt.Fprintf(out, "and so each of the %d manifests, or several at once.\n", replays)
 	}
 }
 

@@ -122,6 +122,11 @@ func TestReplay(t *testing.T) {
 		t.Errorf("no file: exit code %d, want 2", code)
 	}
 	var b bytes.Buffer
+	touched := change(t, files["dense"], func(m *experiment.Manifest) { m.Examples = "0" })
+	if code := run(t.Context(), []string{touched, files["dense"]}, &b, &b); code != 1 || !strings.Contains(b.String(), "something else") || !strings.Contains(b.String(), "bit-equal") {
+		t.Errorf("one that is changed and one that is not: exit code %d, want 1\n%s", code, b.String())
+	}
+	b.Reset()
 	if code := run(t.Context(), nil, &b, &b); code != 2 || !strings.Contains(b.String(), "usage") {
 		t.Errorf("no argument: exit code %d\n%s", code, b.String())
 	}
