@@ -224,7 +224,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if err := goOn(); err != nil || result.Loaded {
 			return result, err
 		}
-		release, err := claim(result.Dir)
+		release, err := claim(result.Dir, "set Training.Name to train a run of its own")
 		if err != nil {
 			return Result{}, err
 		}
