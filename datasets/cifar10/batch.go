@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/espalier-ml/espalier/datasets/internal/memory"
 )
@@ -27,12 +28,6 @@ const (
 	imageSize  = side * side * channels
 	recordSize = 1 + imageSize // the label, then a plane of each colour
 )
-
-// newContents has room for n examples.
-func newContents(part string, n int) memory.Contents {
-	return memory.Contents{Name: "cifar10", Part: part, Height: side, Width: side, Channels: channels, ClassNames: classNames,
-		Inputs: make([]uint8, n*imageSize), Labels: make([]int32, n)}
-}
 
 // readBatch reads the records that fill labels, and no more: inputs gets [n, 32, 32, 3] of the [n, 3, 32, 32] in the file.
 func readBatch(name, entry string, r io.Reader, inputs []uint8, labels []int32) error {
@@ -66,27 +61,47 @@ func readBatch(name, entry string, r io.Reader, inputs []uint8, labels []int32) 
 	return nil
 }
 
-// batches are the six files being read.
+// batches are the six files being read. Room for all of them is made when the first one was the published one, so that no other file makes more be
+// allocated than a batch takes.
 type batches struct {
 	release     release
 	train, test memory.Contents
+	inputs      []uint8 // of the batch being read
+	labels      []int32
 	seen        map[string]bool
 }
 
 func newBatches(r release) *batches {
-	return &batches{release: r, train: newContents("train", 5*r.batch), test: newContents("test", r.batch), seen: map[string]bool{}}
+	contents := memory.Contents{Name: "cifar10", Height: side, Width: side, Channels: channels, ClassNames: classNames}
+	b := &batches{release: r, train: contents, test: contents, inputs: make([]uint8, r.batch*imageSize), labels: make([]int32, r.batch), seen: map[string]bool{}}
+	b.train.Part, b.test.Part = "train", "test"
+	return b
 }
 
-// read takes one of the files.
+// read takes one of the files, and checks its digest.
 func (b *batches) read(file, entry string, r io.Reader, name string) error {
-	b.seen[name] = true
-	for i, training := range batchNames[:5] {
-		if name == training {
-			n := b.release.batch
-			return readBatch(file, entry, r, b.train.Inputs[i*n*imageSize:][:n*imageSize], b.train.Labels[i*n:][:n])
-		}
+	if b.seen[name] {
+		return &Error{Kind: ErrUnsafe, File: file, Entry: entry, Expected: "each file once", Came: "this one again", Remedy: "get the archive again"}
 	}
-	return readBatch(file, entry, r, b.test.Inputs, b.test.Labels)
+	b.seen[name] = true
+	sum := sha256.New()
+	if err := readBatch(file, entry, io.TeeReader(r, sum), b.inputs, b.labels); err != nil {
+		return err
+	}
+	if came := hex.EncodeToString(sum.Sum(nil)); came != b.release.sha256[name] {
+		return &Error{Kind: ErrDigest, File: file, Entry: entry, Expected: "SHA-256 " + b.release.sha256[name], Came: came,
+			Remedy: "unpack the archive again, or name the archive itself in Config.Path"}
+	}
+	to, n, at := &b.test, 1, 0
+	if i := slices.Index(batchNames[:5], name); i >= 0 {
+		to, n, at = &b.train, 5, i
+	}
+	if to.Inputs == nil {
+		to.Inputs, to.Labels = make([]uint8, n*len(b.inputs)), make([]int32, n*len(b.labels))
+	}
+	copy(to.Inputs[at*len(b.inputs):], b.inputs)
+	copy(to.Labels[at*len(b.labels):], b.labels)
+	return nil
 }
 
 // parts returns the split, once all files were read.
@@ -114,21 +129,23 @@ func readDir(dir string, r release) (memory.Parts, error) {
 }
 
 func readFile(b *batches, file, name string) error {
+	missing := func(came string, err error) error {
+		return &Error{Kind: ErrMissing, File: file, Expected: "a file that can be read", Came: came, Err: err,
+			Remedy: "unpack the archive again, or name the archive itself in Config.Path"}
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return missing("none", err)
+	}
+	if !info.Mode().IsRegular() { // which might never end, or never begin
+		return missing(info.Mode().Type().String(), nil)
+	}
 	f, err := os.Open(file)
 	if err != nil {
-		return &Error{Kind: ErrMissing, File: file, Expected: "a file that can be read", Came: "none", Err: err,
-			Remedy: "unpack the archive again, or name the archive itself in Config.Path"}
+		return missing("none", err)
 	}
 	defer f.Close()
-	sum := sha256.New()
-	if err := b.read(file, "", io.TeeReader(bufio.NewReaderSize(f, 1<<20), sum), name); err != nil {
-		return err
-	}
-	if came := hex.EncodeToString(sum.Sum(nil)); came != b.release.sha256[name] {
-		return &Error{Kind: ErrDigest, File: file, Expected: "SHA-256 " + b.release.sha256[name], Came: came,
-			Remedy: "unpack the archive again, or name the archive itself in Config.Path"}
-	}
-	return nil
+	return b.read(file, "", bufio.NewReaderSize(f, 1<<20), name)
 }
 
 // readArchive reads the published archive, whose digest was checked.
@@ -173,31 +190,44 @@ func batchName(h *tar.Header) (name string, found bool) {
 	return "", false
 }
 
-// holdsBatches says whether file begins like the published archive, intact or not.
-func holdsBatches(file string) bool {
+// maxStart is how much of an archive is unpacked to see what it is. The published one shows it in its first 512 bytes.
+const maxStart = 1 << 20
+
+// start is what an archive begins like, intact or not.
+type start int
+
+const (
+	ofSomethingElse start = iota
+	ofBatches             // the published archive
+	ofPickles             // the archive published for Python
+)
+
+// starts says what file begins like.
+func starts(file string) start {
 	f, err := os.Open(file)
 	if err != nil {
-		return false
+		return ofSomethingElse
 	}
 	defer f.Close()
 	var r io.Reader = bufio.NewReader(f)
-	if start, _ := r.(*bufio.Reader).Peek(2); bytes.Equal(start, []byte{0x1f, 0x8b}) {
+	if first, _ := r.(*bufio.Reader).Peek(2); bytes.Equal(first, []byte{0x1f, 0x8b}) {
 		if r, err = gzip.NewReader(r); err != nil {
-			return false
+			return ofSomethingElse
 		}
 	}
-	tr := tar.NewReader(r)
+	tr := tar.NewReader(io.LimitReader(r, maxStart))
 	for range 4 { // the folder, its readme, the names of the classes, the first file
 		h, err := tr.Next()
 		if err != nil {
-			return false
+			return ofSomethingElse
 		}
-		if path.Clean(h.Name) == batchesDir {
-			return true
+		name := path.Clean(h.Name)
+		if name == pythonDir || path.Dir(name) == pythonDir {
+			return ofPickles
 		}
-		if _, found := batchName(h); found {
-			return true
+		if _, found := batchName(h); found || name == batchesDir {
+			return ofBatches
 		}
 	}
-	return false
+	return ofSomethingElse
 }

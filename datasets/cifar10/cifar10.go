@@ -104,6 +104,10 @@ var published = release{
 // class, chosen once and for all. JPEG images are not the pixels that were published, so that results on them are close to those in
 // the literature, and no more; the digests tell the two apart.
 //
+// Of the published archive, and of files unpacked from it, the SHA-256 is checked, so that nothing that happened to them goes unnoticed. Images in class
+// folders have no digest that is known; PNG has checksums, and JPEG has none, so that a JPEG file that was damaged may be one of other pixels.
+// The version for Python is refused, because opening a pickle runs what is in it.
+//
 // The error is an *Error. ErrMissing says that there is no local copy and Download isn't set; it names both remedies.
 func Open(cfg Config) (*Data, error) {
 	return open(context.Background(), cfg, published, fetch.Options{})
@@ -170,9 +174,18 @@ func open(ctx context.Context, cfg Config, r release, o fetch.Options) (*Data, e
 				return parts.Open(cfg.Batch, cfg.Seed)
 			}
 		}
+		if err := refusePickles(path, true); err != nil {
+			return nil, err
+		}
 		return cfg.folders(path, r)
 	}
-	if path != cfg.archive(r) && !holdsBatches(path) {
+	if !info.Mode().IsRegular() { // which might never end, or never begin
+		return nil, &Error{Kind: ErrUnsafe, File: path, Expected: "a file or a directory", Came: info.Mode().Type().String()}
+	}
+	if path != cfg.archive(r) && starts(path) != ofBatches {
+		if err := refusePickles(path, false); err != nil {
+			return nil, err
+		}
 		return cfg.folders(path, r)
 	}
 	if err := r.archive.Verify(path); err != nil {

@@ -88,6 +88,14 @@ func common(images []place, cfg Config, lim limits) (memory.Contents, error) {
 	if err != nil {
 		return none, err
 	}
+	pixels, encoded := 0, 0
+	for i, h := range headers {
+		pixels, encoded = pixels+h.Width*h.Height, encoded+len(images[i].entry.content)
+	}
+	if pixels > lim.pixels && pixels/lim.density > encoded { // many small ones that lie come to much
+		return none, &Error{Kind: ErrLimit, File: cfg.Path, Expected: fmt.Sprintf("at most %d pixels from a byte", lim.density),
+			Came: fmt.Sprintf("%d images with %d from %d", len(images), pixels, encoded), Remedy: "do not trust these images"}
+	}
 	c := memory.Contents{Height: cfg.Size, Width: cfg.Size, Channels: cfg.Channels}
 	if cfg.Size == 0 {
 		c.Height, c.Width = headers[0].Height, headers[0].Width

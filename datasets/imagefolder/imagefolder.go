@@ -78,6 +78,9 @@ type Config struct {
 //
 // The error is an *Error: ErrMissing or ErrConfig, ErrFormat for what can't be decoded or has no place in the layout, ErrUnsafe and
 // ErrLimit for what is refused. It names the entry.
+//
+// What damage is noticed depends on the format of the images: PNG has checksums, as has an archive that is compressed; a JPEG image that was damaged may be
+// one of other pixels. The digests of the parts tell. Pickles, .npy, .npz and .pt files are refused: opening a pickle runs what is in it.
 func Open(cfg Config) (*Data, error) { return open(cfg, standard) }
 
 func open(cfg Config, lim limits) (*Data, error) {
@@ -164,7 +167,7 @@ type limits struct {
 	pixels  int   // of an image
 	ratio   int64 // bytes out of the archive per byte in, once it has given more than slack
 	slack   int64
-	density int // pixels per encoded byte of an image that has more than a million
+	density int // pixels per encoded byte of an image that has more than a million, and of all that together have more than pixels
 }
 
 var standard = limits{

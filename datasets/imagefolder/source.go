@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/espalier-ml/espalier/datasets/internal/foreign"
 )
 
 // entry is a file by its cleaned, slash-separated name. Content is nil where the name is not that of an image.
@@ -49,6 +51,9 @@ func find(path string, lim limits) (source, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &Error{Kind: ErrUnsafe, File: path, Expected: "a directory or archive of images", Came: info.Mode().Type().String()}
 	}
+	if err := foreign.Refuse(path, "a directory or archive of images", foreign.Remedy); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, &Error{Kind: ErrMissing, File: path, Expected: "an archive that can be read", Came: "a failure", Err: err}
@@ -61,6 +66,7 @@ type names struct {
 	path string
 	lim  limits
 	seen map[string]string // by the name in lower case
+	dirs map[string]string // the folders of files, too
 	n    int
 }
 
@@ -86,13 +92,24 @@ func (s *names) add(name string, dir bool) (string, error) {
 		return unsafe("the name of a file")
 	}
 	if s.seen == nil {
-		s.seen = map[string]string{}
+		s.seen, s.dirs = map[string]string{}, map[string]string{}
 	}
 	folded := strings.ToLower(clean)
 	if other, found := s.seen[folded]; found {
 		return unsafe(fmt.Sprintf("each name once, but %q came before", other))
 	}
 	s.seen[folded] = name
+	for dir := path.Dir(clean); dir != "."; dir = path.Dir(dir) {
+		folded := strings.ToLower(dir)
+		other, found := s.dirs[folded]
+		if found && other != dir {
+			return unsafe(fmt.Sprintf("each name once, but a folder %q came before", other))
+		}
+		if found { // and so the folders above it
+			break
+		}
+		s.dirs[folded] = dir
+	}
 	return clean, nil
 }
 
@@ -329,6 +346,12 @@ func readTar(path string, r io.Reader, lim limits) (entries []entry, err error) 
 		case tar.TypeReg, tar.TypeDir:
 		default:
 			return nil, &Error{Kind: ErrUnsafe, File: path, Entry: h.Name, Expected: "files and directories", Came: kind(h.Typeflag)}
+		}
+		// A sparse file has its holes in the header: they come out of nothing, past the limit on that.
+		for key := range h.PAXRecords {
+			if strings.HasPrefix(key, "GNU.sparse.") {
+				return nil, &Error{Kind: ErrUnsafe, File: path, Entry: h.Name, Expected: "files and directories", Came: "a sparse file"}
+			}
 		}
 		name, err := names.add(h.Name, h.Typeflag == tar.TypeDir)
 		if err != nil {

@@ -22,15 +22,15 @@ type SaveError = checkpoint.SaveError
 // MismatchError says that values belong to another network. Nothing was changed.
 type MismatchError = checkpoint.MismatchError
 
-// BusyError says that a run is being trained by somebody else.
-type BusyError struct{ Dir string }
+// BusyError says that a run is being trained, or a comparison made, by somebody else.
+type BusyError struct{ Dir, Remedy string }
 
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("the run in %s is being trained by another process, or by another part of this one: wait for it, or set Training.Name to train a run of its own", e.Dir)
+	return fmt.Sprintf("another process, or another part of this one, is at work in %s: wait for it, or %s", e.Dir, e.Remedy)
 }
 
-// claim keeps others from training a run until release is called, or the process ends.
-func claim(dir string) (release func(), err error) {
+// claim keeps others from working in a directory until release is called, or the process ends.
+func claim(dir, remedy string) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, &SaveError{Dir: dir, Err: err}
 	}
@@ -39,7 +39,7 @@ func claim(dir string) (release func(), err error) {
 	case err != nil:
 		return nil, &SaveError{Dir: dir, Err: err}
 	case !got:
-		return nil, &BusyError{dir}
+		return nil, &BusyError{dir, remedy}
 	}
 	return func() { _ = lock.Unlock() }, nil // the end of the process releases it too
 }

@@ -157,7 +157,8 @@ type bench struct {
 
 // Compare makes the runs that are not there yet and returns the records of all. On *InterruptedError what is done is kept, and the same call goes on.
 //
-// Errors: *ConfigError and those of prune.New for what can't be compared, before anything is done; those of Train and Prune, with the contender and the sparsity.
+// Errors: *ConfigError and those of prune.New for what can't be compared, before anything is done; *BusyError where another comparison is being made in
+// Dir; those of Train and Prune, with the contender and the sparsity.
 func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 	contenders, err := c.contenders()
 	if err != nil {
@@ -175,6 +176,13 @@ func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 	outcome := &Outcome{Fast: c.Fast, Measured: b.on.Name()}
 	for _, one := range contenders {
 		outcome.Contenders = append(outcome.Contenders, one.Name)
+	}
+	if c.Dir != "" {
+		release, err := claim(c.Dir, "give Comparison.Dir another directory")
+		if err != nil {
+			return nil, err
+		}
+		defer release()
 	}
 	if b.known, err = b.finished(); err != nil {
 		return nil, err

@@ -1,6 +1,8 @@
 package experiment
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -148,6 +150,45 @@ func TestSwappedManifestsAreNotBelieved(t *testing.T) {
 	}
 	if diff := cmp.Diff(first.Records, again.Records); diff != "" {
 		t.Errorf("the records differ (-first +again):\n%s", diff)
+	}
+}
+
+// Wherever a manifest is cut off or changed it is refused, or says what it said. One of the first version, which has no digest, is read.
+func TestDamagedManifests(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.json")
+	want := Manifest{Version: 2, Network: "n", Contender: "c", Mode: OneShot, Sparsity: 0.5, Masks: "m", Weights: "w", Results: map[string]float64{"accuracy": 0.98}}
+	if err := want.write(path); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 64 {
+		at := i * len(whole) / 64
+		for what, damaged := range map[string][]byte{
+			"cut off": whole[:at],
+			"flipped": append(append(bytes.Clone(whole[:at]), whole[at]^1<<(i%8)), whole[at+1:]...),
+			"zeroed":  append(append(bytes.Clone(whole[:at]), 0), whole[at+1:]...),
+		} {
+			if err := os.WriteFile(path, damaged, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			got, err := ReadManifest(path)
+			var refused *ManifestError
+			if err == nil && !cmp.Equal(want, got) || err != nil && !errors.As(err, &refused) {
+				t.Errorf("%s at %d: %+v, %v", what, at, got, err)
+			}
+		}
+	}
+	for text, version := range map[string]int{`{"version":1,"masks":"m","results":{"accuracy":1}}`: 1, `{"version":2,"masks":"m","results":{"accuracy":1}}`: 0, `{"version":3}`: 0, `{}`: 0, "null": 0} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var refused *ManifestError
+		if m, err := ReadManifest(path); m.Version != version || version == 0 && !errors.As(err, &refused) {
+			t.Errorf("%s: version %d, %v", text, m.Version, err)
+		}
 	}
 }
 

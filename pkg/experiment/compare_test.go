@@ -148,6 +148,24 @@ func TestCompareGoesOnAfterAnInterrupt(t *testing.T) {
 	}
 }
 
+// Two comparisons at once in one directory would take each other's work away.
+func TestOneComparesInADirectory(t *testing.T) {
+	c := quick(t, Contender{})
+	var inner error
+	c.Progress = func(int, int, string) {
+		if inner == nil {
+			other := c
+			other.Progress = nil
+			_, inner = Compare(t.Context(), other)
+		}
+	}
+	compare(t, c)
+	var busy *BusyError
+	if !errors.As(inner, &busy) || busy.Dir != c.Dir {
+		t.Errorf("the second got %v, want a *BusyError", inner)
+	}
+}
+
 // What is torn, foreign or touched is made again, and nothing else is.
 func TestCompareTrustsNoDamage(t *testing.T) {
 	c := comparison(t)

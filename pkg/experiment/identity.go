@@ -18,7 +18,7 @@ import (
 func (tr *Trainer) digest(t Training, total int) (string, error) {
 	identity := map[string]any{
 		"step": tr.step.identity, "steps": total, "seed": t.Seed, "name": t.Name, "data": tr.task.Train.Name(),
-		"format": 2, // of checkpoints
+		"format": 2, // of checkpoints, from which on they are read
 	}
 	examples, err := examplesDigest(tr.task.Train)
 	if err != nil {

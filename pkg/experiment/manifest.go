@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 
 // Manifest is one run of a comparison, written down so that it can be repeated (Replay, `espalier replay`) and compared.
 type Manifest struct {
-	Version   int               `json:"version"` // of this format: 1
+	Version   int               `json:"version"` // of this format: 2; 1 has no digest
 	Network   string            `json:"network"`
 	Data      DataSpec          `json:"data"`
 	Examples  string            `json:"examples"`           // what the run starts from: a digest of first values, data, their order, the training step and how it is trained
@@ -40,6 +41,15 @@ type Manifest struct {
 	Weights string             `json:"weights"`        // SHA-256 of all variables
 	Each    map[string]string  `json:"each,omitempty"` // the same, of each variable and each mask apart, the first 16 digits: where two runs differ
 	Results map[string]float64 `json:"results"`
+}
+
+// manifestVersion is that of the format which is written.
+const manifestVersion = 2
+
+// manifestFile is what a manifest's file holds.
+type manifestFile struct {
+	Manifest
+	SHA256 string `json:"sha256,omitempty"` // of the manifest's JSON without spaces
 }
 
 // Parts are the names of what a recipe is made of.
@@ -71,7 +81,7 @@ func (b *bench) manifest(r run) Manifest {
 		}
 	}
 	return Manifest{
-		Version: 1, Network: b.Network, Data: b.Data, Examples: b.startKey, Measured: b.measured, Contender: r.Name, Recipe: r.Recipe.String(),
+		Version: manifestVersion, Network: b.Network, Data: b.Data, Examples: b.startKey, Measured: b.measured, Contender: r.Name, Recipe: r.Recipe.String(),
 		Parts: Parts{filled.Criterion.Name, filled.Normalize.Name, filled.Unit.Name, filled.Budget.Name, filled.Revive, filled.KeepMin, filled.MinUnits, filled.RoundTo}, Spared: spared,
 		Mode: r.Mode, Rounds: r.Rounds, Schedule: scheduleOf(r.Contender), Batches: r.Batches, Sparsity: r.sparsity, Seed: r.seed, Dense: b.Dense, Tune: b.Tune, Test: b.Test, Versions: versions(b.Task.Backend.Name()),
 	}
@@ -136,6 +146,7 @@ func Replay(ctx context.Context, c Comparison, m Manifest) (Manifest, error) {
 
 // key identifies a run by all that it is made of, but neither by its results nor by the versions it was made with.
 func (m Manifest) key() (string, error) {
+	m.Version = 1 // the format names no other run
 	m.Versions, m.Masks, m.Weights, m.Each, m.Results = nil, "", "", nil, nil
 	return hashJSON(m)
 }
@@ -154,7 +165,11 @@ func versions(backend string) map[string]string {
 
 // write writes a manifest, whole or not at all.
 func (m Manifest) write(path string) error {
-	text, err := json.MarshalIndent(m, "", "  ")
+	digest, err := hashJSON(m)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(manifestFile{m, digest}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -166,19 +181,31 @@ func (m Manifest) write(path string) error {
 
 // ReadManifest reads a manifest. The error is a *ManifestError, or of the file system.
 func ReadManifest(path string) (Manifest, error) {
-	var m Manifest
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return m, err
+		return Manifest{}, err
 	}
-	if err := json.Unmarshal(text, &m); err != nil {
-		return m, &ManifestError{path, err.Error()}
+	var version struct{ Version int }
+	if err := json.Unmarshal(text, &version); err != nil {
+		return Manifest{}, &ManifestError{path, err.Error()}
 	}
-	if m.Version != 1 {
-		return m, &ManifestError{path, fmt.Sprintf("its version is %d, expected 1", m.Version)}
+	if version.Version < 1 || version.Version > manifestVersion {
+		return Manifest{}, &ManifestError{path, fmt.Sprintf("its version is %d, expected 1 to %d", version.Version, manifestVersion)}
+	}
+	var file manifestFile
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&file); err != nil {
+		return Manifest{}, &ManifestError{path, err.Error()}
+	}
+	m := file.Manifest
+	if m.Version > 1 {
+		if digest, err := hashJSON(m); err != nil || digest != file.SHA256 {
+			return Manifest{}, &ManifestError{path, "it does not have its digest, so it was damaged or changed"}
+		}
 	}
 	if m.Results == nil || m.Masks == "" {
-		return m, &ManifestError{path, "it has no results"}
+		return Manifest{}, &ManifestError{path, "it has no results"}
 	}
 	return m, nil
 }

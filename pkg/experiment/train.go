@@ -272,7 +272,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			watch.past(result)
 			return result, err
 		}
-		release, err := claim(result.Dir)
+		release, err := claim(result.Dir, "set Training.Name to train a run of its own")
 		if err != nil {
 			return Result{}, err
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -143,6 +144,43 @@ func TestKeys(t *testing.T) {
 	info.Deps, info.Settings[1].Value = nil, "true"
 	if code := revisionOf(info); code != "" {
 		t.Errorf("with changed files the code is %q", code)
+	}
+}
+
+// A program in which something else is computed has another code, and one that is built again the same.
+func TestBuildID(t *testing.T) {
+	goCommand, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("needs the go command")
+	}
+	dir := t.TempDir()
+	ids := map[string]string{}
+	for name, text := range map[string]string{"one": "1", "again": "1", "two": "2"} {
+		source, program := filepath.Join(dir, name, "main.go"), filepath.Join(dir, name+".program")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(source), 0o755), os.WriteFile(source, []byte("package main\n\nfunc main() { println("+text+") }\n"), 0o644),
+			os.WriteFile(filepath.Join(dir, name, "go.mod"), []byte("module x\n\ngo 1.26\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		build := exec.Command(goCommand, "build", "-trimpath", "-o", program)
+		build.Dir, build.Env = filepath.Dir(source), append(os.Environ(), "GOFLAGS=", "GOOS=linux")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		out, err := exec.Command(goCommand, "tool", "buildid", program).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ids[name] = buildID(program); ids[name] == "" || ids[name] != strings.TrimSpace(string(out)) {
+			t.Errorf("%s: %q, the go command says %q", name, ids[name], out)
+		}
+	}
+	if ids["one"] != ids["again"] || ids["one"] == ids["two"] {
+		t.Errorf("%v", ids)
+	}
+	for _, path := range []string{filepath.Join(dir, "one", "main.go"), filepath.Join(dir, "none")} {
+		if id := buildID(path); id != "" {
+			t.Errorf("%s has the identity %q", path, id)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -16,10 +17,12 @@ import (
 
 // Inputs are all that a result depends on. The key of a result is the SHA-256 of them as canonical JSON.
 type Inputs struct {
-	Recipe   any               // what is computed, as JSON: defaults left out (omitempty), so that a new field renames nothing; nil: nothing to say
-	Seed     int64             // of all that is random
-	Data     string            // the digest of the data; "": none
-	Code     string            // what computes; "": this program's build, which is its revision, else the digest of the executable
+	Recipe any    // what is computed, as JSON: defaults left out (omitempty), so that a new field renames nothing; nil: nothing to say
+	Seed   int64  // of all that is random
+	Data   string // the digest of the data; "": none
+	// Code is what computes. "": this program's build, which is its revision, else what went into the executable. In a notebook each cell is another program,
+	// and so is a cell in which anything is changed: who wants results back there gives the code a name, as "v1", and another one when it computes otherwise.
+	Code     string
 	Versions map[string]string // what it is computed with; nil: Go, the platform, and the modules of GoMLX
 	Store    *Store            // where the result is kept; nil: Default
 }
@@ -81,6 +84,9 @@ var thisCode = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if id := buildID(path); id != "" {
+		return "build " + id, nil
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -92,6 +98,30 @@ var thisCode = sync.OnceValues(func() (string, error) {
 	}
 	return "executable " + string(digestOf(h)), nil
 })
+
+// buildID returns the identity that the Go linker gave an executable, a digest of all that went into it, in no time; "" where there is none. It lies in
+// an ELF note: the sizes of name and content, a type, the name "Go" and the content (https://go.dev/src/cmd/internal/buildid/note.go).
+func buildID(path string) string {
+	f, err := elf.Open(path)
+	if err != nil {
+		return "" // of another system
+	}
+	defer f.Close()
+	section := f.Section(".note.go.buildid")
+	if section == nil || section.Size > 4096 {
+		return ""
+	}
+	note, err := section.Data()
+	const head = 16
+	if err != nil || len(note) < head || string(note[12:head]) != "Go\x00\x00" {
+		return ""
+	}
+	size := f.ByteOrder.Uint32(note[4:])
+	if int64(size) > int64(len(note)-head) {
+		return ""
+	}
+	return string(note[head : head+int(size)])
+}
 
 // revisionOf identifies a program by its revision, which settles its modules, and how it was built; "" where the build does not settle what was compiled.
 func revisionOf(info *debug.BuildInfo) string {

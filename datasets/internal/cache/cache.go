@@ -200,12 +200,9 @@ func read(f io.Reader, size int64) (memory.Parts, error) {
 		return none, fmt.Errorf("the header: %w", err)
 	}
 	rest -= int64(length)
-	var header []part
-	if err := json.Unmarshal(text, &header); err != nil {
+	header, err := three(text)
+	if err != nil {
 		return none, fmt.Errorf("the header: %w", err)
-	}
-	if len(header) != 3 {
-		return none, fmt.Errorf("%d parts", len(header))
 	}
 	for _, p := range header {
 		need := p.size(rest)
@@ -234,6 +231,26 @@ func read(f io.Reader, size int64) (memory.Parts, error) {
 		return none, fmt.Errorf("SHA-256 %x of what says %x", got, want)
 	}
 	return parts, nil
+}
+
+// three decodes a header. It stops at a fourth part, of which a hostile header could have hundreds of thousands.
+func three(text []byte) (header [3]part, err error) {
+	if !json.Valid(text) {
+		return header, errors.New("no JSON")
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	if open, err := d.Token(); err != nil || open != json.Delim('[') {
+		return header, errors.New("no list of parts")
+	}
+	for i := range header {
+		if err := d.Decode(&header[i]); err != nil {
+			return header, err
+		}
+	}
+	if d.More() {
+		return header, fmt.Errorf("more than %d parts", len(header))
+	}
+	return header, nil
 }
 
 // fill reads labels and inputs of c, and adds them to sum.

@@ -47,15 +47,20 @@ func (f File) Verify(path string) error {
 	}
 	defer in.Close()
 	sum := sha256.New()
-	n, err := io.Copy(sum, in)
+	n, err := io.Copy(sum, io.LimitReader(in, f.Size+1)) // more than that says no more, and may never end
 	if err != nil {
 		return &fault.Error{Kind: fault.ErrMissing, File: path, Expected: "a file that can be read", Came: "a failure", Err: err}
 	}
-	if came := hex.EncodeToString(sum.Sum(nil)); n != f.Size || came != f.SHA256 {
-		return &fault.Error{Kind: fault.ErrDigest, File: path, Expected: fmt.Sprintf("%d bytes with SHA-256 %s", f.Size, f.SHA256),
-			Came: fmt.Sprintf("%d bytes with %s", n, came), Remedy: "remove the file and get it again"}
+	came := hex.EncodeToString(sum.Sum(nil))
+	if n == f.Size && came == f.SHA256 {
+		return nil
 	}
-	return nil
+	wrong := &fault.Error{Kind: fault.ErrDigest, File: path, Expected: fmt.Sprintf("%d bytes with SHA-256 %s", f.Size, f.SHA256),
+		Came: fmt.Sprintf("%d bytes with %s", n, came), Remedy: "remove the file and get it again"}
+	if n > f.Size {
+		wrong.Came = "more bytes"
+	}
+	return wrong
 }
 
 // permanent marks an error that another attempt won't mend.
@@ -206,6 +211,9 @@ func (f File) attempt(ctx context.Context, part *os.File, o Options) error {
 			return fmt.Errorf("asked for bytes from %d, the server sent %q", offset, response.Header.Get("Content-Range"))
 		}
 	case code == http.StatusOK: // the server sends all of it
+		if length := response.ContentLength; length >= 0 && length != f.Size { // or the page of a network that wants a login: what has come stays
+			return permanent{fmt.Errorf("the server offers all, %d bytes of %q; %d are missing", length, response.Header.Get("Content-Type"), f.Size-offset)}
+		}
 		if offset > 0 {
 			if offset, err = 0, restart(part); err != nil {
 				return err

@@ -24,6 +24,8 @@ const (
 const (
 	// maxDeflate is more than the highest ratio that DEFLATE reaches, 1032 to 1.
 	maxDeflate = 1100
+	// maxRatio is far above what images and labels reach, 2 to 5 to 1. A file that claims more, and more than firstAllocation, is a bomb.
+	maxRatio = 64
 	// firstAllocation bounds what is allocated before that many bytes were seen.
 	firstAllocation = 64 << 20
 )
@@ -110,6 +112,7 @@ func (r *reader) header(magic uint32, rank int) ([]int, error) {
 	if err != nil {
 		return nil, r.fault(r.offset, fmt.Sprintf("a header of %d bytes", len(header)), fmt.Sprintf("%d", n), err)
 	}
+	limit := min(int64(r.compressed)*maxDeflate, max(int64(r.compressed)*maxRatio, firstAllocation))
 	dims := make([]int, rank)
 	size := int64(1)
 	for axis := range dims {
@@ -118,7 +121,7 @@ func (r *reader) header(magic uint32, rank int) ([]int, error) {
 		if dim == 0 {
 			return nil, r.fault(at, "a dimension of at least 1", "0", nil)
 		}
-		if dim > int64(r.compressed)*maxDeflate/size {
+		if dim > limit/size {
 			return nil, r.fault(at, fmt.Sprintf("dimensions that %d compressed bytes can hold", r.compressed),
 				fmt.Sprintf("%d on axis %d", dim, axis), nil)
 		}

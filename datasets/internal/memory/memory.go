@@ -52,6 +52,9 @@ func (c *Contents) check() error {
 	if c.Height < 1 || c.Width < 1 || c.Channels < 1 {
 		return bad("images with at least one pixel", fmt.Sprintf("%dx%dx%d", c.Height, c.Width, c.Channels))
 	}
+	if most := max(len(c.Inputs), 1); c.Width > most/c.Height || c.Channels > most/(c.Height*c.Width) { // before a product overflows
+		return bad(fmt.Sprintf("images within %d bytes", len(c.Inputs)), fmt.Sprintf("%dx%dx%d", c.Height, c.Width, c.Channels))
+	}
 	if len(c.Labels) == 0 {
 		return bad("at least one example", "none")
 	}

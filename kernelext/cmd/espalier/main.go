@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/bench/cell"
+	"github.com/espalier-ml/espalier/kernelext/internal/bundle"
 	"github.com/espalier-ml/espalier/kernelext/internal/doctor"
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
 	"github.com/espalier-ml/espalier/kernelext/internal/setup"
@@ -28,15 +29,17 @@ type verb struct {
 
 var verbs = []verb{
 	{"setup", "[--user]                           install all that is needed; --user also shows the kernel to your own Jupyter", runSetup},
-	{"run", "NOTEBOOK… [-o DIR] [--html] [--fast]  execute notebooks in a clean kernel", ready(nbrun.Run)},
+	{"run", "NOTEBOOK… [-o DIR] [--html] [--fast] [--state DIR]  execute notebooks in a clean kernel; with --state, go on where one was interrupted", ready(nbrun.Run)},
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|live|figures [--json FILE]  measure a cell next to plain GoNB, a training step next to JAX, what a live chart costs; repeat published figures", runBench},
 	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
-	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
+	{"replay", "MANIFEST…                         repeat runs of a comparison and say whether they come out the same", runReplay},
 	{"shrink", "MODEL.onnx -o SMALL.onnx …        make an ONNX model physically smaller, and prove it: --macs 0.5 --criterion l2 --data DIR --distill", runShrink},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
+	{"export", "NOTEBOOK [-o FILE] [--run DIR…]   make one file of a notebook and what its runs left, for another machine", printing(bundle.Export)},
+	{"open", "FILE [-o DIR]                       verify and unpack such a file; nothing in it is executed", printing(bundle.Open)},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
 }
 
@@ -206,16 +209,19 @@ func runBench(ctx context.Context, args []string) error {
 }
 
 func runReplay(ctx context.Context, args []string) error {
-	if len(args) != 1 {
+	if len(args) == 0 {
 		return errUsage
 	}
-	manifest, err := filepath.Abs(args[0]) // the program runs in the project's directory
-	if err != nil {
-		return err
+	manifests := make([]string, len(args))
+	for i, name := range args {
+		var err error
+		if manifests[i], err = filepath.Abs(name); err != nil { // the program runs in the project's directory
+			return err
+		}
 	}
 	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 		return build(ctx, p, "./kernelext/internal/replay", args)
-	})(ctx, []string{manifest})
+	})(ctx, manifests)
 }
 
 func runProfile(ctx context.Context, args []string) error {

@@ -50,6 +50,17 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
+// The verbs of sharing are reached without set-up, and say themselves what they expect.
+func TestSharingNeedsNoSetup(t *testing.T) {
+	t.Setenv("ESPALIER_HOME", "/")
+	for _, args := range [][]string{{"export"}, {"open"}, {"store", "no-such-command"}} {
+		var usage *nbrun.UsageError
+		if err := dispatch(t.Context(), args); !errors.As(err, &usage) {
+			t.Errorf("espalier %q: error = %v, want a *UsageError", args, err)
+		}
+	}
+}
+
 // `go run` makes every exit code 1; build keeps what the program says.
 func TestBuildKeepsTheExitCode(t *testing.T) {
 	dir := t.TempDir()

@@ -1,9 +1,11 @@
 """Execute a notebook in a clean kernel and tell the parent of it, a JSON object a line on standard output.
 
-Standard input: {"notebook": text, "kernel": name, "directory": where it runs, "timeout": seconds a cell, "log": file of displays}.
+Standard input: {"notebook": text, "kernel": name, "directory": where it runs, "timeout": seconds a cell, "log": file of displays,
+"parent": its process}.
 """
 import asyncio
 import json
+import os
 import signal
 import sys
 
@@ -60,6 +62,13 @@ async def main():
             interrupted = True
             asyncio.ensure_future(client.km.interrupt_kernel())
 
+    async def watch():
+        # A parent that was killed tells nothing: what it started would go on for hours, and hold what the next run needs.
+        while os.getppid() == request["parent"]:
+            await asyncio.sleep(1)
+        interrupt()
+
+    watcher = asyncio.ensure_future(watch())
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, interrupt)
@@ -72,6 +81,7 @@ async def main():
         problem = "the kernel died"
     except (CellExecutionError, KeyboardInterrupt):
         pass  # the outputs say it
+    watcher.cancel()
     tell("notebook", content=nbformat.writes(notebook), problem=problem, interrupted=interrupted)
 
 

@@ -40,7 +40,10 @@ type Options struct {
 	HTML    bool          // also write HTML next to Output
 	Kernel  string        // default: setup.KernelName
 	Timeout time.Duration // for one cell. Default: 30 minutes
+	State   string        // where cells find and leave what survives them (kernelext.Dir). Default: a new directory, which is removed afterwards
 }
+
+const runUsage = "; usage: run NOTEBOOK… [-o DIR] [--html] [--fast] [--state DIR]"
 
 // Result is what came of a notebook.
 type Result struct {
@@ -51,6 +54,9 @@ type Result struct {
 
 // Run is `espalier run`. In full mode a notebook is written in place, unless -o names a directory; in fast mode it goes to runs below the
 // home directory, so that results of fast mode never replace those of full mode.
+//
+// A notebook finds nothing of an earlier run, unless --state names a directory: then one that was interrupted or killed goes on, and checkpoints, records and
+// manifests stay.
 func Run(ctx context.Context, p setup.Paths, args []string) error {
 	var o Options
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
@@ -58,10 +64,11 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	dir := flags.String("o", "", "directory for the executed notebooks")
 	flags.BoolVar(&o.Fast, "fast", false, "fast mode")
 	flags.BoolVar(&o.HTML, "html", false, "also write HTML")
+	flags.StringVar(&o.State, "state", "", "directory for what survives a run")
 	var notebooks []string
 	for rest := args; ; {
 		if err := flags.Parse(rest); err != nil {
-			return &UsageError{err.Error() + "; usage: run NOTEBOOK… [-o DIR] [--html] [--fast]"}
+			return &UsageError{err.Error() + runUsage}
 		}
 		if flags.NArg() == 0 {
 			break
@@ -71,7 +78,7 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 		rest = flags.Args()[1:]
 	}
 	if len(notebooks) == 0 {
-		return &UsageError{"no notebook given; usage: run NOTEBOOK… [-o DIR] [--html] [--fast]"}
+		return &UsageError{"no notebook given" + runUsage}
 	}
 	if *dir == "" && o.Fast {
 		*dir = filepath.Join(p.Home, "runs")
@@ -142,9 +149,15 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 		return Result{}, err
 	}
 	defer os.RemoveAll(scratch)
+	state := filepath.Join(scratch, "state")
+	if o.State != "" {
+		if state, err = filepath.Abs(o.State); err != nil { // the kernel runs elsewhere
+			return Result{}, err
+		}
+	}
 	request, err := json.Marshal(map[string]any{
 		"notebook": string(data), "kernel": o.Kernel, "directory": directory, "timeout": int(o.Timeout.Seconds()),
-		"log": filepath.Join(scratch, "displays"),
+		"log": filepath.Join(scratch, "displays"), "parent": os.Getpid(),
 	})
 	if err != nil {
 		return Result{}, err
@@ -154,7 +167,7 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 		fast = "1"
 	}
 	cmd := exec.CommandContext(ctx, p.Python, "-c", driver)
-	cmd.Env = append(p.Env(), "ESPALIER_FAST="+fast, "ESPALIER_STATE="+filepath.Join(scratch, "state"),
+	cmd.Env = append(p.Env(), "ESPALIER_FAST="+fast, "ESPALIER_STATE="+state,
 		"ESPALIER_DISPLAY_LOG="+filepath.Join(scratch, "displays"))
 	setup.OwnGroup(cmd)
 	cmd.WaitDelay = 15 * time.Second // a cell that is interrupted has five to save what it has
@@ -231,7 +244,7 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 	}
 	user, _ := os.UserHomeDir() // without one there is none to hide
 	r := Result{Seconds: time.Since(start).Seconds()}
-	r.Summary, r.Failures = judge(nb, runs, len(out), []string{p.Project, p.Home, user, scratch, os.TempDir() + "/"})
+	r.Summary, r.Failures = judge(nb, runs, len(out), []string{p.Project, p.Home, user, scratch, state, os.TempDir() + "/"})
 	if problem != "" {
 		r.Failures = append(r.Failures, Failure{Problem: problem})
 	}

@@ -1,4 +1,4 @@
-// Command replay repeats a run of a comparison from its manifest, and says whether it comes out the same.
+// Command replay repeats runs of a comparison from their manifests, and says whether they come out the same.
 package main
 
 import (
@@ -34,21 +34,39 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run returns the exit code: 0 for the same, 1 for another result, 2 for what can't be repeated.
-func run(ctx context.Context, args []string, out, problems io.Writer) int {
-	if len(args) != 1 {
-		fmt.Fprintln(problems, "usage: espalier replay MANIFEST")
-		return 2
+// The exit codes, of which the highest of all manifests is returned.
+const (
+	same       = 0
+	different  = 1
+	impossible = 2 // it can't be repeated
+)
+
+// run repeats the run of each manifest, and returns the exit code.
+func run(ctx context.Context, manifests []string, out, problems io.Writer) (code int) {
+	if len(manifests) == 0 {
+		fmt.Fprintln(problems, "usage: espalier replay MANIFEST…")
+		return impossible
 	}
-	m, err := experiment.ReadManifest(args[0])
+	for _, path := range manifests {
+		code = max(code, repeat(ctx, path, out, problems))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return code
+}
+
+// repeat repeats the run of a manifest.
+func repeat(ctx context.Context, path string, out, problems io.Writer) (code int) {
+	m, err := experiment.ReadManifest(path)
 	if err != nil {
 		fmt.Fprintln(problems, "espalier replay:", err)
-		return 2
+		return impossible
 	}
 	c, err := comparison(m)
 	if err != nil {
 		fmt.Fprintln(problems, "espalier replay:", err)
-		return 2
+		return impossible
 	}
 	fmt.Fprintf(out, "%s on %s: %s, %g%% removed, seed %d\n", m.Network, m.Data.Name, m.Contender, 100*m.Sparsity, m.Seed)
 	again, err := experiment.Replay(ctx, c, m)
@@ -56,20 +74,20 @@ func run(ctx context.Context, args []string, out, problems io.Writer) int {
 		fmt.Fprintln(problems, "espalier replay:", err)
 		var changed *experiment.ChangedError
 		if errors.As(err, &changed) {
-			return 1
+			return different
 		}
-		return 2
+		return impossible
 	}
-	verdict, same := judge(m, again)
+	verdict, equal := judge(m, again)
 	fmt.Fprintln(out, verdict)
-	if !same {
-		return 1
+	if !equal {
+		return different
 	}
-	return 0
+	return same
 }
 
 // judge compares what came out with what is written down.
-func judge(m, again experiment.Manifest) (verdict string, same bool) {
+func judge(m, again experiment.Manifest) (verdict string, equal bool) {
 	for _, name := range slices.Sorted(maps.Keys(m.Versions)) {
 		v := m.Versions[name]
 		if again.Versions[name] != v {
@@ -77,11 +95,14 @@ func judge(m, again experiment.Manifest) (verdict string, same bool) {
 		}
 	}
 	a, b := m.Results["accuracy"], again.Results["accuracy"]
-	switch {
-	case m.Masks == again.Masks && m.Weights == again.Weights:
+	near := math.Abs(a-b) <= tolerance+1e-9 // 0.981 − 0.980 is a little more than 0.001
+	switch bits := m.Masks == again.Masks && m.Weights == again.Weights; {
+	case bits && !near:
+		return verdict + fmt.Sprintf("different: masks and weights are the same, and accuracy is %.4f, was %.4f", b, a), false
+	case bits:
 		return verdict + "bit-equal: masks and weights are the same", true
-	case math.Abs(a-b) <= tolerance+1e-9: // 0.981 − 0.980 is a little more than 0.001
-		return verdict + fmt.Sprintf("equal within tolerance: accuracy %.4f, was %.4f; %s differ in bits", b, a, first(m, again)), true
+	case near:
+		return verdict + fmt.Sprintf("equal within tolerance: accuracy %.4f, was %.4f; bits differ, first in %s", b, a, first(m, again)), true
 	}
 	return verdict + fmt.Sprintf("different: first in %s; accuracy %.4f, was %.4f", first(m, again), b, a), false
 }

@@ -67,6 +67,7 @@ func change(t *testing.T, path string, f func(m *experiment.Manifest)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.Version = 1 // which has no digest
 	f(&m)
 	text, err := json.Marshal(m)
 	if err != nil {
@@ -94,10 +95,10 @@ func TestReplay(t *testing.T) {
 	}{
 		"other bits of the weights": {"gradual", func(m *experiment.Manifest) { m.Weights = "0" }, 0, "equal within tolerance"},
 		"another result":            {"gradual", func(m *experiment.Manifest) { m.Masks, m.Results["accuracy"] = "0", 2 }, 1, "different: first in the masks"},
-		"another variable":          {"gradual", func(m *experiment.Manifest) { m.Weights, m.Each["/fc2/dense/weights"] = "0", "0" }, 0, "/fc2/dense/weights differ in bits"},
+		"another variable":          {"gradual", func(m *experiment.Manifest) { m.Weights, m.Each["/fc2/dense/weights"] = "0", "0" }, 0, "bits differ, first in /fc2/dense/weights"},
 		"another mask": {"gradual", func(m *experiment.Manifest) {
 			m.Masks, m.Each["mask of /fc2/dense/weights"], m.Each["/fc1/dense/biases"] = "0", "0", "0"
-		}, 0, "the mask of /fc2/dense/weights differ in bits"},
+		}, 0, "bits differ, first in the mask of /fc2/dense/weights"},
 		"other versions":           {"gradual", func(m *experiment.Manifest) { m.Versions["go"] = "go1.0" }, 0, "made with go go1.0"},
 		"another start":            {"gradual", func(m *experiment.Manifest) { m.Examples = "0" }, 1, "starts from something else"},
 		"other data":               {"gradual", func(m *experiment.Manifest) { m.Data.Seed = 5 }, 1, "starts from something else"},
@@ -109,7 +110,9 @@ func TestReplay(t *testing.T) {
 		"unknown normalisation":    {"gradual", func(m *experiment.Manifest) { m.Parts.Normalize = "x" }, 2, `normalisation "x"`},
 		"a criterion of one's own": {"my own", func(*experiment.Manifest) {}, 2, `criterion "mine"`},
 		"no results":               {"gradual", func(m *experiment.Manifest) { m.Results = nil }, 2, "no results"},
-		"a later format":           {"gradual", func(m *experiment.Manifest) { m.Version = 2 }, 2, "version"},
+		"a later format":           {"gradual", func(m *experiment.Manifest) { m.Version = 3 }, 2, "version"},
+		"touched":                  {"gradual", func(m *experiment.Manifest) { m.Version = 2 }, 2, "damaged or changed"},
+		"the same, measured worse": {"gradual", func(m *experiment.Manifest) { m.Results["accuracy"] = 2 }, 1, "different: masks and weights are the same"},
 	} {
 		if code, out := replay(t, change(t, files[test.from], test.change)); code != test.code || !strings.Contains(out, test.want) {
 			t.Errorf("%s: exit code %d, want %d and %q:\n%s", reason, code, test.code, test.want, out)
@@ -119,6 +122,11 @@ func TestReplay(t *testing.T) {
 		t.Errorf("no file: exit code %d, want 2", code)
 	}
 	var b bytes.Buffer
+	touched := change(t, files["dense"], func(m *experiment.Manifest) { m.Examples = "0" })
+	if code := run(t.Context(), []string{touched, files["dense"]}, &b, &b); code != 1 || !strings.Contains(b.String(), "something else") || !strings.Contains(b.String(), "bit-equal") {
+		t.Errorf("one that is changed and one that is not: exit code %d, want 1\n%s", code, b.String())
+	}
+	b.Reset()
 	if code := run(t.Context(), nil, &b, &b); code != 2 || !strings.Contains(b.String(), "usage") {
 		t.Errorf("no argument: exit code %d\n%s", code, b.String())
 	}

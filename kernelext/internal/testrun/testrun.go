@@ -37,17 +37,18 @@ type suite struct {
 
 // part is one kind of tests.
 type part struct {
-	name string
-	run  func(*suite, context.Context) error
-	full bool // only run in full mode, or when it is named
+	name  string
+	run   func(*suite, context.Context) error
+	heavy bool // only in full mode, or where it is named
 }
 
 var parts = []part{
-	{name: "static", run: (*suite).static},
-	{name: "unit", run: (*suite).unit}, // the test of import directions among them
-	{name: "notebooks", run: (*suite).notebooks},
-	{name: "conformance", run: (*suite).conformance},
-	{name: "browser", run: (*suite).browser, full: true},
+	{"static", (*suite).static, false},
+	{"unit", (*suite).unit, false}, // the test of import directions among them
+	{"fuzz", (*suite).fuzz, true},
+	{"notebooks", (*suite).notebooks, false},
+	{"conformance", (*suite).conformance, false},
+	{"browser", (*suite).browser, true},
 }
 
 // Run runs all tests, or the parts named by -only, and ends with a line that counts them.
@@ -55,12 +56,17 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	s := &suite{p: p, out: os.Stdout}
 	flags := flag.NewFlagSet("test", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.BoolVar(&s.full, "full", false, "also run the race detector, the heavy tests and the browser")
+	flags.BoolVar(&s.full, "full", false, "also run the race detector, the heavy tests, fuzzing and the browser")
 	only := flags.String("only", "", "parts, separated by commas")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return &nbrun.UsageError{Problem: fmt.Sprintf("usage: test [--full] [--only %s]", strings.Join(names(), ","))}
 	}
-	chosen := names()
+	var chosen []string
+	for _, part := range parts {
+		if s.full || !part.heavy {
+			chosen = append(chosen, part.name)
+		}
+	}
 	if *only != "" {
 		chosen = strings.Split(*only, ",")
 		for _, name := range chosen {
@@ -70,7 +76,7 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 		}
 	}
 	for _, part := range parts {
-		if !slices.Contains(chosen, part.name) || part.full && !s.full && *only == "" {
+		if !slices.Contains(chosen, part.name) {
 			continue
 		}
 		fmt.Fprintf(s.out, "== %s\n", part.name)
@@ -205,6 +211,45 @@ func (s *suite) unit(ctx context.Context) error {
 		return fmt.Errorf("go test: %w\n%s", err, stderr.String()) // it failed and no test did
 	}
 	return nil
+}
+
+// fuzzTime is how long each target is fuzzed. What was found before is among the unit tests.
+const fuzzTime = 20 * time.Second
+
+// fuzz looks for input on which a reader of files panics, or takes what it would not write.
+func (s *suite) fuzz(ctx context.Context) error {
+	list, err := s.command(ctx, s.p.Go, "test", "-list=^Fuzz", "./...")
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, list)
+	}
+	for _, t := range targets(list) {
+		s.check(ctx, "fuzz "+strings.TrimPrefix(t.pkg, setup.Module+"/")+" "+t.name, false,
+			s.p.Go, "test", "-run=^$", "-fuzz=^"+t.name+"$", "-fuzztime="+fuzzTime.String(), t.pkg)
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+type target struct{ pkg, name string }
+
+// targets reads what `go test -list` prints: the names of a package, a line each, then a line with ok and the package.
+func targets(list string) (all []target) {
+	var names []string
+	for line := range strings.Lines(list) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 1 && strings.HasPrefix(words[0], "Fuzz"):
+			names = append(names, words[0])
+		case len(words) > 1 && words[0] == "ok":
+			for _, name := range names {
+				all = append(all, target{words[1], name})
+			}
+			names = nil
+		}
+	}
+	return all
 }
 
 // count reads the events of go test: each test that has no subtests of its own, and each subtest, is one.

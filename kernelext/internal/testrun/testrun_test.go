@@ -3,6 +3,7 @@ package testrun
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,5 +65,13 @@ func TestNotebookFailuresCount(t *testing.T) {
 	s.notebook("b", []nbrun.Failure{{Cell: 3, Problem: "a figure lacks image/png"}})
 	if s.passed != 1 || s.failed != 1 || !strings.Contains(s.failures[0], "cell 3: a figure lacks image/png") {
 		t.Errorf("%d passed, %d failed: %q", s.passed, s.failed, s.failures)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	const list = "?   \tm/none\t[no test files]\nFuzzOne\nFuzzTwo\nok  \tm/a\t0.01s\nok  \tm/b\t0.02s\nsomething that a test printed\nFuzzOne\nok  \tm/c\t0.02s\n"
+	want := []target{{"m/a", "FuzzOne"}, {"m/a", "FuzzTwo"}, {"m/c", "FuzzOne"}}
+	if got := targets(list); !slices.Equal(got, want) {
+		t.Errorf("targets %v, want %v", got, want)
 	}
 }

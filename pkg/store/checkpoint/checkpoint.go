@@ -2,8 +2,8 @@
 //
 // A checkpoint is a directory, step-N, that holds the variables (variables.safetensors, which the whole ecosystem reads) and the rest (state.json: the step, the
 // place in the data, masks of one bit for each weight, which variables are trainable, and what the run adds). It is written under another name, synced,
-// renamed, and its parent synced, so that it is there whole or not at all. Two are kept at least. The loader checks SHA-256 digests, goes back to the newest
-// that is whole, and says so. Order is that of steps, never of clocks.
+// renamed, and its parent synced, so that it is there whole or not at all. Two are kept at least. The loader checks SHA-256 digests, one for each variable and for
+// the state, goes back to the newest that is whole, and says so. Order is that of steps, never of clocks.
 //
 // GoMLX's own checkpoints (LoadGoMLX, SaveGoMLX) do not survive a kill while saving, and forget which variables are trainable.
 package checkpoint
@@ -11,8 +11,6 @@ package checkpoint
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +29,8 @@ import (
 )
 
 const (
-	version     = 2
+	version     = 3
+	oldest      = 2 // that is read
 	tensorsFile = "variables.safetensors"
 	stateFile   = "state.json"
 	stepPrefix  = "step-"
@@ -65,7 +64,7 @@ type saved struct {
 	State
 	Trainable []string        `json:"trainable"`       // paths; all other variables are not
 	Masks     map[string]bits `json:"masks,omitempty"` // Boolean variables by path
-	Tensors   string          `json:"tensors"`         // SHA-256 of variables.safetensors
+	Tensors   digests         `json:"tensors"`
 }
 
 // envelope is the form of state.json.
@@ -115,7 +114,7 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("%s has format version %d, and this program reads version %d: load it with the version of Espalier that wrote it, or train again", e.Path, e.Got, version)
+	return fmt.Sprintf("%s has format version %d, and this program reads %d to %d: load it with the version of Espalier that wrote it, or train again", e.Path, e.Got, oldest, version)
 }
 
 // SaveError says that a checkpoint could not be saved: a full disk, a directory that can't be written. What was saved before is whole, and what
@@ -162,24 +161,26 @@ func (d Dir) write(content *content, s State) (err error) {
 	if temporary, err = d.files.MkdirTemp(d.Path, saving); err != nil {
 		return err
 	}
-	// The digest is taken while the file is written and synced, of the same variables a second time: one after the other would take twice as long. It
-	// follows one variable behind, because GoMLX lets a variable be read by one at a time.
-	sum, digested := sha256.New(), make(chan error, 1)
-	writer := &ahead{then: func() { go func() { digested <- content.write(sum) }() }}
+	// The digests are taken while the file is written and synced, of the same variables a second time: one after the other would take twice as long, as SHA-256
+	// takes longer than a fast disk. While the file is synced there is a processor more for it.
+	hasher, head := content.hasher(), &header{}
+	hasher.join()
 	err = d.files.Write(filepath.Join(temporary, tensorsFile), func(w io.Writer) error {
-		writer.w = w
-		return content.write(writer)
+		head.w = w
+		err := content.write(head)
+		hasher.join()
+		return err
 	})
-	writer.start() // where there is no variable, or the file could not be made
-	if err := errors.Join(err, <-digested); err != nil {
+	sums, hashed := hasher.wait()
+	if err := errors.Join(err, hashed); err != nil {
 		return err
 	}
-	text, err := json.Marshal(saved{s, content.trainable, content.masks, hex.EncodeToString(sum.Sum(nil))})
+	sums[headerKey] = head.sum
+	text, err := json.Marshal(saved{s, content.trainable, content.masks, sums})
 	if err != nil {
 		return err
 	}
-	digest := sha256.Sum256(text)
-	if text, err = json.Marshal(envelope{version, hex.EncodeToString(digest[:]), text}); err != nil {
+	if text, err = json.Marshal(envelope{version, sumOf(text), text}); err != nil {
 		return err
 	}
 	err = d.files.Write(filepath.Join(temporary, stateFile), func(w io.Writer) error {
@@ -213,27 +214,17 @@ func (d Dir) write(content *content, s State) (err error) {
 	return d.tidy()
 }
 
-// ahead writes, and calls then once the header and a variable are written.
-type ahead struct {
-	w      io.Writer
-	then   func()
-	writes int
+// header takes the digest of what is written first, which is the header of a file of tensors.
+type header struct {
+	w   io.Writer
+	sum string
 }
 
-func (a *ahead) Write(data []byte) (int, error) {
-	n, err := a.w.Write(data)
-	if a.writes++; a.writes == 2 {
-		a.start()
+func (h *header) Write(data []byte) (int, error) {
+	if h.sum == "" {
+		h.sum = sumOf(data)
 	}
-	return n, err
-}
-
-// start calls then, if that has not been done.
-func (a *ahead) start() {
-	if a.then != nil {
-		a.then()
-		a.then = nil
-	}
+	return h.w.Write(data)
 }
 
 // tidy removes what is older than what is kept, and what killed saves left. It is called when there is one more whole checkpoint. Newer ones, of a run that
@@ -352,6 +343,8 @@ func (d Dir) list() ([]place, error) {
 	return places, nil
 }
 
+func readable(v int) bool { return oldest <= v && v <= version }
+
 // read reads and checks a checkpoint. The error is a *FileError or a *VersionError.
 func read(dir string) (saved, values, error) {
 	var s saved
@@ -362,13 +355,13 @@ func read(dir string) (saved, values, error) {
 	}
 	var outer envelope
 	err = json.Unmarshal(text, &outer)
-	if older := (struct{ Version int }{}); (err != nil || outer.Version != version) && json.Unmarshal(text, &older) == nil && older.Version > 0 && older.Version != version {
+	if older := (struct{ Version int }{}); (err != nil || !readable(outer.Version)) && json.Unmarshal(text, &older) == nil && older.Version > 0 && !readable(older.Version) {
 		return s, nil, &VersionError{path, older.Version}
 	}
 	if err != nil {
 		return s, nil, &FileError{path, "it is no state of a run", err}
 	}
-	if sum := sha256.Sum256(outer.State); hex.EncodeToString(sum[:]) != outer.SHA256 {
+	if sumOf(outer.State) != outer.SHA256 {
 		return s, nil, &FileError{path, "it does not match its digest", nil}
 	}
 	inner := json.NewDecoder(bytes.NewReader(outer.State))
@@ -382,6 +375,13 @@ func read(dir string) (saved, values, error) {
 	content, err := readTensors(filepath.Join(dir, tensorsFile), s.Tensors)
 	if err != nil {
 		return s, nil, err
+	}
+	size := 0
+	for _, t := range content {
+		size += int(t.Shape().ByteSize())
+	}
+	if err := checkMasks(s.Masks, size); err != nil {
+		return s, nil, &FileError{path, "its masks are refused", err}
 	}
 	for name, b := range s.Masks {
 		if content[name] != nil {

@@ -45,7 +45,8 @@ type theirVariable struct {
 
 // LoadGoMLX brings the newest whole checkpoint that GoMLX's own package wrote in a directory into a store, which must have the network's variables. GoMLX does not
 // write which variables are trainable, so that stays as it is in the store; variables that the store lacks are made, not trainable. Damaged checkpoints are
-// passed over and told to warn, which may be nil.
+// passed over and told to warn, which may be nil. What GoMLX compresses has a checksum; what it does not compress has none, so that a number which changed
+// on the disk is read as it is.
 //
 // Errors: ErrNone, *DamagedError, *MismatchError; nothing is changed on an error.
 func LoadGoMLX(dir string, store *model.Store, warn func(error)) error {
@@ -122,9 +123,19 @@ func readTheirs(path string) (values, error) {
 		return nil, &FileError{binary, "it can't be read", err}
 	}
 	defer f.Close()
-	body, err := theirBody(f, total)
-	if err != nil {
+	bad := func(err error) (values, error) {
 		return nil, &FileError{binary, fmt.Sprintf("expected %d bytes of variables", total), err}
+	}
+	// It is read once to see that all is there, and once more for the values: nothing is allocated for a list that lies.
+	r, err := theirBody(f)
+	if err != nil {
+		return bad(err)
+	}
+	if n, err := io.Copy(io.Discard, io.LimitReader(r, int64(total)+1)); err != nil || n != int64(total) {
+		return bad(cmp.Or(err, fmt.Errorf("there are %d, or more", n)))
+	}
+	if r, err = theirBody(f); err != nil {
+		return bad(err)
 	}
 	content := values{}
 	for _, v := range list.Variables {
@@ -133,10 +144,15 @@ func readTheirs(path string) (values, error) {
 			return nil, &FileError{path, fmt.Sprintf("%s is there twice", v.ParameterName), nil}
 		}
 		t := tensors.FromShape(shapes.Make(v.DType, v.Dimensions...))
-		if err := t.MutableBytes(func(raw []byte) { copy(raw, body[v.Pos:v.Pos+v.Length]) }); err != nil {
+		var inner error
+		err := t.MutableBytes(func(raw []byte) { _, inner = io.ReadFull(r, raw) })
+		if err := errors.Join(err, inner); err != nil {
 			return nil, &FileError{binary, v.ParameterName, err}
 		}
 		content[name] = t
+	}
+	if _, err := io.ReadFull(r, make([]byte, 1)); !errors.Is(err, io.EOF) { // where the checksum is compared
+		return bad(cmp.Or(err, errors.New("it grew while it was read")))
 	}
 	return content, nil
 }
@@ -154,27 +170,20 @@ func sizeOf(v theirVariable) (int, error) {
 	return size, nil
 }
 
-// theirBody reads exactly total bytes. The buffer grows as bytes come, so that a lie about the size costs nothing.
-func theirBody(f *os.File, total int) ([]byte, error) {
+// theirBody returns a file's bytes of variables, from the first.
+func theirBody(f *os.File) (io.Reader, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
 	magic := make([]byte, len(theirMagic))
 	n, err := io.ReadFull(f, magic)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	var r io.Reader = io.MultiReader(bytes.NewReader(magic[:n]), f)
 	if string(magic[:n]) == theirMagic {
-		if r, err = gzip.NewReader(f); err != nil {
-			return nil, err
-		}
+		return gzip.NewReader(f)
 	}
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(io.LimitReader(r, int64(total)+1)); err != nil {
-		return nil, err
-	}
-	if body.Len() != total {
-		return nil, fmt.Errorf("there are %d, or more", body.Len())
-	}
-	return body.Bytes(), nil
+	return io.MultiReader(bytes.NewReader(magic[:n]), f), nil
 }
 
 // SaveGoMLX writes a checkpoint of all variables that have a value as GoMLX's own package reads it, into a directory that has none yet. GoMLX keeps no record of which

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -55,6 +58,68 @@ type content struct {
 
 func (c *content) write(w io.Writer) error { return safetensors.Write(w, nil, c.tensors) }
 
+// digests are the SHA-256 of the parts of a file of tensors: of each variable by its path, which begins with a slash, and of the header.
+type digests map[string]string
+
+const (
+	headerKey = "header"
+	wholeKey  = "whole" // of the file, instead of its parts, in version 2
+)
+
+// UnmarshalJSON implements json.Unmarshaler. Version 2 had one digest, of the file.
+func (d *digests) UnmarshalJSON(text []byte) error {
+	var whole string
+	if json.Unmarshal(text, &whole) == nil {
+		*d = digests{wholeKey: whole}
+		return nil
+	}
+	return json.Unmarshal(text, (*map[string]string)(d))
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// hasher takes the digests of variables, from the last to the first: a variable can be read by one at a time, and who writes them begins at the other end.
+type hasher struct {
+	tensors []safetensors.Tensor
+	next    atomic.Int64 // before it are those that are to be done
+	work    sync.WaitGroup
+
+	lock sync.Mutex
+	sums digests
+	errs []error
+}
+
+func (c *content) hasher() *hasher {
+	h := &hasher{tensors: c.tensors, sums: digests{}}
+	h.next.Store(int64(len(c.tensors)))
+	return h
+}
+
+// join begins to work, next to those who joined before.
+func (h *hasher) join() {
+	h.work.Go(func() {
+		for i := h.next.Add(-1); i >= 0; i = h.next.Add(-1) {
+			t, sum := h.tensors[i], ""
+			err := t.Bytes(func(raw []byte) error {
+				sum = sumOf(raw)
+				return nil
+			})
+			h.lock.Lock()
+			h.sums[t.Name], h.errs = sum, append(h.errs, err)
+			h.lock.Unlock()
+		}
+	})
+}
+
+// wait returns the digests when all are there.
+func (h *hasher) wait() (digests, error) {
+	h.work.Wait()
+	return h.sums, errors.Join(h.errs...)
+}
+
 // borrow describes a store's variables; their bytes are read when they are written.
 func borrow(store *model.Store) (*content, error) {
 	return describe(store, func(_ string, value *tensors.Tensor) (func(func([]byte) error) error, error) {
@@ -68,6 +133,7 @@ func borrow(store *model.Store) (*content, error) {
 // describe lists the variables that have a value; access returns how the bytes of one that is no mask will be had.
 func describe(store *model.Store, access func(path string, value *tensors.Tensor) (func(func([]byte) error) error, error)) (*content, error) {
 	c := &content{masks: map[string]bits{}, trainable: []string{}}
+	size := 0
 	for _, v := range sorted(store) {
 		if !v.HasValue() {
 			continue
@@ -96,8 +162,9 @@ func describe(store *model.Store, access func(path string, value *tensors.Tensor
 			return nil, fmt.Errorf("variable %q: %w", v.Path(), err)
 		}
 		c.tensors = append(c.tensors, safetensors.Tensor{Name: v.Path(), DType: name, Shape: v.Shape().Dimensions, Bytes: read})
+		size += int(v.Shape().ByteSize())
 	}
-	return c, nil
+	return c, checkMasks(c.masks, size)
 }
 
 // sorted returns a store's variables by path.
@@ -105,8 +172,8 @@ func sorted(store *model.Store) []*model.Variable {
 	return slices.SortedFunc(store.IterVariables(), func(a, b *model.Variable) int { return cmp.Compare(a.Path(), b.Path()) })
 }
 
-// readTensors reads a file of tensors, once: the digest is taken of what is read. Nothing is allocated before its size is known to lie within the file.
-func readTensors(path, digest string) (values, error) {
+// readTensors reads a file of tensors, once: the digests are taken of what is read. Nothing is allocated before its size is known to lie within the file.
+func readTensors(path string, want digests) (values, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, &FileError{path, "it can't be read", err}
@@ -124,11 +191,13 @@ func readTensors(path, digest string) (values, error) {
 	if n := len(file.Entries); n > 0 {
 		body -= file.Entries[n-1].End
 	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, body)); err != nil {
+	first := make([]byte, body) // the header, which has been read once and is that small
+	if _, err := io.ReadFull(io.NewSectionReader(f, 0, body), first); err != nil {
 		return nil, &FileError{path, "it can't be read", err}
 	}
-	content := values{}
+	whole := sha256.New()
+	whole.Write(first)
+	sums, content := digests{headerKey: sumOf(first)}, values{}
 	for _, e := range file.Entries {
 		dtype, ok := dtypeOf(e.DType)
 		if !ok {
@@ -137,8 +206,12 @@ func readTensors(path, digest string) (values, error) {
 		t := tensors.FromShape(shapes.Make(dtype, e.Shape...))
 		var inner error
 		err := t.MutableBytes(func(raw []byte) {
-			if inner = file.Read(e, raw); inner == nil {
-				sum.Write(raw)
+			switch inner = file.Read(e, raw); {
+			case inner != nil:
+			case want[wholeKey] != "":
+				whole.Write(raw)
+			default:
+				sums[e.Name] = sumOf(raw)
 			}
 		})
 		if err := errors.Join(err, inner); err != nil {
@@ -146,7 +219,10 @@ func readTensors(path, digest string) (values, error) {
 		}
 		content[e.Name] = t
 	}
-	if hex.EncodeToString(sum.Sum(nil)) != digest {
+	if want[wholeKey] != "" {
+		sums = digests{wholeKey: hex.EncodeToString(whole.Sum(nil))}
+	}
+	if !maps.Equal(sums, want) {
 		return nil, &FileError{path, "it does not match its digest", nil}
 	}
 	return content, nil
@@ -196,6 +272,21 @@ func put(store *model.Store, content values, trainable []string) error {
 type bits struct {
 	Shape []int  `json:"shape"`
 	Bits  []byte `json:"bits"` // the first element is the lowest bit of the first byte
+}
+
+// maxMasks is how many elements masks may have, besides one for each byte of the other variables: those of a network have fewer.
+const maxMasks = 64 << 20
+
+// checkMasks keeps a small file from taking much memory: a mask in memory is eight times as large as its bits.
+func checkMasks(masks map[string]bits, size int) error {
+	n := 0
+	for _, b := range masks {
+		n += 8 * len(b.Bits)
+	}
+	if n > size+maxMasks {
+		return fmt.Errorf("there are %d elements in Boolean variables, and at most %d are possible next to %d bytes of others", n, size+maxMasks, size)
+	}
+	return nil
 }
 
 func pack(value *tensors.Tensor) (bits, error) {
