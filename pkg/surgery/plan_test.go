@@ -395,7 +395,7 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "These are 8 channels: /a/dense/weights:1 and /b/dense/weights:1 make them; /b/dense/weights:0 and /c/dense/weights:0 read them; " +
-		"/a/dense/biases:0 has a value for each. Those of different kernels go together because Add (1×) joins them one by one."
+		"/a/dense/biases:0 has a value for each. Those of different kernels go together one by one because of Add (1×)."
 	if diff := cmp.Diff(want, n.Explain(n.Groups()[0])); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

@@ -27,8 +27,9 @@ type analysis struct {
 	order     []string // the variables' paths, in the order in which the network first reads them
 	shapes    map[string][]int
 	uses      []use
-	pinned    []*trace.Op // operations without a rule
-	phase     int         // how many traces are done
+	pinned    []*trace.Op        // operations without a rule
+	phase     int                // how many traces are done
+	zeros     map[*trace.Op]bool // of constants: whether they are zero throughout
 }
 
 // use is what a product, a normalisation or a sum does along an axis.
@@ -46,11 +47,11 @@ const (
 	makes  useKind = iota // a kernel's outputs
 	reads                 // a kernel's inputs
 	scales                // a variable's factors for each index
-	joins                 // an operation on two values that both depend on data
+	joins                 // two values that both depend on data, which had nothing to do with each other before
 )
 
 func newAnalysis() *analysis {
-	return &analysis{labels: newLabels(), values: map[*trace.Value]*info{}, variables: map[string]*info{}, shapes: map[string][]int{}}
+	return &analysis{labels: newLabels(), values: map[*trace.Value]*info{}, variables: map[string]*info{}, shapes: map[string][]int{}, zeros: map[*trace.Op]bool{}}
 }
 
 // trace labels all values of a trace.
@@ -260,7 +261,12 @@ func (r rule) broadcast() {
 func (r rule) isZero(v *trace.Value) bool {
 	switch op := v.Op; op.Type {
 	case "Constant":
-		return allZero(op.Attributes["flat"])
+		zero, known := r.zeros[op]
+		if !known {
+			zero = allZero(op.Attributes["flat"])
+			r.zeros[op] = zero
+		}
+		return zero
 	case "BroadcastInDim", "Reshape", "ConvertDType", "Transpose", "Identity":
 		return r.isZero(op.Inputs[0])
 	}
@@ -357,7 +363,7 @@ func (r rule) concatenate() {
 			case i == 0:
 				r.out.axes[k] = x
 			default:
-				r.unifyAxes(r.out.axes[k], x, r.why("it joins values along another axis"))
+				r.join(r.in(0), r.in(i), r.out.axes[k], x, "it joins values along another axis")
 				r.out.axes[k].zero, r.out.axes[k].wild = r.out.axes[k].zero && x.zero, r.out.axes[k].wild || x.wild
 			}
 		}
@@ -368,9 +374,17 @@ func (r rule) concatenate() {
 	r.out.axes[along] = joined
 }
 
+// join makes axes of two values go together, and remembers it where both depend on data and had other labels.
+func (r rule) join(p, q *info, x, y axis, text string) {
+	if p.data && q.data && !r.same(x, y) {
+		r.use(joins, "", x)
+	}
+	r.unifyAxes(x, y, r.why(text))
+}
+
 // contract makes an axis that two values are summed over go together. One of the two has to be zero at what is removed, or the sum would change.
-func (r rule) contract(x, y axis) {
-	r.unifyAxes(x, y, r.why("it multiplies along it"))
+func (r rule) contract(p, q *info, x, y axis) {
+	r.join(p, q, x, y, "it multiplies along it")
 	if !x.zero && !y.zero || x.wild || y.wild {
 		why := r.why(notZero)
 		r.pinAxis(x, why)
@@ -386,12 +400,12 @@ func (r rule) dot() {
 	lc, lb := at.Ints("lhsContractingAxes"), at.Ints("lhsBatchAxes")
 	rc, rb := at.Ints("rhsContractingAxes"), at.Ints("rhsBatchAxes")
 	for i := range lc {
-		r.contract(x.axes[lc[i]], y.axes[rc[i]])
+		r.contract(x, y, x.axes[lc[i]], y.axes[rc[i]])
 	}
 	axes := r.out.axes[:0]
 	for i := range lb {
 		batch := x.axes[lb[i]]
-		r.unifyAxes(batch, y.axes[rb[i]], r.why("it multiplies along it"))
+		r.join(x, y, batch, y.axes[rb[i]], "it multiplies along it")
 		batch.wild = batch.wild || y.axes[rb[i]].wild
 		batch.zero = (batch.zero || y.axes[rb[i]].zero) && !batch.wild
 		axes = append(axes, batch)
@@ -438,7 +452,7 @@ func (r rule) convolution() {
 	in, kernelIn, out := x.axes[c.InputChannels], w.axes[c.KernelInputChannels], w.axes[c.KernelOutputChannels]
 	r.out.axes[c.OutputBatch], r.out.axes[c.OutputChannels] = x.axes[c.InputBatch], out
 	if groups <= 1 {
-		r.contract(in, kernelIn)
+		r.contract(x, w, in, kernelIn)
 	} else {
 		r.grouped(groups, in, kernelIn, out)
 	}
@@ -585,6 +599,7 @@ func (r rule) elementwise() {
 		first := true
 		all, some, head := true, false, false // which operands are zero at what is removed
 		wild := false
+		var from *info // of the result's labels
 		for i, v := range r.op.Inputs {
 			x := axis{n: 1}
 			if v.Shape.Rank() > 0 {
@@ -594,9 +609,9 @@ func (r rule) elementwise() {
 			if x.n == n && n > 1 {
 				zero, wild = zero || x.zero, wild || x.wild
 				if first {
-					result, first = x, false
+					result, first, from = x, false, r.in(i)
 				} else {
-					r.unifyAxes(result, x, r.why("it works index by index"))
+					r.join(from, r.in(i), result, x, "it works index by index")
 				}
 			}
 			// A condition chooses between two zeros; a zero between the bounds 0 and 6 is one.
@@ -608,21 +623,12 @@ func (r rule) elementwise() {
 		result.zero = !wild && (all && zeroOfAll[r.op.Type] || some && zeroOfAny[r.op.Type] || head && zeroOfFirst[r.op.Type])
 		r.out.axes[k] = result
 	}
-	joined := 0
-	for i, v := range r.op.Inputs {
+	for i := range r.op.Inputs {
 		x := r.in(i)
-		if x.data && v.Shape.Size() > 1 {
-			joined++
-		}
 		if x.variable != "" && r.out.data && (r.op.Type == "Mul" || r.op.Type == "Div") {
 			for _, ax := range x.axes {
 				r.use(scales, x.variable, ax)
 			}
-		}
-	}
-	if joined > 1 {
-		for _, ax := range r.out.axes {
-			r.use(joins, "", ax)
 		}
 	}
 }
