@@ -27,7 +27,7 @@ func (n *Network) Params(cfg Config) params.Set {
 	var set params.Set
 	for _, g := range n.groups {
 		for _, m := range g.Members {
-			if n.scored(m, cfg) && !slices.ContainsFunc(set, func(p params.Param) bool { return p.Path == m.Path }) {
+			if n.scored(g, m, cfg) && !slices.ContainsFunc(set, func(p params.Param) bool { return p.Path == m.Path }) {
 				set = append(set, n.param(m.Path))
 			}
 		}
@@ -42,13 +42,15 @@ func (n *Network) Params(cfg Config) params.Set {
 }
 
 // scored tells whether a place has a part in the importance of its units.
-func (n *Network) scored(m Member, cfg Config) bool {
+func (n *Network) scored(g *Group, m Member, cfg Config) bool {
 	v := n.store.GetVariable(m.Path)
 	if v == nil || !v.Trainable || !v.DType().IsFloat() {
 		return false
 	}
 	kernel := m.Role == Makes || m.Role == Reads
 	switch {
+	case cfg.Criterion.Needs&criterion.NeedGain != 0 && !slices.ContainsFunc(g.Members, func(m Member) bool { return m.Role == Scales }):
+		return false // there are no gains
 	case cfg.Criterion.Granularity == criterion.PerOut:
 		return m.Role == Makes && n.param(m.Path).Out == m.Axis
 	case cfg.Criterion.Granularity == criterion.PerIn:
@@ -123,7 +125,7 @@ func (n *Network) Importance(cfg Config, sig *signal.Signals) (map[string][]floa
 	for _, g := range n.groups {
 		var of []place
 		for _, m := range g.Members {
-			if i, found := at[m.Path]; found && n.scored(m, cfg) {
+			if i, found := at[m.Path]; found && n.scored(g, m, cfg) {
 				of = append(of, place{m, i})
 			}
 		}

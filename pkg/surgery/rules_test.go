@@ -13,9 +13,9 @@ import (
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
-// described labels a function of variables and returns the labels of its result: a line for each axis, an entry for each index. a0.2 is what index 2 of axis 0 of the variable a
+// labelled labels a function of variables and returns the labels of its result: a line for each axis, an entry for each index. a0.2 is what index 2 of axis 0 of the variable a
 // carries, or the first that carries the same; − stays; * is carried by no variable.
-func described(t *testing.T, fn func(variable func(name string, dims ...int) *Node) *Node) string {
+func labelled(t *testing.T, fn func(variable func(name string, dims ...int) *Node) *Node) string {
 	t.Helper()
 	store := model.NewStore()
 	r, err := trace.Record(open(t), store, func(s *model.Scope, in []*Node) []*Node {
@@ -72,7 +72,7 @@ func described(t *testing.T, fn func(variable func(name string, dims ...int) *No
 }
 
 // The rules by hand.
-func TestRules(t *testing.T) {
+func TestRulesByHand(t *testing.T) {
 	type variables = func(name string, dims ...int) *Node
 	for _, c := range []struct {
 		name string
@@ -156,7 +156,7 @@ func TestRules(t *testing.T) {
 		}, "a0.0 a0.0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, described(t, c.fn)); diff != "" {
+			if diff := cmp.Diff(c.want, labelled(t, c.fn)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})

@@ -127,7 +127,7 @@ func newSmall(n *Network, store *model.Store, removed map[string]map[int][]int) 
 			return nil, &ValueError{path, fmt.Sprintf("has the shape %s, the plan leaves %s", v.Shape(), want), "give the store that the plan's network was cut to"}
 		}
 	}
-	r := &replay{fn: n.fn, removed: removed, dims: map[string][]int{}}
+	r := &replay{network: n.digest, fn: n.fn, removed: removed, dims: map[string][]int{}}
 	for path := range removed {
 		r.dims[path] = n.analysis.shapes[path]
 	}
@@ -142,6 +142,7 @@ func newSmall(n *Network, store *model.Store, removed map[string]map[int][]int) 
 
 // replay builds a network that is recorded anew, without the indices that go.
 type replay struct {
+	network string // digest
 	fn      trace.ModelFn
 	removed map[string]map[int][]int
 	dims    map[string][]int // of the variables of which something goes, as they were
@@ -172,7 +173,7 @@ func (r *replay) build(scope *model.Scope, inputs []*graph.Node) []*graph.Node {
 	if err != nil {
 		panic(err)
 	}
-	e := &emitter{part: p, scope: scope, graph: inputs[0].Graph(), removed: r.removed, nodes: map[*graph.Node]*graph.Node{}}
+	e := &emitter{part: p, scope: scope, graph: inputs[0].Graph(), nodes: map[*graph.Node]*graph.Node{}}
 	return e.run(inputs)
 }
 
@@ -213,7 +214,7 @@ func (r *replay) part(scope *model.Scope, inputs []*graph.Node) (*part, error) {
 		before[v.Path()] = true
 	}
 	cfg.Finish = func(_ *graph.Graph, store *model.Store) (_ []*graph.Node, err error) {
-		p.created, err = createdValues(g.Backend(), store, before)
+		p.created, err = createdValues(g.Backend(), store, before, r.removed)
 		return nil, err
 	}
 	if p.recording, err = record(g.Backend(), shadow, r.fn, cfg, in); err != nil {

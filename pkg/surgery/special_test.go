@@ -267,3 +267,36 @@ func TestRandomNumbersStay(t *testing.T) {
 		near(t, "output in training", call(t, b, masked, fn, true, x)[0], call(t, b, small.Store, small.ModelFn, true, x)[0])
 	}
 }
+
+// In a store that lacks them, the smaller network makes its variables as the original would, in their new shapes.
+func TestFromScratch(t *testing.T) {
+	b := open(t)
+	scaled := func(g *graph.Graph, shape shapes.Shape) *graph.Node { // by the fan-in
+		return graph.BroadcastToShape(graph.Scalar(g, shape.DType, 1/float64(shape.Dimensions[0])), shape)
+	}
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		w := s.VariableWithValue("w", [][]float32{{1, 2, 3, 4}}).NodeValue(x.Graph())
+		y := graph.Dot(x, w).Product() // [1, 1] · [1, 4]
+		v := s.WithInitializer(scaled).VariableWithShape("v", float(4, 2)).SetTrainable(false)
+		return graph.Dot(y, v.NodeValue(x.Graph())).Product()
+	})
+	store := model.NewStore()
+	call(t, b, store, fn, false, noise(1, float(1, 1)))
+	n, err := Trace(b, store, fn, float(1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.Empty()
+	p.Removed["/w:1"] = []int{0, 2}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := model.NewStore()
+	y := call(t, b, fresh, small.ModelFn, false, tensors.FromValue([][]float32{{1}}))[0]
+	got := []any{y.Value(), fresh.GetVariable("/w").MustValue().Value(), fresh.GetVariable("/v").MustValue().Value(), fresh.GetVariable("/w").Trainable, fresh.GetVariable("/v").Trainable}
+	want := []any{[][]float32{{3, 3}}, [][]float32{{2, 4}}, [][]float32{{0.5, 0.5}, {0.5, 0.5}}, true, false}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
