@@ -26,7 +26,7 @@ type Check struct {
 const ShotsVariable = "ESPALIER_BROWSER_SHOTS"
 
 // patience is for a single thing to happen. It does not measure anything: on a machine at work a first cell can take minutes.
-const patience = 8 * time.Minute
+const patience = 5 * time.Minute
 
 // Run looks at everything, and tells of each check when it is made. A check that fails ends the run. Without a browser the error is a *MissingError.
 func Run(ctx context.Context, p setup.Paths, lab string, each func(Check)) error {
@@ -130,7 +130,7 @@ func (s *scene) first(ctx context.Context) {
 		}
 		return true, nil
 	})
-	s.wait(ctx, "the whole run is drawn", s.has(0, "30,000 steps, done"))
+	s.wait(ctx, "the whole run is drawn", s.has(0, "12,000 steps, done"))
 	s.slider(ctx)
 	s.shoot(ctx)
 }
@@ -140,7 +140,7 @@ func (s *scene) second(ctx context.Context) {
 	s.wait(ctx, "the notebook opens and its kernel is ready, for the dark theme", s.ready)
 	s.do("choose the dark theme", func() error { return s.command(ctx, "apputils:change-theme", "JupyterLab Dark") })
 	s.do("run all", func() error { return s.command(ctx, "notebook:run-all-cells") })
-	s.wait(ctx, "the finished run is drawn at once", s.has(0, "30,000 steps, done"))
+	s.wait(ctx, "the finished run is drawn at once", s.has(0, "12,000 steps, done"))
 	s.wait(ctx, "it is drawn on a dark ground", s.has(0, "#1b1d21"))
 	s.slider(ctx)
 	s.shoot(ctx)
@@ -159,11 +159,11 @@ func (s *scene) slider(ctx context.Context) {
 	s.wait(ctx, "the sweep shows the next figure", shows("to the power of 2"))
 }
 
-// ready: the notebook is there and its kernel waits for work.
+// ready: the notebook is there and connected to its kernel. GoNB does not say that it is idle before the first cell has run.
 func (s *scene) ready(ctx context.Context) (yes bool, err error) {
 	err = s.page.run(ctx, `const panel = window.jupyterapp && window.jupyterapp.shell.currentWidget;
 		const kernel = panel && panel.sessionContext && panel.sessionContext.session && panel.sessionContext.session.kernel;
-		return !!kernel && kernel.status === 'idle' && panel.content.widgets.length > 1`, &yes)
+		return !!kernel && kernel.connectionStatus === 'connected' && panel.content.widgets.length > 1`, &yes)
 	return yes, err
 }
 
@@ -197,7 +197,7 @@ func (s *scene) has(cell int, what string) func(context.Context) (bool, error) {
 	}
 }
 
-var stepOf = regexp.MustCompile(`>[^<]*: step ([\d,]+) of 30,000`)
+var stepOf = regexp.MustCompile(`>[^<]*: step ([\d,]+) of 12,000`)
 
 // step is where the chart that is to be seen says that the training is, 0 if there is none.
 func (s *scene) step(ctx context.Context) (int, error) {
@@ -264,7 +264,7 @@ func (s *scene) fail(what string, err error) {
 // shoot keeps a picture of what is to be seen, if one is wanted.
 func (s *scene) shoot(ctx context.Context) {
 	dir := os.Getenv(ShotsVariable)
-	if dir == "" {
+	if dir == "" || s.failed != nil {
 		return
 	}
 	s.shots++
