@@ -131,6 +131,7 @@ func (s *scene) first(ctx context.Context) {
 		return true, nil
 	})
 	s.wait(ctx, "the whole run is drawn", s.has(0, "12,000 steps, done"))
+	s.wait(ctx, "it fits its column", s.fits)
 	s.slider(ctx)
 	s.shoot(ctx)
 }
@@ -142,6 +143,7 @@ func (s *scene) second(ctx context.Context) {
 	s.do("run all", func() error { return s.command(ctx, "notebook:run-all-cells") })
 	s.wait(ctx, "the finished run is drawn at once", s.has(0, "12,000 steps, done"))
 	s.wait(ctx, "it is drawn on a dark ground", s.has(0, "#1b1d21"))
+	s.wait(ctx, "it fits its column, in the dark theme", s.fits)
 	s.slider(ctx)
 	s.shoot(ctx)
 }
@@ -154,9 +156,9 @@ func (s *scene) slider(ctx context.Context) {
 			return yes, err
 		}
 	}
-	s.wait(ctx, "a sweep shows its first figure", shows("to the power of 1"))
+	s.wait(ctx, "a sweep shows its first figure, "+s.theme, shows("to the power of 1"))
 	s.do("move the slider", func() error { return s.page.press(ctx, `[data-espalier-sweep] input[type=range]`, "\ue014") }) // arrow right
-	s.wait(ctx, "the sweep shows the next figure", shows("to the power of 2"))
+	s.wait(ctx, "the sweep shows the next figure, "+s.theme, shows("to the power of 2"))
 }
 
 // ready: the notebook is there and connected to its kernel. GoNB does not say that it is idle before the first cell has run.
@@ -187,6 +189,13 @@ func (s *scene) output(ctx context.Context, cell int) (text string, err error) {
 		}
 		return text`, &text, cell)
 	return text, err
+}
+
+// fits: no output is wider than the room that it has.
+func (s *scene) fits(ctx context.Context) (yes bool, err error) {
+	err = s.page.run(ctx, `const all = [...document.querySelectorAll('.jp-OutputArea-output')];
+		return all.length > 0 && all.every(o => o.scrollWidth <= o.clientWidth + 1)`, &yes)
+	return yes, err
 }
 
 // has waits for a text in the output of a cell.
