@@ -268,7 +268,7 @@ func (r run) sparsities() series {
 
 // bars are what is left of each layer.
 func (r run) bars() figure.Bar {
-	b := figure.Bar{YPercent: true, YMin: 0, YMax: 1, Series: []figure.Series{{}}}
+	b := figure.Bar{YPercent: true, YMin: 0, YMax: 1.1, Series: []figure.Series{{}}}
 	kept := 0
 	for _, l := range r.layers {
 		b.Labels = append(b.Labels, fmt.Sprintf("%s: %s", Name(l.Name), report.Count(l.Kept)))

@@ -70,9 +70,11 @@ func (s *scene) play(ctx context.Context, p setup.Paths, lab string, content []b
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, lab, "lab", "--no-browser", "--ServerApp.root_dir="+root, "--ServerApp.port=0", "--LabApp.expose_app_in_browser=True")
+	// Settings of its own: the theme that is chosen here is not to be that of the user's next session.
+	cmd := exec.CommandContext(ctx, lab, "lab", "--no-browser", "--ServerApp.root_dir="+root, "--ServerApp.port=0", "--LabApp.expose_app_in_browser=True",
+		"--LabApp.user_settings_dir="+filepath.Join(s.dir, s.theme+"-settings"), "--LabApp.workspaces_dir="+filepath.Join(s.dir, s.theme+"-workspaces"))
 	cmd.Dir = p.Project
-	cmd.Env = append(p.Env(), "ESPALIER_THEME="+s.theme, "ESPALIER_STATE="+filepath.Join(s.dir, "state"), "JUPYTERLAB_SETTINGS_DIR="+filepath.Join(root, "settings"))
+	cmd.Env = append(p.Env(), "ESPALIER_THEME="+s.theme, "ESPALIER_STATE="+filepath.Join(s.dir, "state"))
 	setup.OwnGroup(cmd)
 	address, err := started(cmd, regexp.MustCompile(`(http://127\.0\.0\.1:\d+)/lab\?token=(\w+)`))
 	if err != nil {
@@ -82,7 +84,7 @@ func (s *scene) play(ctx context.Context, p setup.Paths, lab string, content []b
 		cancel()
 		_ = cmd.Wait() // it was told to end
 	}()
-	if s.page, err = open(ctx, filepath.Join(root, "profile")); err != nil {
+	if s.page, err = open(ctx, filepath.Join(s.dir, s.theme+"-profile")); err != nil {
 		return err
 	}
 	defer s.page.close()
