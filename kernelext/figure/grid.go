@@ -28,7 +28,7 @@ func (g Grid) frame() frame { return frame{title: g.Title, caption: g.Caption, w
 
 const (
 	gridGap    = 28
-	gridColumn = 460
+	gridColumn = 420 // two fit the column of a notebook, in which JupyterLab does not scale SVG down
 )
 
 func (g Grid) cols() int {

@@ -26,7 +26,7 @@ type Network struct {
 	Edges          []Edge
 	Groups         []Group // in the order of the legend
 
-	Width, Height int // px; 0: 900 or less, and a height that suits
+	Width, Height int // px; 0: 840 or less, and a height that suits
 }
 
 // MIMEBundle returns the figure as PNG, SVG and text.
@@ -153,8 +153,8 @@ type networkLayout struct {
 type link struct{ from, to int }
 
 const (
-	columnGap  = 24
-	lineMargin = 26 // beside the rows, for lines that go on in another
+	columnGap  = 20
+	lineMargin = 22 // beside the rows, for lines that go on in another
 	laneGap    = 14
 	passHeight = 12 // of a lane that only edges pass along
 	rowGap     = 26
@@ -166,7 +166,7 @@ func (n Network) layout(width float64) networkLayout {
 	var l networkLayout
 	l.nodeH = 32
 	for _, node := range n.Nodes {
-		l.nodeW = math.Max(l.nodeW, math.Max(textWidth(node.Name, nodeText, true), textWidth(node.Text, nodeText-1, false))+14)
+		l.nodeW = math.Max(l.nodeW, math.Max(textWidth(node.Name, nodeText, true), textWidth(node.Text, nodeText-1, false))+10)
 		if node.Text != "" {
 			l.nodeH = 44
 		}
@@ -376,7 +376,7 @@ func (l *networkLayout) lanes(r int) (middles []float64, height float64) {
 }
 
 func (n Network) naturalWidth() float64 {
-	const widest = 900
+	const widest = 840 // what fits the column of a notebook
 	l := n.layout(widest - 2*margin)
 	longest := 0
 	for r := range l.rows {
@@ -586,9 +586,9 @@ func (n Network) drawNode(p painter, node int, r rect) {
 		lines = 2
 	}
 	y := r.y + (free-lines*lineHeight)/2 + nodeText
-	p.text(r.x+r.w/2, y, shorten(at.Name, r.w-8, nodeText, true), style{size: nodeText, bold: true, align: center})
+	p.text(r.x+r.w/2, y, shorten(at.Name, r.w-6, nodeText, true), style{size: nodeText, bold: true, align: center})
 	if at.Text != "" {
-		p.text(r.x+r.w/2, y+lineHeight, shorten(at.Text, r.w-8, nodeText-1, false), style{size: nodeText - 1, color: p.muted, align: center})
+		p.text(r.x+r.w/2, y+lineHeight, shorten(at.Text, r.w-6, nodeText-1, false), style{size: nodeText - 1, color: p.muted, align: center})
 	}
 }
 

@@ -101,7 +101,7 @@ type svgSurface struct {
 func newSVG(w, h float64, name string) *svgSurface { return &svgSurface{w: w, h: h, name: name} }
 
 func (s *svgSurface) document() string {
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" width="%[1]s" height="%[2]s" viewBox="0 0 %[1]s %[2]s" `+
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" width="%[1]s" height="%[2]s" viewBox="0 0 %[1]s %[2]s" style="max-width:100%%;height:auto" `+
 		`font-family="'Liberation Sans',Arial,Helvetica,sans-serif">
 <title>%[3]s</title>
 %[4]s</svg>

@@ -24,7 +24,6 @@
     shown.textContent = data.labels[i];
     slider.setAttribute('aria-valuetext', data.labels[i]);
     frame.innerHTML = data.frames[i];
-    frame.firstElementChild.style.cssText = 'max-width:100%;height:auto';
   }
   slider.addEventListener('input', show);
   // A notebook would take the arrow keys for itself.

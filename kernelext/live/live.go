@@ -167,7 +167,7 @@ func (f frame) MIMEBundle() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"text/html": `<div>` + strings.Replace(svg, "<svg ", `<svg style="max-width:100%;height:auto" `, 1) + `</div>`, "text/plain": plain}, nil
+	return map[string]any{"text/html": "<div>" + svg + "</div>", "text/plain": plain}, nil
 }
 
 // add takes in one report.
@@ -176,7 +176,7 @@ func (r *run) add(p report.Progress) {
 	if usable(p.Loss) {
 		r.loss.add(p.Step, p.Loss)
 	}
-	if usable(p.Accuracy) {
+	if p.Accuracy >= 0 && p.Accuracy <= 1 {
 		r.accuracy.add(p.Step, p.Accuracy)
 	}
 	if len(p.Layers) > 0 {
@@ -236,7 +236,8 @@ func (r run) figure(title string) figure.Figure {
 	}
 	if len(r.accuracy.y) > 0 {
 		l := line("validation accuracy: "+latest(percent(r.accuracy), "%.2f%%"), r.accuracy)
-		l.YPercent = true
+		lo, _ := extremes(r.accuracy.y)
+		l.YPercent, l.YMin, l.YMax = true, max(0, math.Floor(20*lo-0.1)/20), 1
 		panels = append(panels, l)
 	}
 	title += ": " + r.status()
@@ -267,7 +268,7 @@ func (r run) sparsities() series {
 
 // bars are what is left of each layer.
 func (r run) bars() figure.Bar {
-	b := figure.Bar{YPercent: true, YMin: 0, YMax: 1, Series: []figure.Series{{}}}
+	b := figure.Bar{YPercent: true, YMin: 0, YMax: 1.1, Series: []figure.Series{{}}}
 	kept := 0
 	for _, l := range r.layers {
 		b.Labels = append(b.Labels, fmt.Sprintf("%s: %s", Name(l.Name), report.Count(l.Kept)))

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -141,9 +142,7 @@ func runSetup(ctx context.Context, args []string) error {
 func runLab(ctx context.Context, args []string) error {
 	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 		// JupyterLab makes a token itself and prints the address with it; it opens a browser where there is one.
-		cmd := exec.CommandContext(ctx, p.Python, append([]string{"-m", "jupyterlab", "--ServerApp.ip=127.0.0.1",
-			"--ServerApp.root_dir=" + filepath.Join(p.Project, "notebooks"), "--MultiKernelManager.default_kernel_name=" + setup.KernelName,
-			"--ServerApp.allow_root=True", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"}, args...)...)
+		cmd := exec.CommandContext(ctx, p.Python, append([]string{"-m", "jupyterlab"}, labOptions(p, args)...)...)
 		cmd.Dir, cmd.Env = p.Project, p.Env()
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 		setup.OwnGroup(cmd)
@@ -153,6 +152,20 @@ func runLab(ctx context.Context, args []string) error {
 		}
 		return err
 	})(ctx, args)
+}
+
+// labOptions are ours, unless the user has set the same, and the user's: JupyterLab refuses an option that is given twice.
+func labOptions(p setup.Paths, args []string) []string {
+	var options []string
+	for _, own := range []string{"--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=" + filepath.Join(p.Project, "notebooks"),
+		"--MultiKernelManager.default_kernel_name=" + setup.KernelName, "--ServerApp.allow_root=True", "--LabApp.news_url=",
+		"--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"} {
+		name, _, _ := strings.Cut(own, "=")
+		if !slices.ContainsFunc(args, func(a string) bool { return a == name || strings.HasPrefix(a, name+"=") }) {
+			options = append(options, own)
+		}
+	}
+	return append(options, args...)
 }
 
 func runDoctor(ctx context.Context, args []string) error {

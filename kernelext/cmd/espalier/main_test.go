@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
@@ -89,6 +90,25 @@ func TestBuildKeepsTheExitCode(t *testing.T) {
 	}{{"./says", []string{"a"}, 2}, {"./says", []string{"a", "b"}, 3}, {"./broken", nil, 1}, {"./content", nil, 0}} {
 		if got := exitCode(t.Context(), build(t.Context(), p, test.program, test.args)); got != test.want {
 			t.Errorf("%s %q: exit code %d, want %d", test.program, test.args, got, test.want)
+		}
+	}
+}
+
+func TestLabOptionsAreGivenOnce(t *testing.T) {
+	count := func(args ...string) (root, ip int) {
+		for _, o := range labOptions(setup.Paths{Project: "/p"}, args) {
+			switch {
+			case strings.HasPrefix(o, "--ServerApp.root_dir="):
+				root++
+			case strings.HasPrefix(o, "--ServerApp.ip="):
+				ip++
+			}
+		}
+		return root, ip
+	}
+	for _, args := range [][]string{nil, {"--no-browser"}, {"--ServerApp.root_dir=/elsewhere", "--ServerApp.port=0"}} {
+		if root, ip := count(args...); root != 1 || ip != 1 {
+			t.Errorf("%q: the directory is given %d times, the address %d times; want once each", args, root, ip)
 		}
 	}
 }

@@ -26,7 +26,7 @@ type Check struct {
 const ShotsVariable = "ESPALIER_BROWSER_SHOTS"
 
 // patience is for a single thing to happen. It does not measure anything: on a machine at work a first cell can take minutes.
-const patience = 8 * time.Minute
+const patience = 5 * time.Minute
 
 // Run looks at everything, and tells of each check when it is made. A check that fails ends the run. Without a browser the error is a *MissingError.
 func Run(ctx context.Context, p setup.Paths, lab string, each func(Check)) error {
@@ -70,9 +70,11 @@ func (s *scene) play(ctx context.Context, p setup.Paths, lab string, content []b
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, lab, "lab", "--no-browser", "--ServerApp.root_dir="+root, "--ServerApp.port=0", "--LabApp.expose_app_in_browser=True")
+	// Settings of its own: the theme that is chosen here is not to be that of the user's next session.
+	cmd := exec.CommandContext(ctx, lab, "lab", "--no-browser", "--ServerApp.root_dir="+root, "--ServerApp.port=0", "--LabApp.expose_app_in_browser=True",
+		"--LabApp.user_settings_dir="+filepath.Join(s.dir, s.theme+"-settings"), "--LabApp.workspaces_dir="+filepath.Join(s.dir, s.theme+"-workspaces"))
 	cmd.Dir = p.Project
-	cmd.Env = append(p.Env(), "ESPALIER_THEME="+s.theme, "ESPALIER_STATE="+filepath.Join(s.dir, "state"), "JUPYTERLAB_SETTINGS_DIR="+filepath.Join(root, "settings"))
+	cmd.Env = append(p.Env(), "ESPALIER_THEME="+s.theme, "ESPALIER_STATE="+filepath.Join(s.dir, "state"))
 	setup.OwnGroup(cmd)
 	address, err := started(cmd, regexp.MustCompile(`(http://127\.0\.0\.1:\d+)/lab\?token=(\w+)`))
 	if err != nil {
@@ -82,7 +84,7 @@ func (s *scene) play(ctx context.Context, p setup.Paths, lab string, content []b
 		cancel()
 		_ = cmd.Wait() // it was told to end
 	}()
-	if s.page, err = open(ctx, filepath.Join(root, "profile")); err != nil {
+	if s.page, err = open(ctx, filepath.Join(s.dir, s.theme+"-profile")); err != nil {
 		return err
 	}
 	defer s.page.close()
@@ -130,7 +132,8 @@ func (s *scene) first(ctx context.Context) {
 		}
 		return true, nil
 	})
-	s.wait(ctx, "the whole run is drawn", s.has(0, "30,000 steps, done"))
+	s.wait(ctx, "the whole run is drawn", s.has(0, "12,000 steps, done"))
+	s.wait(ctx, "it fits its column", s.fits)
 	s.slider(ctx)
 	s.shoot(ctx)
 }
@@ -140,8 +143,9 @@ func (s *scene) second(ctx context.Context) {
 	s.wait(ctx, "the notebook opens and its kernel is ready, for the dark theme", s.ready)
 	s.do("choose the dark theme", func() error { return s.command(ctx, "apputils:change-theme", "JupyterLab Dark") })
 	s.do("run all", func() error { return s.command(ctx, "notebook:run-all-cells") })
-	s.wait(ctx, "the finished run is drawn at once", s.has(0, "30,000 steps, done"))
+	s.wait(ctx, "the finished run is drawn at once", s.has(0, "12,000 steps, done"))
 	s.wait(ctx, "it is drawn on a dark ground", s.has(0, "#1b1d21"))
+	s.wait(ctx, "it fits its column, in the dark theme", s.fits)
 	s.slider(ctx)
 	s.shoot(ctx)
 }
@@ -154,16 +158,16 @@ func (s *scene) slider(ctx context.Context) {
 			return yes, err
 		}
 	}
-	s.wait(ctx, "a sweep shows its first figure", shows("to the power of 1"))
+	s.wait(ctx, "a sweep shows its first figure, "+s.theme, shows("to the power of 1"))
 	s.do("move the slider", func() error { return s.page.press(ctx, `[data-espalier-sweep] input[type=range]`, "\ue014") }) // arrow right
-	s.wait(ctx, "the sweep shows the next figure", shows("to the power of 2"))
+	s.wait(ctx, "the sweep shows the next figure, "+s.theme, shows("to the power of 2"))
 }
 
-// ready: the notebook is there and its kernel waits for work.
+// ready: the notebook is there and connected to its kernel. GoNB does not say that it is idle before the first cell has run.
 func (s *scene) ready(ctx context.Context) (yes bool, err error) {
 	err = s.page.run(ctx, `const panel = window.jupyterapp && window.jupyterapp.shell.currentWidget;
 		const kernel = panel && panel.sessionContext && panel.sessionContext.session && panel.sessionContext.session.kernel;
-		return !!kernel && kernel.status === 'idle' && panel.content.widgets.length > 1`, &yes)
+		return !!kernel && kernel.connectionStatus === 'connected' && panel.content.widgets.length > 1`, &yes)
 	return yes, err
 }
 
@@ -189,6 +193,13 @@ func (s *scene) output(ctx context.Context, cell int) (text string, err error) {
 	return text, err
 }
 
+// fits: no output is wider than the room that it has.
+func (s *scene) fits(ctx context.Context) (yes bool, err error) {
+	err = s.page.run(ctx, `const all = [...document.querySelectorAll('.jp-OutputArea-output')];
+		return all.length > 0 && all.every(o => o.scrollWidth <= o.clientWidth + 1)`, &yes)
+	return yes, err
+}
+
 // has waits for a text in the output of a cell.
 func (s *scene) has(cell int, what string) func(context.Context) (bool, error) {
 	return func(ctx context.Context) (bool, error) {
@@ -197,7 +208,7 @@ func (s *scene) has(cell int, what string) func(context.Context) (bool, error) {
 	}
 }
 
-var stepOf = regexp.MustCompile(`>[^<]*: step ([\d,]+) of 30,000`)
+var stepOf = regexp.MustCompile(`>[^<]*: step ([\d,]+) of 12,000`)
 
 // step is where the chart that is to be seen says that the training is, 0 if there is none.
 func (s *scene) step(ctx context.Context) (int, error) {
@@ -264,7 +275,7 @@ func (s *scene) fail(what string, err error) {
 // shoot keeps a picture of what is to be seen, if one is wanted.
 func (s *scene) shoot(ctx context.Context) {
 	dir := os.Getenv(ShotsVariable)
-	if dir == "" {
+	if dir == "" || s.failed != nil {
 		return
 	}
 	s.shots++

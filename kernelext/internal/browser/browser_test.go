@@ -87,7 +87,7 @@ func TestNotebook(t *testing.T) {
 		t.Fatal(err)
 	}
 	var nb struct{ Cells []struct{ Source, ID string } }
-	if err := json.Unmarshal(data, &nb); err != nil || len(nb.Cells) != 2 || nb.Cells[0].ID == nb.Cells[1].ID || !strings.Contains(nb.Cells[0].Source, "Steps: 30000") {
+	if err := json.Unmarshal(data, &nb); err != nil || len(nb.Cells) != 2 || nb.Cells[0].ID == nb.Cells[1].ID || !strings.Contains(nb.Cells[0].Source, "Steps: 12000") {
 		t.Errorf("%v: %.100s", err, data)
 	}
 }

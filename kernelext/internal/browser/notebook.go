@@ -6,7 +6,7 @@ import (
 )
 
 // steps of the test's training: enough to be seen moving, and to be stopped, on any machine.
-const steps = 30_000
+const steps = 12_000
 
 // training is a cell as a reader would write it.
 const training = `import (
@@ -41,7 +41,7 @@ kernelext.Must(err)
 chart := live.New("LeNet-300-100, pruned while it trains")
 defer chart.Done()
 result, err := trainer.Train(kernelext.Context(), experiment.Training{
-	Steps: 30000, Pruner: pruner, Schedule: schedule.Cubic(500, 20000, 0, 0.95), When: schedule.Every(500, 500, 20000),
+	Steps: 12000, Pruner: pruner, Schedule: schedule.Cubic(500, 8000, 0, 0.95), When: schedule.Every(500, 500, 8000),
 	Dir: filepath.Join(kernelext.Dir("browser-test"), "live"), Validate: 1000, Watch: chart.Watch,
 })
 kernelext.Must(err)

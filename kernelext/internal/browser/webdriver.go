@@ -59,7 +59,7 @@ func open(ctx context.Context, dir string) (*page, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, driver, "--port=0")
 	setup.OwnGroup(cmd)
-	line, err := started(cmd, regexp.MustCompile(`on port (\d+)`))
+	line, err := started(cmd, regexp.MustCompile(`successfully on port (\d+)`))
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("start %s: %w", driver, err)
@@ -102,10 +102,12 @@ func started(cmd *exec.Cmd, what *regexp.Regexp) ([]string, error) {
 		return nil, err
 	}
 	found := make(chan []string, 1)
+	said := ""
 	go func() {
 		defer r.Close()
 		defer close(found)
 		for lines := bufio.NewScanner(r); lines.Scan(); { // to the end, so that the command never waits for a reader
+			said = lines.Text()
 			if m := what.FindStringSubmatch(lines.Text()); m != nil {
 				select {
 				case found <- m:
@@ -119,7 +121,7 @@ func started(cmd *exec.Cmd, what *regexp.Regexp) ([]string, error) {
 		if ok {
 			return m, nil
 		}
-		return nil, errors.Join(errors.New("it ended at once"), cmd.Wait())
+		return nil, errors.Join(fmt.Errorf("it ended at once, after saying %q", said), cmd.Wait())
 	case <-time.After(2 * time.Minute):
 		return nil, errors.Join(errors.New("it did not start within two minutes"), cmd.Cancel(), cmd.Wait())
 	}
