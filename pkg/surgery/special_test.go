@@ -63,7 +63,7 @@ func TestCompanions(t *testing.T) {
 	dims := map[string][]int{"/w": {2, 3}, "/fc/w": {2, 3}, "/fc/w_long": {2, 3}}
 	for path, want := range map[string]string{
 		"/pruning/mask/fc/w": "/fc/w", "/AdamOptimizer/fc/w_1st_moment": "/fc/w", "/AdamOptimizer/fc/w_long_2nd_moment": "/fc/w_long", "/optimizers/velocity/w": "/w",
-		"/window/weights": "", "/other": "", "/pruning/round": "",
+		"/teacher/fc/w": "", "/custom/fc/w_1st_moment": "/fc/w", "/window/weights": "", "/other": "", "/pruning/round": "",
 	} {
 		if got := companion(path, float(2, 3), known, dims); got != want {
 			t.Errorf("%s belongs to %q, want %q", path, got, want)
