@@ -65,19 +65,25 @@ func (a *analysis) trace(t *trace.Trace, also []update) {
 			a.pinAxis(ax, why)
 		}
 	}
-	defer func() { a.phase++ }()
 	for _, u := range also {
-		v, written := a.variables[u.path], a.of(trace.Of(u.node)[0])
-		if v == nil || written == nil {
+		value := trace.Of(u.node)[0]
+		v, written := a.variables[u.path], a.of(value)
+		if v == nil { // it is written and never read
+			a.variable(u.path, written, value.Shape.Dimensions)
 			continue
 		}
-		why := a.because(trace.Of(u.node)[0].Op, "the network writes it to "+u.path)
+		why := a.because(value.Op, "the network writes it to "+u.path)
 		for k, ax := range written.axes {
-			if k < len(v.axes) {
-				a.unifyAxes(v.axes[k], ax, why)
-			}
+			a.unifyAxes(v.axes[k], ax, why)
 		}
 	}
+	a.phase++
+}
+
+// variable notes the labels of a variable.
+func (a *analysis) variable(path string, x *info, dims []int) {
+	a.variables[path], a.shapes[path] = x, dims
+	a.order = append(a.order, path)
 }
 
 func (a *analysis) of(v *trace.Value) *info { return a.values[v] }
@@ -95,11 +101,13 @@ func (a *analysis) op(op *trace.Op) {
 	r := rule{a, op, result, out.Shape.Dimensions}
 	apply, found := rules[op.Type]
 	switch {
+	case dynamic(op):
+		apply = rule.unknown
 	case strings.HasPrefix(op.Type, "Reduce") && op.Type != "ReduceWindow":
 		apply = rule.reduce
 	case elementwise[op.Type]:
 		apply = rule.elementwise
-	case !found || dynamic(op):
+	case !found:
 		apply = rule.unknown
 	}
 	apply(r)
@@ -204,9 +212,7 @@ func (r rule) parameter() {
 		r.out.axes[k] = r.freshAxis(n, r.because(nil, "it has one index only"))
 		r.out.axes[k].zero = true
 	}
-	r.variables[path] = r.out
-	r.order = append(r.order, path)
-	r.shapes[path] = r.dims
+	r.variable(path, r.out, r.dims)
 }
 
 // A constant may be cut like a variable.
