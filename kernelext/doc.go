@@ -8,7 +8,7 @@
 //	kernelext.Show(figure.Line{…})
 //
 // The same program runs outside a notebook, where all of it becomes text. Package kernelext imports little on purpose, since every
-// cell that uses it is linked anew; figures are in the package figure, and networks and data in pkg and datasets.
+// cell that uses it is linked anew; figures are in the package figure, charts that move while a network trains in the package live, and networks and data in pkg and datasets.
 //
 // # Limits
 //

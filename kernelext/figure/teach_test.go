@@ -175,8 +175,14 @@ func TestThemes(t *testing.T) {
 	if diff := cmp.Diff(inLight["text/plain"], inDark["text/plain"]); diff != "" {
 		t.Errorf("the texts differ (-light +dark):\n%s", diff)
 	}
-	t.Setenv(themeVariable, "sepia")
 	var wrong *InputError
+	if err := SetTheme("sepia"); !errors.As(err, &wrong) {
+		t.Errorf("SetTheme(sepia) = %v, want an *InputError", err)
+	}
+	if err := SetTheme(Dark); err != nil || decode(t, f).At(8, 8) != dark.card {
+		t.Errorf("SetTheme(Dark) = %v, and the ground is %v", err, decode(t, f).At(8, 8))
+	}
+	t.Setenv(themeVariable, "sepia")
 	if _, err := f.MIMEBundle(); !errors.As(err, &wrong) || !strings.Contains(err.Error(), `"sepia"`) {
 		t.Errorf("with an unknown theme: %v, want an *InputError that names it", err)
 	}

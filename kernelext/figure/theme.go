@@ -6,7 +6,8 @@ import (
 	"os"
 )
 
-// Theme says which ground figures are drawn on. The zero value takes the environment variable ESPALIER_THEME, which holds "light" or "dark", and is light without it.
+// Theme says which ground figures are drawn on. It is what the environment variable ESPALIER_THEME says, "light" or "dark", which the kernel sets
+// and SetTheme changes; light without it.
 type Theme string
 
 // The themes.
@@ -17,6 +18,14 @@ const (
 
 // themeVariable is the environment variable that a Theme's zero value reads: the kernel sets it for a cell's program.
 const themeVariable = "ESPALIER_THEME"
+
+// SetTheme chooses the theme of the figures that this program draws from here on, or returns an *InputError if there is no such theme.
+func SetTheme(t Theme) error {
+	if t != Light && t != Dark {
+		return &InputError{Figure: "theme", Problem: fmt.Sprintf("it is %q; expected %q or %q", t, Light, Dark)}
+	}
+	return os.Setenv(themeVariable, string(t))
+}
 
 // look returns the theme's colours, nil if there is no such theme.
 func (t Theme) look() *look {

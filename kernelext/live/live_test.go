@@ -298,12 +298,12 @@ func TestOutsideANotebookEachTenthIsNoted(t *testing.T) {
 	}
 }
 
-func TestName(t *testing.T) {
+func TestLayerName(t *testing.T) {
 	for path, want := range map[string]string{
 		"/fc1/dense/weights": "fc1", "/conv1/conv/weights": "conv1", "/block/1/weights": "block/1", "/weights": "weights", "": "", "/": "",
 	} {
-		if got := Name(path); got != want {
-			t.Errorf("Name(%q) = %q, want %q", path, got, want)
+		if got := layerName(path); got != want {
+			t.Errorf("layerName(%q) = %q, want %q", path, got, want)
 		}
 	}
 }

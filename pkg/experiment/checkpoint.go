@@ -49,8 +49,8 @@ type notes struct {
 	Losses []Point `json:"losses"`
 	Sum    float64 `json:"sum"` // of the losses of the steps since the last of Losses
 	// What Training.Watch is told when the run goes on.
-	Accuracies []Point  `json:"accuracies,omitempty"`
-	Kept       []keptAt `json:"kept,omitempty"`
+	Accuracies []Point `json:"accuracies,omitempty"`
+	Layers     history `json:"layers"`
 }
 
 // resume brings the newest whole checkpoint of a run into the store; step 0 if there is none.
@@ -64,6 +64,9 @@ func resume(dir checkpoint.Dir, store *model.Store) (step int, n notes, err erro
 	}
 	if err := json.Unmarshal(s.Extra, &n); err != nil {
 		return 0, n, &CheckpointError{Dir: dir.Path, Errs: []error{fmt.Errorf("it is not of a training run: %w", err)}}
+	}
+	if !n.Layers.whole() {
+		return 0, n, &CheckpointError{Dir: dir.Path, Errs: []error{errors.New("its record of pruned layers is not whole")}}
 	}
 	return s.Step, n, nil
 }

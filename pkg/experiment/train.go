@@ -261,7 +261,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 				return err
 			}
 			result.Steps, result.Losses, result.Resumed, sum = step, n.Losses, step, n.Sum
-			result.Accuracies, watch.kept = n.Accuracies, n.Kept
+			result.Accuracies, watch.history = n.Accuracies, n.Layers
 			if last := len(n.Losses); last > 0 {
 				result.Loss = n.Losses[last-1].Value
 			}
@@ -283,7 +283,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return result, err
 		}
 	}
-	if t.Pruner != nil && watch.kept == nil {
+	if t.Pruner != nil && watch.history.Kept == nil {
 		stats, err := mask.Count(tr.store, t.Pruner.Params())
 		if err != nil {
 			return result, err
@@ -303,7 +303,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if t.Dir == "" || result.Steps == saved && saved > 0 {
 			return nil
 		}
-		extra, err := json.Marshal(notes{Losses: result.Losses, Sum: sum, Accuracies: result.Accuracies, Kept: watch.kept})
+		extra, err := json.Marshal(notes{Losses: result.Losses, Sum: sum, Accuracies: result.Accuracies, Layers: watch.history})
 		if err != nil {
 			return err
 		}

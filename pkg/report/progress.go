@@ -10,7 +10,6 @@ type Progress struct {
 
 // Layer is how many of a layer's weights are left.
 type Layer struct {
-	Name string `json:"name"`
-	Kept int    `json:"kept"`
-	Size int    `json:"size"`
+	Name       string
+	Kept, Size int
 }

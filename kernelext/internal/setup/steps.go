@@ -550,7 +550,7 @@ func (p Paths) warm(ctx context.Context) error {
 	if _, err := run(ctx, p.Project, append(os.Environ(), "GOTOOLCHAIN=local"), p.Go, "mod", "download"); err != nil {
 		return err
 	}
-	out, err := run(ctx, p.Project, append(os.Environ(), "GOTOOLCHAIN=local"), p.Go, "list", "-f", `{{if ne .Name "main"}}{{.ImportPath}}{{end}}`, "./kernelext", "./kernelext/figure", "./pkg/...", "./datasets/...")
+	out, err := run(ctx, p.Project, append(os.Environ(), "GOTOOLCHAIN=local"), p.Go, "list", "-f", `{{if ne .Name "main"}}{{.ImportPath}}{{end}}`, "./kernelext", "./kernelext/figure", "./kernelext/live", "./pkg/...", "./datasets/...")
 	if err != nil {
 		return err
 	}
