@@ -20,20 +20,32 @@ import (
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
-// Normal returns normally distributed floats of a standard deviation.
-func Normal(seed uint64, deviation float64, dims ...int) *tensors.Tensor {
+// Normal returns normally distributed floats, of single or double precision.
+func Normal(seed uint64, shape shapes.Shape) *tensors.Tensor {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	values := make([]float32, size(dims))
+	values := make([]float64, shape.Size())
 	for i := range values {
-		values[i] = float32(deviation * rng.NormFloat64())
+		values[i] = rng.NormFloat64()
 	}
-	return tensors.FromFlatDataAndDimensions(values, dims...)
+	return tensor(values, shape)
+}
+
+// tensor of values that are rounded to single precision if that is what the shape says.
+func tensor(values []float64, shape shapes.Shape) *tensors.Tensor {
+	if shape.DType == dtypes.Float64 {
+		return tensors.FromFlatDataAndDimensions(values, shape.Dimensions...)
+	}
+	rounded := make([]float32, len(values))
+	for i, x := range values {
+		rounded[i] = float32(x)
+	}
+	return tensors.FromFlatDataAndDimensions(rounded, shape.Dimensions...)
 }
 
 // Tokens returns integers below a limit.
 func Tokens(seed uint64, limit int, dims ...int) *tensors.Tensor {
 	rng := rand.New(rand.NewPCG(seed, 2))
-	values := make([]int32, size(dims))
+	values := make([]int32, shapes.Make(dtypes.Int32, dims...).Size())
 	for i := range values {
 		values[i] = rng.Int32N(int32(limit))
 	}
@@ -65,10 +77,10 @@ func Store(b compute.Backend, fn trace.ModelFn, seed uint64, inputs ...shapes.Sh
 		paths[v.Path()] = v
 	}
 	for path, v := range paths {
-		if v.DType() != dtypes.Float32 {
+		if !v.DType().IsFloat() {
 			continue // the state of the random number generator: it has a value
 		}
-		if err := v.SetValue(values(seed, path, v.Shape().Dimensions)); err != nil {
+		if err := v.SetValue(values(seed, path, v.Shape())); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -76,41 +88,32 @@ func Store(b compute.Backend, fn trace.ModelFn, seed uint64, inputs ...shapes.Sh
 }
 
 // values of a variable, of a range that its name suggests.
-func values(seed uint64, path string, dims []int) *tensors.Tensor {
+func values(seed uint64, path string, shape shapes.Shape) *tensors.Tensor {
 	h := fnv.New64a()
 	h.Write([]byte(path))
 	rng := rand.New(rand.NewPCG(seed, h.Sum64()))
-	n := size(dims)
 	name := path[strings.LastIndexByte(path, '/')+1:]
 	deviation := 0.3
-	if len(dims) > 1 {
-		deviation = math.Sqrt(2 * float64(slices.Max(dims)) / float64(n)) // about the number of inputs of a unit
-		deviation = min(deviation, 1)
+	if shape.Rank() > 1 {
+		outputs := slices.Max(shape.Dimensions) // about
+		deviation = min(1, math.Sqrt(2*float64(outputs)/float64(shape.Size())))
 	}
-	data := make([]float32, n)
+	data := make([]float64, shape.Size())
 	for i := range data {
 		switch name {
 		case "scale", "gain", "variance", "alpha":
-			data[i] = 0.5 + rng.Float32()
+			data[i] = 0.5 + rng.Float64()
 		case "avg_weight":
 			data[i] = 3 // an average over as many batches
 		default:
-			data[i] = float32(deviation * rng.NormFloat64())
+			data[i] = deviation * rng.NormFloat64()
 		}
 	}
 	if strings.Contains(name, "split_points") { // they have to rise along the last axis
-		last := dims[len(dims)-1]
-		for i := 0; i < n; i += last {
+		last := shape.Dim(-1)
+		for i := 0; i < len(data); i += last {
 			slices.Sort(data[i : i+last])
 		}
 	}
-	return tensors.FromFlatDataAndDimensions(data, dims...)
-}
-
-func size(dims []int) int {
-	n := 1
-	for _, d := range dims {
-		n *= d
-	}
-	return n
+	return tensor(data, shape)
 }

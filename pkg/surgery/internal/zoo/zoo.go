@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/espalier-ml/espalier/pkg/surgery/internal/fill"
@@ -37,7 +38,7 @@ func (n Network) Inputs(seed uint64, batch int) []*tensors.Tensor {
 		if n.Tokens > 0 {
 			inputs[i] = fill.Tokens(seed+uint64(i), n.Tokens, dims...)
 		} else {
-			inputs[i] = fill.Normal(seed+uint64(i), 1, dims...)
+			inputs[i] = fill.Normal(seed+uint64(i), shapes.Make(f32, dims...))
 		}
 	}
 	return inputs
