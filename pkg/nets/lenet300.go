@@ -6,7 +6,7 @@ import (
 )
 
 var lenet300 = Network{
-	Name: "LeNet-300-100", Cite: "LeCun et al. 1998, doi:10.1109/5.726791", Input: []int{28, 28, 1}, Classes: 10, Params: 266_610, Model: LeNet300,
+	Name: "LeNet-300-100", Cite: "LeCun et al. 1998, doi:10.1109/5.726791", Input: []int{28, 28, 1}, Classes: 10, Params: 266_610, MACs: 266_200, Model: LeNet300,
 }
 
 // LeNet300 is LeNet-300-100 (LeCun et al. 1998, doi:10.1109/5.726791): two hidden layers of 300 and 100 units with ReLU (the original has tanh; the

@@ -6,7 +6,7 @@ import (
 )
 
 var lenet5 = Network{
-	Name: "LeNet-5", Cite: "the variant of Caffe; after LeCun et al. 1998, doi:10.1109/5.726791", Input: []int{28, 28, 1}, Classes: 10, Params: 431_080, Model: LeNet5,
+	Name: "LeNet-5", Cite: "the variant of Caffe; after LeCun et al. 1998, doi:10.1109/5.726791", Input: []int{28, 28, 1}, Classes: 10, Params: 431_080, MACs: 2_293_000, Model: LeNet5,
 }
 
 // LeNet5 is the LeNet-5 of Caffe, 20-50-500, which the pruning literature uses: no activation after the convolutions, ReLU after the

@@ -2,7 +2,10 @@
 package nets
 
 import (
+	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/layers"
@@ -17,14 +20,60 @@ type Network struct {
 	Cite    string
 	Input   []int // of one example: [height, width, channels]
 	Classes int
-	Params  int // weights and biases
+	Params  int   // that are trained: weights, biases, scales and offsets; not the statistics of batch normalisation
+	MACs    int64 // multiply-accumulates for one example, those of products of activations (attention) too
 	// Model takes a batch [batch, height, width, channels] and returns logits [batch, classes]. It panics on another shape, as graph
 	// building functions do.
 	Model func(scope *model.Scope, x *graph.Node) *graph.Node
 }
 
 // All lists the networks; the conformance test runs over it.
-func All() []Network { return []Network{lenet300, lenet5, smallConv, vgg16} }
+func All() []Network {
+	return []Network{
+		lenet300,
+		lenet5,
+		smallConv,
+		resnet20,
+		resnet20b,
+		resnet56,
+		resnet56b,
+		vgg16,
+		resnet18,
+		resnet34,
+		resnet50,
+		mobileNetV2,
+		vitB16,
+	}
+}
+
+// UnknownError says that there is no network of a name.
+type UnknownError struct{ Name string }
+
+func (e *UnknownError) Error() string {
+	var known []string
+	for _, n := range All() {
+		known = append(known, n.Name)
+	}
+	return fmt.Sprintf("there is no reference network %q; there are %s", e.Name, strings.Join(known, ", "))
+}
+
+// Find returns the network of a name. Case and punctuation do not matter: resnet18 is ResNet-18. The error is an *UnknownError.
+func Find(name string) (Network, error) {
+	plain := func(name string) string {
+		return strings.Map(func(r rune) rune {
+			if unicode.IsLetter(r) || unicode.IsDigit(r) {
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, name)
+	}
+	for _, n := range All() {
+		if plain(n.Name) == plain(name) {
+			return n, nil
+		}
+	}
+	return Network{}, &UnknownError{name}
+}
 
 // images returns a batch of images as [batch, height, width, channels]. It panics unless x is that, or [batch, height·width·channels] with the
 // pixels in the same order, and a float. function names the network's function.

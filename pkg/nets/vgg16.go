@@ -8,7 +8,7 @@ import (
 )
 
 var vgg16 = Network{
-	Name: "VGG16", Cite: "Simonyan & Zisserman 2015, arXiv:1409.1556, configuration D", Input: []int{224, 224, 3}, Classes: 1000, Params: 138_357_544, Model: VGG16,
+	Name: "VGG16", Cite: "Simonyan & Zisserman 2015, arXiv:1409.1556, configuration D", Input: []int{224, 224, 3}, Classes: 1000, Params: 138_357_544, MACs: 15_470_264_320, Model: VGG16,
 }
 
 // VGG16 is configuration D for ImageNet (Simonyan & Zisserman 2015, arXiv:1409.1556): thirteen 3x3 convolutions in five blocks, three dense layers. It takes

@@ -2,43 +2,51 @@ package profile
 
 import (
 	"fmt"
-	"regexp"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
-// counter goes through a graph from its input to its output.
+// counter goes through a recorded network from its inputs to its outputs.
 type counter struct {
-	store     *model.Store
+	trace     *trace.Trace
+	trained   map[string]bool   // the variables that are, by path
 	layers    map[string]*Layer // by the scope of their variables
 	order     []string          // of their scopes
 	unknown   []string
-	products  int                  // of activations
-	fromInput map[*graph.Node]bool // what changes from example to example; the rest is made of variables and constants
-	weights   map[*graph.Node]weight
+	products  int                   // of activations
+	fromInput map[*trace.Value]bool // what changes from example to example; the rest is made of variables and constants
+	owner     map[*trace.Op]string  // the scope of the layer that an operation on examples belongs to
+	weights   map[*trace.Value]weight
 	counted   map[string]int64 // see alive
 	perWeight map[string]int64 // MACs of a weight, by the path of its variable
 	err       error            // the first
 }
 
-func newCounter(store *model.Store, x *graph.Node) *counter {
-	c := &counter{store: store, layers: map[string]*Layer{}, fromInput: map[*graph.Node]bool{x: true}, weights: map[*graph.Node]weight{}, counted: map[string]int64{}, perWeight: map[string]int64{}}
-	for _, node := range x.Graph().Nodes() { // inputs come before what uses them
-		if slices.ContainsFunc(node.Inputs(), func(in *graph.Node) bool { return c.fromInput[in] }) {
-			c.fromInput[node] = true
+func newCounter(t *trace.Trace, trained map[string]bool) *counter {
+	c := &counter{trace: t, trained: trained, layers: map[string]*Layer{}, fromInput: map[*trace.Value]bool{}, owner: map[*trace.Op]string{}, weights: map[*trace.Value]weight{},
+		counted: map[string]int64{}, perWeight: map[string]int64{}}
+	for _, x := range t.Inputs {
+		for _, v := range trace.Of(x) {
+			c.fromInput[v] = true
+		}
+	}
+	for _, op := range t.Ops { // inputs come before what uses them
+		if slices.ContainsFunc(op.Inputs, func(in *trace.Value) bool { return c.fromInput[in] }) {
+			for _, out := range op.Outputs {
+				c.fromInput[out] = true
+			}
 		}
 	}
 	return c
 }
-
-// calls are operations that run functions, whose nodes are not among their inputs, so that what they multiply is not seen. GoMLX gives them no names.
-var calls = map[graph.NodeType]string{graph.NodeTypeCall: "Call", graph.NodeTypeWhile: "While", graph.NodeTypeIf: "If"}
 
 // layer returns the layer of a scope.
 func (c *counter) layer(scope string) *Layer {
@@ -54,74 +62,50 @@ func (c *counter) layer(scope string) *Layer {
 // isParameter tells a network's parameters from the masks and the random state that lie beside them.
 func isParameter(path string) bool {
 	_, name := model.SplitPath(path)
-	return name != model.RNGStateVariableName && !strings.HasPrefix(path, mask.Scope+model.ScopeSeparator)
+	return path != "" && name != model.RNGStateVariableName && !strings.HasPrefix(path, mask.Scope+model.ScopeSeparator)
 }
 
-// attributes of a node are only in what it prints; tests hold this against GoMLX's form.
-var (
-	contracting   = regexp.MustCompile(`lhsContractingAxes=\[([\d ]*)\]`)
-	outputChannel = regexp.MustCompile(`KernelOutputChannels:(\d+) `)
-	// Transposed convolutions and gradients have other values.
-	plain = regexp.MustCompile(`inputDilations=\[[1 ]*\].*batchGroupCount=1\)`)
-)
-
-// count adds what a node computes.
-func (c *counter) count(node *graph.Node) {
-	in := node.Inputs()
-	name := node.Type().String()
-	switch kind := node.Type(); kind {
-	case graph.NodeTypeParameter:
-		if path := node.GetParameterName(); c.store.GetVariable(path) != nil && isParameter(path) {
+// count adds what an operation computes.
+func (c *counter) count(op *trace.Op) {
+	switch op.Type {
+	case "Parameter":
+		if path := op.Outputs[0].Variable(); isParameter(path) {
 			scope, _ := model.SplitPath(path)
 			c.layer(scope) // the order of the layers is that in which their variables are first used
 		}
-	case graph.NodeTypeDotGeneral:
-		m := contracting.FindStringSubmatch(node.String())
-		if m == nil {
-			c.skip(name, in[1])
+	case "DotGeneral":
+		macs := int64(op.Outputs[0].Shape.Size())
+		for _, axis := range op.Attributes.Ints("lhsContractingAxes") {
+			macs *= int64(op.Inputs[0].Shape.Dimensions[axis])
+		}
+		c.product("dense", op, macs)
+	case "ConvGeneral":
+		dilated := slices.ContainsFunc(op.Attributes.Ints("inputDilations"), func(d int) bool { return d > 1 })
+		if dilated || op.Attributes.Int("batchGroupCount") > 1 { // transposed convolutions and gradients: positions differ in what they multiply
+			c.skip(op.Type, op.Inputs[1])
 			return
 		}
-		macs := int64(node.Shape().Size())
-		for _, axis := range strings.Fields(m[1]) {
-			a, _ := strconv.Atoi(axis) // the pattern has digits only
-			macs *= int64(in[0].Shape().Dimensions[a])
-		}
-		c.product("dense", node, macs)
-	case graph.NodeTypeFusedDense:
-		c.product("dense", node, int64(node.Shape().Size())*int64(in[0].Shape().Dim(-1)))
-	case graph.NodeTypeConvGeneral:
-		m := outputChannel.FindStringSubmatch(node.String())
-		if m == nil || !plain.MatchString(node.String()) {
-			c.skip(name, in[1])
-			return
-		}
-		a, _ := strconv.Atoi(m[1])
-		kernel := in[1].Shape() // [spatial…, in / groups, out], in any order
-		c.product("conv", node, int64(node.Shape().Size())*int64(kernel.Size()/kernel.Dimensions[a]))
-	case graph.NodeTypeCall, graph.NodeTypeWhile, graph.NodeTypeIf:
-		c.skip(calls[kind], node)
-	case graph.NodeTypeFusedSoftmax, graph.NodeTypeFusedGelu, graph.NodeTypeFusedLayerNorm:
-	case graph.NodeTypeAdd, graph.NodeTypeSub, graph.NodeTypeMax, graph.NodeTypeMin, graph.NodeTypeWhere, graph.NodeTypeConcatenate, graph.NodeTypeGather,
-		graph.NodeTypeSlice, graph.NodeTypeDynamicSlice, graph.NodeTypeDynamicUpdateSlice:
+		kernel := op.Inputs[1].Shape // [spatial…, in / groups, out], in any order
+		out := kernel.Dimensions[op.Attributes.ConvolveAxes("axes").KernelOutputChannels]
+		c.product("conv", op, int64(op.Outputs[0].Shape.Size())*int64(kernel.Size()/out))
+	case "Call", "While", "If", "FFT": // they run functions, whose products are not seen, or multiply by constants of their own
+		c.skip(op.Type, op.Outputs[0])
+	case "Add", "Sub", "Max", "Min", "Where", "Concatenate", "Gather", "Slice", "DynamicSlice", "DynamicUpdateSlice":
 		// They multiply nothing: biases, look-ups, selections.
 	default:
-		if strings.HasPrefix(name, "Fused") || kind == graph.NodeTypeFFT {
-			c.skip(name, in[min(1, len(in)-1)])
+		if !c.fromInput[op.Outputs[0]] { // weights that are prepared, once for all examples
 			return
 		}
-		if !c.fromInput[node] { // weights that are prepared, once for all examples
-			return
-		}
-		for _, x := range in {
+		for _, x := range op.Inputs {
 			if c.weight(x).matrix {
-				c.skip(name, x)
+				c.skip(op.Type, x)
 			}
 		}
 	}
 }
 
 // skip lists an operation as one that has no rule, with the variable that it uses.
-func (c *counter) skip(name string, operand *graph.Node) {
+func (c *counter) skip(name string, operand *trace.Value) {
 	if path := c.weight(operand).path; path != "" {
 		name += " with " + path
 	}
@@ -130,25 +114,26 @@ func (c *counter) skip(name string, operand *graph.Node) {
 	}
 }
 
-// product adds the MACs of a node to the layer of the weights among its first two inputs.
-func (c *counter) product(kind string, node *graph.Node, macs int64) {
-	w := c.weight(node.Inputs()[1])
+// product adds the MACs of an operation to the layer of the weights among its two operands.
+func (c *counter) product(kind string, op *trace.Op, macs int64) {
+	w := c.weight(op.Inputs[1])
 	if w.path == "" {
-		w = c.weight(node.Inputs()[0])
+		w = c.weight(op.Inputs[0])
 	}
 	scope, _ := model.SplitPath(w.path)
 	if w.path == "" { // as in attention
 		c.products++
 		kind, scope = "product", fmt.Sprintf("/product %d", c.products)
 	}
+	c.owner[op] = scope
 	l := c.layer(scope)
 	l.Kind = kind
 	l.MACs += macs
 	if w.path != "" {
-		c.perWeight[w.path] += macs / int64(max(1, c.store.GetVariable(w.path).Shape().Size()))
+		c.perWeight[w.path] += macs / int64(max(1, w.shape.Size()))
 	}
 	l.EffectiveMACs += c.effective(w, macs)
-	if d := node.Shape().Dimensions; len(d) > 0 {
+	if d := op.Outputs[0].Shape.Dimensions; len(d) > 0 {
 		l.OutShape = slices.Clone(d[1:])
 	}
 }
@@ -158,42 +143,42 @@ func (c *counter) effective(w weight, macs int64) int64 {
 	if !w.whole {
 		return macs
 	}
-	v := c.store.GetVariable(w.path)
-	n, err := c.alive(v)
+	n, err := c.alive(w.path, w.shape)
 	if err != nil {
 		if c.err == nil {
 			c.err = err
 		}
 		return macs
 	}
-	return macs / int64(v.Shape().Size()) * n
+	return macs / int64(w.shape.Size()) * n
 }
 
 // weight says which variable a value is made of.
 type weight struct {
 	path   string // "" if of none, or if it depends on the input
-	matrix bool   // the variable has two axes or more, as those have that a product uses
-	whole  bool   // each of its elements is there, changed by nothing but a mask, and as often as the others
+	shape  shapes.Shape
+	matrix bool // the variable has two axes or more, as those have that a product uses
+	whole  bool // each of its elements is there, changed by nothing but a mask, and as often as the others
 }
 
 // weight follows a value back to the variable that it is made of; to the largest, if there are several.
-func (c *counter) weight(node *graph.Node) weight {
-	if c.fromInput[node] {
+func (c *counter) weight(v *trace.Value) weight {
+	if c.fromInput[v] {
 		return weight{}
 	}
-	if w, ok := c.weights[node]; ok {
+	if w, ok := c.weights[v]; ok {
 		return w
 	}
 	var w weight
-	in := node.Inputs()
-	switch node.Type() {
-	case graph.NodeTypeParameter:
-		if v := c.store.GetVariable(node.GetParameterName()); v != nil {
-			w = weight{path: v.Path(), matrix: v.Shape().Rank() >= 2, whole: v.Shape().Size() > 0}
+	in := v.Op.Inputs
+	switch v.Op.Type {
+	case "Parameter":
+		if path := v.Variable(); path != "" {
+			w = weight{path: path, shape: v.Shape, matrix: v.Shape.Rank() >= 2, whole: v.Shape.Size() > 0}
 		}
-	case graph.NodeTypeReshape, graph.NodeTypeTranspose, graph.NodeTypeConvertDType, graph.NodeTypeBroadcastInDim, graph.NodeTypeIdentity, graph.NodeTypeReverse:
+	case "Reshape", "Transpose", "ConvertDType", "BroadcastInDim", "Identity", "Reverse":
 		w = c.weight(in[0])
-	case graph.NodeTypeWhere: // a mask: condition, weights, zeros; or the last two the other way round
+	case "Where": // a mask: condition, weights, zeros; or the last two the other way round
 		w = c.weight(in[1])
 		if other := c.weight(in[2]); w.path == "" {
 			w = other
@@ -201,16 +186,164 @@ func (c *counter) weight(node *graph.Node) weight {
 			w.whole = false
 		}
 	default:
-		size := 0
 		for _, x := range in {
-			if part := c.weight(x); part.path != "" {
-				if n := c.store.GetVariable(part.path).Shape().Size(); n > size {
-					w, size = part, n
-				}
+			if part := c.weight(x); part.path != "" && (w.path == "" || part.shape.Size() > w.shape.Size()) {
+				w = part
 			}
 		}
 		w.whole = false
 	}
-	c.weights[node] = w
+	c.weights[v] = w
 	return w
+}
+
+// own says which layer each operation on examples belongs to. Those that use weights belong to the layer of these, with what leads there and belongs to no layer yet: the mean and
+// the variance of a layer normalisation. Others belong to the latest layer among those that they take their inputs from, as activations do, and what comes before the
+// first layer to that.
+func (c *counter) own() {
+	rank := map[string]int{"": -1}
+	for i, scope := range c.order {
+		rank[scope] = i
+	}
+	var claim func(op *trace.Op, scope string)
+	claim = func(op *trace.Op, scope string) {
+		if !c.onExamples(op) || c.owner[op] != "" {
+			return
+		}
+		c.owner[op] = scope
+		for _, in := range op.Inputs {
+			claim(in.Op, scope)
+		}
+	}
+	for _, op := range c.trace.Ops { // products are owned already
+		for _, in := range op.Inputs {
+			if scope, _ := model.SplitPath(c.weight(in).path); c.layers[scope] != nil {
+				claim(op, scope)
+			}
+		}
+	}
+	for _, op := range c.trace.Ops {
+		if c.onExamples(op) && c.owner[op] == "" {
+			latest := ""
+			for _, in := range op.Inputs {
+				if scope := c.owner[in.Op]; rank[scope] > rank[latest] {
+					latest = scope
+				}
+			}
+			c.owner[op] = latest
+		}
+	}
+	for _, op := range slices.Backward(c.trace.Ops) {
+		for _, in := range op.Inputs {
+			if c.onExamples(in.Op) && c.owner[in.Op] == "" {
+				c.owner[in.Op] = c.owner[op]
+			}
+		}
+	}
+}
+
+// onExamples says whether an operation computes something that changes from example to example.
+func (c *counter) onExamples(op *trace.Op) bool {
+	return op.Type != "Parameter" && c.fromInput[op.Outputs[0]]
+}
+
+// variables returns the shapes of the parameters that the model function uses, for its outputs or not, by path.
+func (c *counter) variables() map[string]shapes.Shape {
+	used := map[string]shapes.Shape{}
+	for _, node := range c.trace.Graph.Nodes() {
+		for _, v := range trace.Of(node) {
+			if path := v.Variable(); isParameter(path) {
+				used[path] = v.Shape
+			}
+		}
+	}
+	return used
+}
+
+// parameters counts the variables.
+func (c *counter) parameters() error {
+	used := c.variables()
+	for _, path := range slices.Sorted(maps.Keys(used)) {
+		shape := used[path]
+		n, err := c.alive(path, shape)
+		if err != nil {
+			return err
+		}
+		scope, _ := model.SplitPath(path)
+		l := c.layer(scope)
+		l.Params += int64(shape.Size())
+		l.Bytes += int64(shape.ByteSize())
+		l.NonZero += n
+		l.CSRBytes += csrBytes(shape, n)
+		if !c.trained[path] {
+			l.Statistics += int64(shape.Size())
+		}
+	}
+	return c.err
+}
+
+// alive returns how many elements of a variable are neither zero nor dead.
+func (c *counter) alive(path string, shape shapes.Shape) (int64, error) {
+	if n, ok := c.counted[path]; ok {
+		return n, nil
+	}
+	store := c.trace.Store
+	keep, err := kept(store, path, shape)
+	if err != nil {
+		return 0, err
+	}
+	n := int64(shape.Size())
+	if v := store.GetVariable(path); v != nil {
+		if n, err = nonZero(v, keep); err != nil {
+			return 0, fmt.Errorf("%s: %w", path, err)
+		}
+	} else {
+		n -= dead(keep)
+	}
+	c.counted[path] = n
+	return n, nil
+}
+
+// kept returns the mask of a variable; nil if it has none.
+func kept(store *model.Store, path string, shape shapes.Shape) ([]bool, error) {
+	p := params.Param{Path: path, Shape: shape}
+	if store.GetVariable(mask.Path(p)) == nil {
+		return nil, nil
+	}
+	return mask.Bools(store, p)
+}
+
+func dead(keep []bool) (n int64) {
+	for _, k := range keep {
+		if !k {
+			n++
+		}
+	}
+	return n
+}
+
+// named returns the layers with the shortest of their names that tells them apart.
+func (c *counter) named() []Layer {
+	short := func(scope string) string {
+		for _, added := range []string{"/dense", "/conv"} {
+			if s, ok := strings.CutSuffix(scope, added); ok && s != "" {
+				return s
+			}
+		}
+		return scope
+	}
+	users := map[string]int{}
+	for _, scope := range c.order {
+		users[short(scope)]++
+	}
+	var layers []Layer
+	for _, scope := range c.order {
+		l := *c.layers[scope]
+		l.Path = scope
+		if s := short(scope); users[s] == 1 {
+			l.Path = s
+		}
+		layers = append(layers, l)
+	}
+	return layers
 }

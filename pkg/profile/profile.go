@@ -1,21 +1,20 @@
-// Package profile counts a network's parameters, multiply-accumulates and bytes, layer by layer, and measures latency.
+// Package profile says what a network costs, layer by layer: parameters, multiply-accumulates, bytes and the memory of activations, which it counts on a recording of the
+// model function (pkg/trace), and latency, which it measures.
+//
+// Of counts and computes nothing. Measure counts and measures. CompareModels holds several networks against each other, such as one before and after surgery.
 package profile
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 
-	"github.com/espalier-ml/espalier/pkg/mask"
-	"github.com/espalier-ml/espalier/pkg/params"
-	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
 // Layer is what one scope of a network's variables holds and does.
@@ -23,11 +22,23 @@ type Layer struct {
 	Path          string // the scope of its variables, without the name that GoMLX's layers add where it stays the only one so: "/conv1_1"
 	Kind          string // "conv"; "dense"; "product", of activations, which has no parameters; "other", which has no MACs
 	Params        int64  // weights, biases and all other variables, running statistics too
-	NonZero       int64  // of them, those that are not zero, nor dead by a mask; Params where the store has neither values nor masks
+	Statistics    int64  // of them, those that are not trained, which published counts leave out
+	NonZero       int64  // of Params, those that are not zero, nor dead by a mask; Params where the store has neither values nor masks
 	MACs          int64  // multiply-accumulates for the input given; additions of biases are not counted
 	EffectiveMACs int64  // MACs whose weight is counted in NonZero: what a machine that skips zeros would have to do
 	Bytes         int64  // of all parameters, zeros too
+	CSRBytes      int64  // of all parameters where those of two axes and more are compressed sparse rows
+	GzipBytes     int64  // of all parameters, zeros where a mask says so, after gzip; 0 if not measured, see Measure
+	Activations   int64  // bytes that its operations write, see Activations
 	OutShape      []int  // of its last product as the backend computes it, without the first axis; nil if it has none
+	Latency       Timing // of the layer alone; Rounds is 0 if it was not measured, see Measure
+}
+
+// Activations are the bytes that a network needs beside its parameters, for the input given, if each operation writes its result and what nothing uses any more makes room.
+// Changes of shape cost nothing, nor do operations element by element on something that they are the last to use. XLA fuses more than that, and pads.
+type Activations struct {
+	Peak int64 // the most at any time, the input with it
+	Sum  int64 // all that is written, which is about what a backward pass needs
 }
 
 // Profile of a network.
@@ -38,6 +49,10 @@ type Profile struct {
 	// MACsPerWeight says in how many of the MACs each weight of a product takes part, by the path of the variable: 1 in a dense layer, the number of positions in a
 	// convolution. budget.ByMACs takes it.
 	MACsPerWeight map[string]int64
+	Activations   Activations
+	Latency       Timing   // of the whole network; Rounds is 0 if it was not measured, see Measure
+	Dispatch      Timing   // of a computation that does nothing: what each latency holds besides the computing
+	Untimed       []string // layers that could not be measured alone, with the reason
 }
 
 func (p Profile) sum(f func(Layer) int64) int64 {
@@ -50,6 +65,11 @@ func (p Profile) sum(f func(Layer) int64) int64 {
 
 // Params is the number of parameters.
 func (p Profile) Params() int64 { return p.sum(func(l Layer) int64 { return l.Params }) }
+
+// Trained is the number of parameters that are trained: what publications give as the number of parameters.
+func (p Profile) Trained() int64 {
+	return p.sum(func(l Layer) int64 { return l.Params - l.Statistics })
+}
 
 // NonZero is the number of parameters that are neither zero nor dead.
 func (p Profile) NonZero() int64 { return p.sum(func(l Layer) int64 { return l.NonZero }) }
@@ -66,193 +86,79 @@ func (p Profile) EffectiveMACs() int64 { return p.sum(func(l Layer) int64 { retu
 // Bytes is the size of the parameters, zeros too.
 func (p Profile) Bytes() int64 { return p.sum(func(l Layer) int64 { return l.Bytes }) }
 
-// Table returns the profile as a table with totals.
-func (p Profile) Table() report.Table {
-	t := report.Table{
-		Title: fmt.Sprintf("%s parameters, %sB, %sMACs = %sFLOPs", report.Count(p.Params()), scaled(p.Bytes(), 1), scaled(p.MACs(), 3), scaled(p.FLOPs(), 2)),
-		Columns: []report.Column{{Name: "layer"}, {Name: "kind"}, {Name: "output"}, {Name: "parameters"}, {Name: "not zero"}, {Name: "MACs"},
-			{Name: "MACs without zeros"}, {Name: "size", Unit: "MB", Format: "%.3f"}},
-		Caption: "MACs are multiply-accumulates for one input, without the additions of biases; FLOPs = 2 MACs. MB = 10⁶ bytes.",
-	}
-	for _, l := range p.Layers {
-		name := l.Path
-		if name != model.RootScopePath {
-			name = strings.TrimPrefix(name, model.ScopeSeparator)
-		}
-		t.Rows = append(t.Rows, row(name, l.Kind, strings.Trim(strings.ReplaceAll(fmt.Sprint(l.OutShape), " ", "×"), "[]"), l))
-	}
-	t.Rows = append(t.Rows, row("total", "", "", Layer{Params: p.Params(), NonZero: p.NonZero(), MACs: p.MACs(), EffectiveMACs: p.EffectiveMACs(), Bytes: p.Bytes()}))
-	if len(p.Unknown) > 0 {
-		t.Caption += " Not counted, for want of a rule: " + strings.Join(p.Unknown, ", ") + "."
-	}
-	return t
-}
+// CSRBytes is the size of the parameters with matrices as compressed sparse rows.
+func (p Profile) CSRBytes() int64 { return p.sum(func(l Layer) int64 { return l.CSRBytes }) }
 
-func row(name, kind, out string, l Layer) []any {
-	return []any{name, kind, out, report.Count(l.Params), report.Count(l.NonZero), report.Count(l.MACs), report.Count(l.EffectiveMACs), float64(l.Bytes) / 1e6}
-}
-
-// scaled writes a count with a prefix of the SI: 15.470 G.
-func scaled(n int64, digits int) string {
-	for _, unit := range []struct {
-		prefix string
-		size   float64
-	}{{"G", 1e9}, {"M", 1e6}, {"k", 1e3}} {
-		if float64(n) >= unit.size {
-			return fmt.Sprintf("%.*f %s", digits, float64(n)/unit.size, unit.prefix)
-		}
-	}
-	return fmt.Sprintf("%d ", n)
-}
+// GzipBytes is the size of the parameters after gzip; 0 if it was not measured.
+func (p Profile) GzipBytes() int64 { return p.sum(func(l Layer) int64 { return l.GzipBytes }) }
 
 // BuildError says that a network could not be built, or its values not be read, to be profiled.
 type BuildError struct {
-	Input shapes.Shape
-	Err   error
+	Inputs []shapes.Shape
+	Err    error
 }
 
-func (e *BuildError) Error() string { return fmt.Sprintf("profile of an input %s: %v", e.Input, e.Err) }
+func (e *BuildError) Error() string { return fmt.Sprintf("profile of inputs %v: %v", e.Inputs, e.Err) }
 
 // Unwrap returns the cause.
 func (e *BuildError) Unwrap() error { return e.Err }
 
-// Of profiles a model function for an input, whose first axis is the batch: give 1 for counts per example. It builds the graph and neither compiles it nor initialises
-// variables, so it takes no more memory for a large network than for a small one. Variables that the store lacks are created without values. Zeros are
-// counted from the values and the masks (pkg/mask) that the store has. The error is a *BuildError.
+// Of profiles a model function of one input, whose first axis is the batch: give 1 for counts per example. It records what the function builds and neither compiles it nor
+// initialises variables, so it takes no more memory for a large network than for a small one, and the store is left as it was. Zeros are counted from the values and
+// the masks (pkg/mask) that the store has. The error is a *BuildError.
 //
 // A convolution counts as outputs × kernel area × input channels / groups, a dense layer as outputs × inputs, padding and all.
-func Of(b compute.Backend, store *model.Store, fn func(*model.Scope, *graph.Node) *graph.Node, input shapes.Shape) (p Profile, err error) {
+func Of(b compute.Backend, store *model.Store, fn func(*model.Scope, *graph.Node) *graph.Node, input shapes.Shape) (Profile, error) {
+	if fn == nil {
+		return Profile{}, &BuildError{[]shapes.Shape{input}, errMissing}
+	}
+	return OfModel(b, store, trace.Single(fn), input)
+}
+
+// OfModel is Of for a model function in GoMLX's general form.
+func OfModel(b compute.Backend, store *model.Store, fn trace.ModelFn, inputs ...shapes.Shape) (Profile, error) {
+	p, _, err := count(b, store, fn, inputs)
+	return p, err
+}
+
+var errMissing = errors.New("backend, store and model function must not be nil")
+
+// count records a network and counts.
+func count(b compute.Backend, store *model.Store, fn trace.ModelFn, inputs []shapes.Shape) (Profile, *counter, error) {
+	failed := func(err error) (Profile, *counter, error) { return Profile{}, nil, &BuildError{inputs, err} }
 	if b == nil || store == nil || fn == nil {
-		return Profile{}, &BuildError{input, errors.New("backend, store and model function must not be nil")}
+		return failed(errMissing)
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			cause, ok := r.(error)
-			if !ok {
-				cause = fmt.Errorf("%v", r)
-			}
-			p, err = Profile{}, &BuildError{input, cause}
+	trained := map[string]bool{}
+	t, err := trace.Record(b, store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
+		out := fn(scope, in)
+		for v := range store.IterVariables() { // while those are there that the store does not have
+			trained[v.Path()] = v.Trainable
 		}
-	}()
-	g := graph.NewGraph(b, "profile")
-	defer g.Finalize()
-	model.SetStore(g, store)
-	store.SetTraining(g, false)
-	x := graph.Parameter(g, "input", input)
-	output := fn(store.RootScope(), x)
-
-	c := newCounter(store, x)
-	live := reachable(output)
-	for _, node := range g.Nodes() { // in the order in which they were built
-		if live[node] {
-			c.count(node)
-		}
-	}
-	if err := c.parameters(g); err != nil {
-		return Profile{}, &BuildError{input, err}
-	}
-	return Profile{Layers: c.named(), Unknown: c.unknown, MACsPerWeight: c.perWeight}, nil
-}
-
-// reachable returns the nodes that an output depends on. Others are in a graph too: GoMLX leaves both forms of what it fuses.
-func reachable(output *graph.Node) map[*graph.Node]bool {
-	live := map[*graph.Node]bool{output: true}
-	for todo := []*graph.Node{output}; len(todo) > 0; {
-		node := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		for _, in := range node.Inputs() {
-			if !live[in] {
-				live[in] = true
-				todo = append(todo, in)
-			}
-		}
-	}
-	return live
-}
-
-// named returns the layers with the shortest of their names that tells them apart.
-func (c *counter) named() []Layer {
-	short := func(scope string) string {
-		for _, added := range []string{"/dense", "/conv"} {
-			if s, ok := strings.CutSuffix(scope, added); ok && s != "" {
-				return s
-			}
-		}
-		return scope
-	}
-	users := map[string]int{}
-	for _, scope := range c.order {
-		users[short(scope)]++
-	}
-	var layers []Layer
-	for _, scope := range c.order {
-		l := *c.layers[scope]
-		l.Path = scope
-		if s := short(scope); users[s] == 1 {
-			l.Path = s
-		}
-		layers = append(layers, l)
-	}
-	return layers
-}
-
-// parameters counts the variables that the graph uses.
-func (c *counter) parameters(g *graph.Graph) error {
-	var used []*model.Variable
-	for v := range c.store.IterVariables() {
-		if v.InUseByGraph(g) && isParameter(v.Path()) {
-			used = append(used, v)
-		}
-	}
-	slices.SortFunc(used, func(a, b *model.Variable) int { return strings.Compare(a.Path(), b.Path()) }) // a store that was loaded has another order
-	for _, v := range used {
-		n, err := c.alive(v)
-		if err != nil {
-			return err
-		}
-		scope, _ := model.SplitPath(v.Path())
-		l := c.layer(scope)
-		l.Params += int64(v.Shape().Size())
-		l.Bytes += int64(v.Shape().ByteSize())
-		l.NonZero += n
-	}
-	return c.err
-}
-
-// alive returns how many elements of a variable are neither zero nor dead.
-func (c *counter) alive(v *model.Variable) (int64, error) {
-	if n, ok := c.counted[v.Path()]; ok {
-		return n, nil
-	}
-	p := params.Param{Path: v.Path(), Shape: v.Shape()}
-	var keep []bool
-	if c.store.GetVariable(mask.Path(p)) != nil {
-		var err error
-		if keep, err = mask.Bools(c.store, p); err != nil {
-			return 0, err
-		}
-	}
-	n, err := nonZero(v, keep)
+		return out
+	}, trace.Config{}, inputs...)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", v.Path(), err)
+		return failed(err)
 	}
-	c.counted[v.Path()] = n
-	return n, nil
+	c := newCounter(t, trained)
+	for _, op := range t.Ops {
+		c.count(op)
+	}
+	if err := c.parameters(); err != nil {
+		return failed(err)
+	}
+	c.own()
+	activations := c.activations()
+	return Profile{Layers: c.named(), Unknown: c.unknown, MACsPerWeight: c.perWeight, Activations: activations}, c, nil
 }
 
 // nonZero counts the elements that are not zero and, unless keep is nil, kept. What has no value that can be read counts as not zero.
 func nonZero(v *model.Variable, keep []bool) (n int64, err error) {
-	kept := func(i int) bool { return keep == nil || keep[i] }
+	alive := func(i int) bool { return keep == nil || keep[i] }
 	size := v.DType().Size()
 	readable := v.DType().IsFloat() || v.DType().IsInt() && !v.DType().IsPacked()
 	if !v.HasValue() || !readable {
-		n = int64(v.Shape().Size())
-		for _, k := range keep {
-			if !k {
-				n--
-			}
-		}
-		return n, nil
+		return int64(v.Shape().Size()) - dead(keep), nil
 	}
 	value, err := v.Value()
 	if err != nil {
@@ -275,7 +181,7 @@ func nonZero(v *model.Variable, keep []bool) (n int64, err error) {
 			case 8:
 				bits = binary.LittleEndian.Uint64(at)
 			}
-			if bits&^sign != 0 && kept(i) {
+			if bits&^sign != 0 && alive(i) {
 				n++
 			}
 		}
