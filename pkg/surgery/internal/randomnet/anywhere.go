@@ -14,7 +14,7 @@ import (
 // anywhere are moves that look at the last axis only.
 var anywhere = []move{
 	{14, (*generator).activate}, {8, (*generator).normalize}, {7, (*generator).residual}, {5, (*generator).join}, {4, (*generator).combine}, {4, (*generator).gatedHalves},
-	{4, (*generator).splitAndWork}, {3, (*generator).dropout}, {3, (*generator).shuffle}, {2, (*generator).reverse}, {2, (*generator).padChannels}, {2, (*generator).maxout},
+	{4, (*generator).splitAndWork}, {3, (*generator).dropout}, {3, (*generator).shuffle}, {2, (*generator).reverse}, {2, (*generator).padChannels}, {1, (*generator).maxout},
 	{2, (*generator).scale}, {2, (*generator).groupNorm}, {1, (*generator).softmax}, {1, (*generator).twice}, {1, (*generator).quotient}, {1, (*generator).stopped},
 }
 
@@ -223,6 +223,7 @@ func (g *generator) shuffle(x int) int {
 }
 
 func (g *generator) reverse(x int) int {
+	g.net.NoGradient = "Reverse"
 	return g.add(g.dims(x), func(_ *model.Scope, v []*graph.Node) *graph.Node { return graph.Reverse(v[x], -1) }, "reverse(v%d, -1)", x)
 }
 
@@ -247,6 +248,7 @@ func (g *generator) maxout(x int) int {
 	if c%group != 0 || c == group {
 		return -1
 	}
+	g.net.Fragile = true
 	return g.add(with(g.dims(x), c/group), func(_ *model.Scope, v []*graph.Node) *graph.Node {
 		d := v[x].Shape().Dimensions
 		return graph.ReduceMax(graph.Reshape(v[x], append(slices.Clone(d[:len(d)-1]), c/group, group)...), -1)

@@ -122,6 +122,7 @@ func (g *generator) transposed(x int) int {
 	if d[0]*d[1] > 20 {
 		return -1
 	}
+	g.net.NoGradient = "convolution with input dilation"
 	return g.add([]int{2 * d[0], 2 * d[1], out}, func(s *model.Scope, v []*graph.Node) *graph.Node {
 		w := s.At("%s", name).VariableWithShape("weights", shapes.Make(g.net.DType, 4, 4, d[2], out)).NodeValue(v[x].Graph())
 		return graph.Convolve(v[x], w).InputDilationPerAxis(2, 2).PaddingPerDim([][2]int{{2, 2}, {2, 2}}).Done()
@@ -234,11 +235,18 @@ func (g *generator) toVector(x int) int {
 	}
 	axes := []int{1, 2}[:len(d)-1]
 	f, name := graph.ReduceMean, "reduceMean"
-	switch g.IntN(3) {
+	switch g.IntN(6) {
 	case 0:
 		f, name = graph.ReduceMax, "reduceMax"
-	case 1:
+		g.net.Fragile = true
+	case 1, 2:
 		f, name = graph.ReduceSum, "reduceSum"
+	case 3:
+		if len(d) == 3 {
+			return g.add([]int{d[2]}, func(_ *model.Scope, v []*graph.Node) *graph.Node {
+				return graph.Squeeze(graph.MaxPool(v[x]).WindowPerAxis(d[0], d[1]).NoPadding().Done(), 1, 2)
+			}, "globalMaxPool(v%d)", x)
+		}
 	}
 	return g.add([]int{d[len(d)-1]}, func(_ *model.Scope, v []*graph.Node) *graph.Node { return f(v[x], axes...) }, "%s(v%d, %s)", name, x, fmt.Sprint(axes))
 }

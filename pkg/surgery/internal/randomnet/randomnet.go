@@ -20,6 +20,11 @@ type Net struct {
 	Seed    uint64
 	DType   dtypes.DType
 	Example []int // the shape of one example
+	// NoGradient is the type of an operation that GoMLX has no gradient for; "" if the network can be trained.
+	NoGradient string
+	// Fragile networks take the largest of values with ReduceMax, whose gradient GoMLX finds by comparing the values with their maximum: it is lost where XLA computes the values
+	// twice, rounded differently.
+	Fragile bool
 	steps   []step
 	outputs []int // positions among the values
 }

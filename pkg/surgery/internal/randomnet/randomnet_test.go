@@ -36,7 +36,7 @@ func TestNetworks(t *testing.T) {
 		}
 	}
 	want := strings.Fields("conv groupConv transposedConv channelsFirstConv convOverTime pool squeezeExcite pixelShuffle spaceToDepth upsample again turn dense reshape flatten " +
-		"reduceMean reduceMax reduceSum batchNorm layerNorm rmsNorm groupNorm relu gelu sigmoid softplus add mul max sub concatenate zeros dropout shuffle reverse pad maxout scale " +
+		"reduceMean reduceMax reduceSum globalMaxPool batchNorm layerNorm rmsNorm groupNorm relu gelu sigmoid softplus add mul max sub concatenate zeros dropout shuffle reverse pad maxout scale " +
 		"softmax div stopGradient attention flatAttention linearAttention mixPlaces positions swiGLU lstm bilinear")
 	for _, name := range want {
 		if seen[name] < 3 {
@@ -53,11 +53,11 @@ func ExampleNet_String() {
 	// v1 := dense(v0, 16, bias false) // [4 16]
 	// v2 := flatAttention(v1, heads 3 of 2, out 7) // [4 7]
 	// v3 := flatten(v2) // [28]
-	// v4 := pad(v3, channels 0 before, 3 after, with 1) // [31]
-	// v5 := reverse(v4, -1) // [31]
-	// v6 := dense(v5, 10, bias true) // [10]
-	// v7 := dense(v6, 10, bias true) // [10]
-	// v8 := add(v6, v7) // [10]
-	// v9 := dense(v8, 2, bias true) // [2]
-	// return v9
+	// v4 := reverse(v3, -1) // [28]
+	// v5 := batchNorm(v4, backend true, gain true) // [28]
+	// v6 := batchNorm(v5, backend true, gain true) // [28]
+	// v7 := tanh(v6) // [28]
+	// v8 := dense(v7, 5, bias true) // [5]
+	// v9 := dense(v0, 2, bias true) // [4 2]
+	// return v8, v9
 }

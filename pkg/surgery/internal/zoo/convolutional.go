@@ -15,10 +15,10 @@ func convolutional() []Network {
 	return []Network{
 		{Name: "lenet5", Model: trace.Single(lenet5), Example: [][]int{{16, 16, 1}}, Groups: 3, Why: "c1, c2 (each channel is four inputs of fc1), fc1"},
 		{Name: "resnet8 pad", Model: trace.Single(resnet(1, shortcutPad)), Example: [][]int{{8, 8, 3}}, Groups: 6,
-			Why: "a stream a stage, of which the later ones are the channels that padding adds, and one group within each block"},
+			Why: "a stream a stage, of which the later ones are the channels that padding adds, and one group within each block", NoGradient: "Pad"},
 		{Name: "resnet8 zeros", Model: trace.Single(resnet(1, shortcutZeros)), Example: [][]int{{8, 8, 3}}, Groups: 6, Why: "as with padding"},
 		{Name: "resnet8 projection", Model: trace.Single(resnet(1, shortcutProjection)), Example: [][]int{{8, 8, 3}}, Groups: 6, Why: "a stream a stage, and one group within each block"},
-		{Name: "resnet20 pad", Model: trace.Single(resnet(3, shortcutPad)), Example: [][]int{{16, 16, 3}}, Groups: 12, Why: "3 streams, 9 blocks", Large: true},
+		{Name: "resnet20 pad", Model: trace.Single(resnet(3, shortcutPad)), Example: [][]int{{16, 16, 3}}, Groups: 12, Why: "3 streams, 9 blocks", Large: true, NoGradient: "Pad"},
 		{Name: "resnet20 zeros", Model: trace.Single(resnet(3, shortcutZeros)), Example: [][]int{{16, 16, 3}}, Groups: 12, Why: "3 streams, 9 blocks", Large: true},
 		{Name: "resnet20 projection", Model: trace.Single(resnet(3, shortcutProjection)), Example: [][]int{{16, 16, 3}}, Groups: 12, Why: "3 streams, 9 blocks", Large: true},
 		{Name: "densenet", Model: trace.Single(densenet), Example: [][]int{{8, 8, 3}}, Groups: 5, Why: "what c0 and the three blocks add, and the transition"},
@@ -30,13 +30,13 @@ func convolutional() []Network {
 			Why: "the stream; whole groups; the place within all groups, in and out; and of the depthwise convolution with two filters a channel channels, and the filters of all channels"},
 		{Name: "shufflenet", Model: trace.Single(shufflenet), Example: [][]int{{6, 6, 3}}, Groups: 1,
 			Why: "shuffle and residual tie groups and places to each other: only places within groups of all remain"},
-		{Name: "split", Model: trace.Single(split), Example: [][]int{{6, 6, 3}}, Groups: 3, Why: "the half that passes, the half that is convolved, and what comes of it; each with its slice of the residual"},
-		{Name: "groupnorm", Model: trace.Single(groupnorm), Example: [][]int{{6, 6, 3}}, Groups: 2, Why: "whole groups of c0, and c1", Pinned: []string{"ReduceSum"}},
+		{Name: "split", Model: trace.Single(split), Example: [][]int{{6, 6, 3}}, Groups: 3, Why: "the half that passes, the half that is convolved, and what comes of it; each with its slice of the residual", Fragile: true},
+		{Name: "groupnorm", Model: trace.Single(groupnorm), Example: [][]int{{6, 6, 3}}, Groups: 2, Why: "whole groups of c0, and c1: a group has its own mean"},
 		{Name: "unet", Model: trace.Single(unet), Example: [][]int{{8, 8, 3}}, Groups: 5, Why: "the encoder's two levels, the decoder's, the merge, and pixel shuffle's channels, each in its four places"},
-		{Name: "transposed convolution", Model: trace.Single(transposed), Example: [][]int{{4, 4, 3}}, Groups: 2, Why: "c0 and what goes up"},
+		{Name: "transposed convolution", Model: trace.Single(transposed), Example: [][]int{{4, 4, 3}}, Groups: 2, Why: "c0 and what goes up", NoGradient: "convolution with input dilation"},
 		{Name: "dilated, shared", Model: trace.Single(shared), Example: [][]int{{8, 8, 3}}, Groups: 1, Why: "a convolution that is applied three times to its own output ties them all"},
 		{Name: "channels first", Model: trace.Single(channelsFirst), Example: [][]int{{3, 6, 6}}, Groups: 2, Why: "c0 with its normalisation, c1"},
-		{Name: "spatial order", Model: trace.Single(spatial), Example: [][]int{{6, 6, 3}}, Groups: 2, Why: "c0 through transposes and reversals, c1 in twelve places of the output layer", Pinned: []string{"ReduceWindow"}},
+		{Name: "spatial order", Model: trace.Single(spatial), Example: [][]int{{6, 6, 3}}, Groups: 2, Why: "c0 through transposes and reversals, c1 in twelve places of the output layer", NoGradient: "Reverse"},
 	}
 }
 

@@ -71,7 +71,7 @@ func gomlx() []Network {
 			return dense(s, "output", norm.LayerNorm(s.At("norm"), dense(s, "fc", x, 12), 1).Done(), 5)
 		}), Example: sequence, Groups: 1, Why: "fc: it is the places that are normalised"},
 		{Name: "rms norm", Model: normalized(func(s *model.Scope, x *graph.Node) *graph.Node { return norm.RMSNorm(s, x).Done() }),
-			Example: sequence, Groups: 0, Why: "the mean of squares over the channels that are left is another", Pinned: []string{"ReduceSum"}},
+			Example: sequence, Groups: 1, Why: "fc: what is removed adds nothing to the sum of squares, and what it is divided by is a constant"},
 		{Name: "dynamic tanh", Model: normalized(func(s *model.Scope, x *graph.Node) *graph.Node { return norm.DynamicTanh(s, x).Done() }), Example: sequence, Groups: 1, Why: "fc: it needs no mean"},
 		{Name: "embedding", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
 			return dense(s, "output", graph.ReduceMean(layers.Embedding(s.At("embed"), x, f32, 16, 10), 1), 5)
@@ -88,16 +88,16 @@ func gomlx() []Network {
 		{Name: "drop block", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
 			x = layers.DropBlock(s.At("block"), conv(s, "c0", x, 8, 3, 1)).WithDropoutProbability(0.2).WithBlockSize(2).Done()
 			return classify(s, x)
-		}), Example: image, Groups: 0, Why: "it scales by how much is left of all channels", Pinned: []string{"ReduceSum"}},
+		}), Example: image, Groups: 0, Why: "it scales by how much is left of all channels", Pinned: []string{"ReduceWindow"}},
 		{Name: "lstm", Model: trace.Single(recurrent(func(l *lstm.LSTM) *lstm.LSTM { return l })), Example: sequence, Groups: 2, Why: "the input's layer, the hidden state with its gates"},
 		{Name: "lstm, both ways, peephole", Model: trace.Single(recurrent(func(l *lstm.LSTM) *lstm.LSTM { return l.Direction(lstm.DirBidirectional).UsePeephole(true) })),
 			Example: [][]int{{3, 8}}, Groups: 2, Why: "as one way: both have their weights in one variable"},
-		{Name: "kan, b-splines", Model: spline(func(c *kan.Config) *kan.Config { return c.NumControlPoints(6) }), Example: vector, Groups: 0, Why: "inputs are summed by a reduction", Pinned: []string{"ReduceSum"}},
+		{Name: "kan, b-splines", Model: spline(func(c *kan.Config) *kan.Config { return c.NumControlPoints(6) }), Example: vector, Groups: 1, Why: "the hidden layer: it is summed over, and zero where it is removed", Pinned: []string{"LogicalAnd"}},
 		{Name: "kan, piecewise linear", Model: spline(func(c *kan.Config) *kan.Config { return c.PiecewiseLinear().NumControlPoints(6).UseMean(false) }), Example: vector,
-			Groups: 0, Why: "inputs are summed by a reduction", Pinned: []string{"ReduceSum"}},
-		{Name: "kan, discrete", Model: spline(func(c *kan.Config) *kan.Config { return c.Discrete().NumControlPoints(6) }), Example: vector, Groups: 0, Why: "inputs are summed by a reduction",
-			Pinned: []string{"ReduceSum"}},
-		{Name: "kan, rational", Model: spline(func(c *kan.Config) *kan.Config { return c.Rational() }), Example: vector, Groups: 0, Why: "inputs are summed by a reduction", Pinned: []string{"ReduceSum"}},
+			Groups: 3, Why: "the hidden layer, and the control points of either layer but the last, which bounds the input", Pinned: []string{"Slice"}},
+		{Name: "kan, discrete", Model: spline(func(c *kan.Config) *kan.Config { return c.Discrete().NumControlPoints(6) }), Example: vector, Groups: 0, Why: "control points are looked up",
+			Pinned: []string{"Gather"}},
+		{Name: "kan, rational", Model: spline(func(c *kan.Config) *kan.Config { return c.Rational() }), Example: vector, Groups: 1, Why: "the hidden layer"},
 		{Name: "rational activation", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
 			return dense(s, "output", rational.New(s.At("rational"), dense(s, "fc", x, 10)).Approximate("gelu").Done(), 5)
 		}), Example: vector, Groups: 1, Why: "fc: the function is the same for all channels"},
@@ -116,13 +116,13 @@ func gomlx() []Network {
 		{Name: "attention, sliding window", Model: attend(func(_ *graph.Node, b *builder) *builder { return b.WithCausalMask(true).WithSlidingWindow(3) }), Example: sequence, Groups: 5, Why: usual},
 		{Name: "attention, key mask", Model: attend(func(x *graph.Node, b *builder) *builder {
 			return b.WithKeyMask(graph.GreaterThan(graph.ReduceSum(x, -1), graph.Scalar(x.Graph(), f32, -1e9)))
-		}), Example: sequence, Groups: 4, Why: "as usual, but the mask looks at the sum of the embedding", Pinned: []string{"ReduceSum"}},
-		{Name: "attention, normalised queries", Model: attend(func(_ *graph.Node, b *builder) *builder { return b.WithQKRMSNorm(1e-6) }), Example: sequence, Groups: 4,
-			Why: "as usual, but the normalisation holds queries and keys", Pinned: []string{"ReduceSum"}},
+		}), Example: sequence, Groups: 5, Why: usual + "; the mask looks at the embedding's sum, which stays the same"},
+		{Name: "attention, normalised queries", Model: attend(func(_ *graph.Node, b *builder) *builder { return b.WithQKRMSNorm(1e-6) }), Example: sequence, Groups: 5,
+			Why: usual + "; what is removed adds nothing to the norm"},
 		{Name: "attention, interleaved RoPE", Model: attend(func(_ *graph.Node, b *builder) *builder {
 			return b.WithPositionalEncoder(pos.NewRoPE(100).WithInterleaved(true))
 		}), Example: sequence,
-			Groups: 5, Why: usual + "; queries with keys in pairs"},
+			Groups: 4, Why: "as usual, but the way that pairs are taken apart and joined again holds queries and keys"},
 		{Name: "attention over an image", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
 			x = conv(s, "c0", x, 8, 3, 2) // -> [batch, 3, 3, 8]
 			return classify(s, attention.SelfAttention(s.At("attend"), x, 4, 6).Done())

@@ -26,6 +26,11 @@ type Network struct {
 	Why    string
 	// Pinned are the types of operations that must be named as the reason why something can't be removed; they need not be all.
 	Pinned []string
+	// NoGradient is the type of an operation that GoMLX has no gradient for, so that the network can't be trained.
+	NoGradient string
+	// Fragile networks take the largest of values with ReduceMax, whose gradient GoMLX finds by comparing the values with their maximum: it is lost where XLA computes the values
+	// twice, rounded differently. Gradients are not compared.
+	Fragile bool
 	// Large networks are for the full test only.
 	Large bool
 }
