@@ -137,6 +137,17 @@ type Criterion struct {
 	Track func(in Inputs) *Node
 }
 
+// ScoreError says that a criterion gave scores that can't be ranked. Nothing was changed.
+type ScoreError struct {
+	Criterion string
+	Path      string // of the parameter, or the name of the group
+	Problem   string
+}
+
+func (e *ScoreError) Error() string {
+	return fmt.Sprintf("criterion %q on %s: %s", e.Criterion, e.Path, e.Problem)
+}
+
 // All lists the criteria; the conformance suite runs over it.
 func All() []Criterion {
 	return []Criterion{

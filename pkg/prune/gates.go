@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 
+	"github.com/espalier-ml/espalier/pkg/internal/scoring"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/unit"
 )
@@ -27,7 +28,7 @@ type Gates struct {
 }
 
 // gateScope is where the gates lie: log α, with an axis of extent 1 for each axis along which a unit extends.
-const gateScope = "/pruning/gate"
+const gateScope = scoring.GateScope
 
 const (
 	gateBeta        = 2.0 / 3

@@ -12,6 +12,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/internal/scoring"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 )
@@ -89,7 +90,7 @@ func (m *masked) mask(g *graph.Graph) {
 }
 
 // trackScope is where lies what a criterion tracks.
-const trackScope = "/pruning/track"
+const trackScope = scoring.TrackScope
 
 // track lets the criterion see a step's gradient, before the weights change.
 func (m *masked) track(param params.Param, grad *graph.Node) {
@@ -106,7 +107,7 @@ func (m *masked) track(param params.Param, grad *graph.Node) {
 		Param: param, Weight: p.store.GetVariable(param.Path).NodeValue(g), Grad: grad, Track: v.NodeValue(g),
 	})
 	if !next.Shape().Equal(param.Shape) {
-		panic(&ScoreError{p.recipe.Criterion.Name, param.Path, fmt.Sprintf("what it tracks has shape %s, expected that of the weights, %s", next.Shape(), param.Shape)})
+		panic(&ScoreError{Criterion: p.recipe.Criterion.Name, Path: param.Path, Problem: fmt.Sprintf("what it tracks has shape %s, expected that of the weights, %s", next.Shape(), param.Shape)})
 	}
 	v.SetNodeValue(next)
 }

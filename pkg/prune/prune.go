@@ -5,15 +5,11 @@ package prune
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"math"
-	"math/rand/v2"
-	"slices"
 	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -21,7 +17,7 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/criterion"
-	"github.com/espalier-ml/espalier/pkg/internal/guard"
+	"github.com/espalier-ml/espalier/pkg/internal/scoring"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/schedule"
@@ -108,11 +104,7 @@ func (e *SparsityError) Error() string {
 }
 
 // ScoreError says that a criterion gave scores that can't be ranked. Nothing was changed.
-type ScoreError struct{ Criterion, Path, Problem string }
-
-func (e *ScoreError) Error() string {
-	return fmt.Sprintf("criterion %q on %s: %s", e.Criterion, e.Path, e.Problem)
-}
+type ScoreError = criterion.ScoreError
 
 // LeakError says that dead weights are not zero.
 type LeakError struct {
@@ -132,7 +124,7 @@ type Pruner struct {
 	recipe  Recipe
 	layouts []unit.Layout // of each parameter
 	units   []int         // of each parameter
-	score   *model.Exec
+	scorer  *scoring.Scorer
 }
 
 // New returns a pruner. It creates the masks, all alive where there were none, and changes nothing else. Structured units leave out the
@@ -552,25 +544,9 @@ func (p *Pruner) Scores(sig *signal.Signals) (map[string][]float32, error) {
 	return byPath, nil
 }
 
-// stored are the needs that lie in the store, with their places.
-var stored = map[criterion.Needs]string{criterion.NeedTrack: trackScope, criterion.NeedGate: gateScope}
-
 // scores computes the importance of every unit of every parameter.
 func (p *Pruner) scores(alive [][]bool, sig *signal.Signals) ([][]float32, error) {
 	c := p.recipe.Criterion
-	for need, scope := range stored {
-		for _, param := range p.set {
-			if c.Needs&need != 0 && p.store.GetVariable(scope+param.Path) == nil {
-				return nil, &ScoreError{c.Name, param.Path, fmt.Sprintf("it needs %s: train with the optimizer that Pruner.Optimizer returns, or behind prune.Gates, before pruning", need)}
-			}
-		}
-	}
-	if p.score == nil {
-		if err := p.compile(); err != nil {
-			return nil, fmt.Errorf("criterion %q: %w", c.Name, err)
-		}
-	}
-	var args []any
 	round := int64(0)
 	if c.Needs&criterion.NeedUniform != 0 || c.Normalize.Random || p.recipe.Normalize.Random {
 		var err error
@@ -578,100 +554,38 @@ func (p *Pruner) scores(alive [][]bool, sig *signal.Signals) ([][]float32, error
 			return nil, err
 		}
 	}
-	for _, need := range c.Needs.Each() {
-		if stored[need] != "" {
-			continue
-		}
-		for _, param := range p.set {
-			var values []float32
-			if need == criterion.NeedUniform {
-				values = p.uniform(param, round)
-			} else {
-				var err error
-				if values, err = sig.Value(need, param.Path); err != nil {
-					return nil, fmt.Errorf("criterion %q: %w", c.Name, err)
-				}
-			}
-			dims := need.Dims(param)
-			if size := shapes.Make(dtypes.Float32, dims...).Size(); len(values) != size {
-				return nil, &ScoreError{c.Name, param.Path, fmt.Sprintf("the signals have %d values for %s, expected %d: they are of another network", len(values), need, size)}
-			}
-			args = append(args, tensors.FromFlatDataAndDimensions(slices.Clone(values), dims...))
-		}
+	if p.scorer == nil {
+		p.scorer = &scoring.Scorer{Backend: p.backend, Store: p.store, Set: p.set, Criterion: c, Seed: p.recipe.Seed, Reduce: p.pool}
 	}
-	results, err := call(p.score, args)
+	scores, err := p.scorer.Run(sig, round)
 	if err != nil {
-		p.score = nil
-		return nil, fmt.Errorf("criterion %q: %w", c.Name, err)
+		return nil, err
 	}
-	scores := make([][]float32, len(results))
-	for i, r := range results {
-		if scores[i], err = tensors.CopyFlatData[float32](r); err != nil {
-			return nil, err
-		}
-		if err := r.FinalizeAll(); err != nil {
-			return nil, err
-		}
-		if err := p.finite(i, scores[i]); err != nil {
+	for i, param := range p.set {
+		if err := scoring.Finite(c, param.Path, scores[i]); err != nil {
 			return nil, err
 		}
 		p.normalize(i, scores[i], alive[i], round)
-		if err := p.finite(i, scores[i]); err != nil {
+		if err := scoring.Finite(c, param.Path, scores[i]); err != nil {
 			return nil, err
 		}
 	}
 	return scores, nil
 }
 
-// compile makes the executable that scores.
-func (p *Pruner) compile() (err error) {
-	c := p.recipe.Criterion
-	build := func(g *graph.Graph, args []*graph.Node) []*graph.Node {
-		defer guard.Building()
-		scores := make([]*graph.Node, len(p.set))
-		for i, param := range p.set {
-			in := criterion.Inputs{Param: param, Weight: p.store.GetVariable(param.Path).NodeValue(g)}
-			at := i
-			for _, need := range c.Needs.Each() {
-				if scope := stored[need]; scope != "" {
-					in.Set(need, graph.BroadcastToShape(p.store.GetVariable(scope+param.Path).NodeValue(g), param.Shape))
-					continue
-				}
-				in.Set(need, args[at])
-				at += len(p.set)
-			}
-			contribution := c.Score(in)
-			if !contribution.Shape().Equal(param.Shape) {
-				panic(&ScoreError{c.Name, param.Path, fmt.Sprintf("its scores have shape %s, expected that of the weights, %s", contribution.Shape(), param.Shape)})
-			}
-			split, pooled := p.layouts[i].Split()
-			score := c.Pool(graph.Reshape(contribution, split...), pooled...)
-			if score.Shape().Size() != p.units[i] {
-				panic(&ScoreError{c.Name, param.Path, fmt.Sprintf("its pool gives %s, expected one score for each of %d units: it has to reduce over the axes that it is given", score.Shape(), p.units[i])})
-			}
-			scores[i] = graph.Reshape(graph.ConvertDType(score, dtypes.Float32), p.units[i]) // […units] -> [units]
+// pool makes importances of units of the contributions of weights.
+func (p *Pruner) pool(contributions []*graph.Node) []*graph.Node {
+	scores := make([]*graph.Node, len(p.set))
+	for i, contribution := range contributions {
+		split, pooled := p.layouts[i].Split()
+		score := p.recipe.Criterion.Pool(graph.Reshape(contribution, split...), pooled...)
+		if score.Shape().Size() != p.units[i] {
+			panic(&ScoreError{Criterion: p.recipe.Criterion.Name, Path: p.set[i].Path,
+				Problem: fmt.Sprintf("its pool gives %s, expected one score for each of %d units: it has to reduce over the axes that it is given", score.Shape(), p.units[i])})
 		}
-		return scores
+		scores[i] = graph.Reshape(score, p.units[i]) // […units] -> [units]
 	}
-	if c.Needs&^(criterion.NeedTrack|criterion.NeedGate) == 0 {
-		p.score, err = model.NewExec(p.backend, p.store, func(_ *model.Scope, g *graph.Graph) []*graph.Node { return build(g, nil) })
-	} else {
-		p.score, err = model.NewExec(p.backend, p.store, func(_ *model.Scope, args []*graph.Node) []*graph.Node { return build(args[0].Graph(), args) })
-	}
-	return err
-}
-
-func (p *Pruner) finite(i int, scores []float32) error {
-	bad := 0
-	for _, s := range scores {
-		if math.IsNaN(float64(s)) || math.IsInf(float64(s), 0) {
-			bad++
-		}
-	}
-	if bad > 0 {
-		return &ScoreError{p.recipe.Criterion.Name, p.set[i].Path, fmt.Sprintf("%d of %d scores are NaN or infinite: look at the weights, or at the criterion", bad, len(scores))}
-	}
-	return nil
+	return scores
 }
 
 // normalize makes a parameter's scores comparable with those of others. Dead units, which are not ranked, have no part in it.
@@ -680,7 +594,7 @@ func (p *Pruner) normalize(i int, scores []float32, alive []bool, round int64) {
 	if n.Apply == nil {
 		return
 	}
-	random := p.random("normalize", p.set[i], round)
+	random := scoring.Random(p.recipe.Seed, "normalize", round, p.set[i].Path)
 	if p.recipe.Revive || count(alive) == len(alive) {
 		n.Apply(scores, p.set[i], random)
 		return
@@ -697,15 +611,6 @@ func (p *Pruner) normalize(i int, scores []float32, alive []bool, round int64) {
 			scores[u], living = living[0], living[1:]
 		}
 	}
-}
-
-// call runs an executable and turns the panics of graph building into errors.
-func call(exec *model.Exec, args []any) (results []*tensors.Tensor, err error) {
-	err = guard.Run("score", func() error {
-		results, err = exec.Call(args...)
-		return err
-	})
-	return results, err
 }
 
 // roundPath is where the number of calls of Prune that drew random numbers lies: in the store, so that a resumed run draws what an
@@ -728,23 +633,6 @@ func (p *Pruner) nextRound() (int64, error) {
 	}
 	round := value.Value().(int64)
 	return round, v.SetValue(tensors.FromScalar(round + 1))
-}
-
-// uniform draws a random number in [0, 1) for each weight: a function of seed, path and round, the same on every backend.
-func (p *Pruner) uniform(param params.Param, round int64) []float32 {
-	rng := p.random("", param, round)
-	values := make([]float32, param.Size())
-	for i := range values {
-		values[i] = rng.Float32()
-	}
-	return values
-}
-
-// random returns a source for one parameter, round and purpose.
-func (p *Pruner) random(purpose string, param params.Param, round int64) *rand.Rand {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s%d %s", purpose, round, param.Path)
-	return rand.New(rand.NewPCG(uint64(p.recipe.Seed), h.Sum64()))
 }
 
 // Enforce zeroes the dead weights by the masks as they are, for masks that were loaded or set by hand.

@@ -38,6 +38,9 @@ type Config struct {
 	Training bool
 	// Prepare, if set, is called with the graph before the model function is, for instance to set graph parameters.
 	Prepare func(g *graph.Graph)
+	// Finish, if set, is called with the graph and the store after the model function was, while variables that it created are still there. What it returns is
+	// recorded as if the network returned it, but is not among Trace.Outputs.
+	Finish func(g *graph.Graph, store *model.Store) ([]*graph.Node, error)
 }
 
 // Op is one operation.
@@ -133,6 +136,7 @@ func Record(b compute.Backend, store *model.Store, fn ModelFn, cfg Config, input
 	}
 	rec := &recorder{Backend: b}
 	t = &Trace{Store: store, Training: cfg.Training}
+	var also []*graph.Node
 	err = guard.Run("building the graph", func() error {
 		t.Graph = graph.NewGraph(rec, "trace")
 		model.SetStore(t.Graph, store)
@@ -144,6 +148,12 @@ func Record(b compute.Backend, store *model.Store, fn ModelFn, cfg Config, input
 			t.Inputs = append(t.Inputs, graph.Parameter(t.Graph, fmt.Sprintf("input %d", i), s))
 		}
 		t.Outputs = fn(store.RootScope(), t.Inputs)
+		if cfg.Finish != nil {
+			var err error
+			if also, err = cfg.Finish(t.Graph, store); err != nil {
+				return err
+			}
+		}
 		for v := range store.IterVariables() {
 			if v.ChangedInGraph(t.Graph) {
 				t.Updates = append(t.Updates, Update{v.Path(), v.NodeValue(t.Graph)})
@@ -167,7 +177,7 @@ func Record(b compute.Backend, store *model.Store, fn ModelFn, cfg Config, input
 		return nil, &Error{inputs, errors.New("it returned no output, or a nil one")}
 	}
 	slices.SortFunc(t.Updates, func(a, b Update) int { return cmp.Compare(a.Path, b.Path) })
-	t.keepLive(rec)
+	t.keepLive(rec, also)
 	return t, nil
 }
 
@@ -182,7 +192,7 @@ func Of(n *graph.Node) []*Value {
 }
 
 // keepLive keeps the operations that outputs and updates depend on. GoMLX leaves others in a graph: both forms of what it fuses, for instance.
-func (t *Trace) keepLive(rec *recorder) {
+func (t *Trace) keepLive(rec *recorder, also []*graph.Node) {
 	for _, n := range t.Graph.Nodes() {
 		for _, v := range Of(n) {
 			if v.Op.node == nil { // a SplitNode shares the values of the node that it splits, and comes after it
@@ -192,7 +202,7 @@ func (t *Trace) keepLive(rec *recorder) {
 	}
 	live := make([]bool, len(rec.ops))
 	var todo []*Value
-	for _, n := range t.Outputs {
+	for _, n := range slices.Concat(t.Outputs, also) {
 		todo = append(todo, Of(n)...)
 	}
 	for _, u := range t.Updates {

@@ -1,0 +1,660 @@
+package surgery
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/compute"
+
+	"github.com/espalier-ml/espalier/pkg/trace"
+)
+
+// info is what the analysis knows of a value.
+type info struct {
+	axes []axis
+	// variable is the path of the variable that the value is made of alone, if it is: by masks, changes of shape or type, and the like.
+	variable string
+	// data says that the value depends on the network's inputs.
+	data bool
+}
+
+// analysis labels the values of traces. Traces of one network share their variables, and so what goes together in one goes together in all.
+type analysis struct {
+	*labels
+	values    map[*trace.Value]*info
+	variables map[string]*info
+	order     []string // the variables' paths, in the order in which the network first reads them
+	shapes    map[string][]int
+	uses      []use
+	pinned    []*trace.Op // operations without a rule
+}
+
+// use is what a product, a normalisation or a sum does along an axis.
+type use struct {
+	kind     useKind
+	variable string // of the kernel; "" for joins
+	axis     axis
+	op       *trace.Op
+}
+
+type useKind int
+
+const (
+	makes  useKind = iota // a kernel's outputs
+	reads                 // a kernel's inputs
+	scales                // a variable's factors for each index
+	joins                 // an operation on two values that both depend on data
+)
+
+func newAnalysis() *analysis {
+	return &analysis{labels: newLabels(), values: map[*trace.Value]*info{}, variables: map[string]*info{}, shapes: map[string][]int{}}
+}
+
+// trace labels all values of a trace.
+func (a *analysis) trace(t *trace.Trace, also []update) {
+	for _, op := range t.Ops {
+		a.op(op)
+	}
+	for _, n := range t.Outputs {
+		why := a.because(nil, "it is what the network returns")
+		for _, ax := range a.of(trace.Of(n)[0]).axes {
+			a.pinAxis(ax, why)
+		}
+	}
+	for _, u := range also {
+		v, written := a.variables[u.path], a.of(trace.Of(u.node)[0])
+		if v == nil || written == nil {
+			continue
+		}
+		why := a.because(trace.Of(u.node)[0].Op, "the network writes it to "+u.path)
+		for k, ax := range written.axes {
+			if k < len(v.axes) {
+				a.unifyAxes(v.axes[k], ax, why)
+			}
+		}
+	}
+}
+
+func (a *analysis) of(v *trace.Value) *info { return a.values[v] }
+
+// op labels what an operation computes.
+func (a *analysis) op(op *trace.Op) {
+	out := op.Outputs[0]
+	result := &info{axes: make([]axis, out.Shape.Rank())}
+	for _, in := range op.Inputs {
+		if x := a.of(in); x != nil {
+			result.data = result.data || x.data
+		}
+	}
+	result.variable = a.source(op)
+	r := rule{a, op, result, out.Shape.Dimensions}
+	apply, found := rules[op.Type]
+	switch {
+	case strings.HasPrefix(op.Type, "Reduce") && op.Type != "ReduceWindow":
+		apply = rule.reduce
+	case elementwise[op.Type]:
+		apply = rule.elementwise
+	case !found || dynamic(op):
+		apply = rule.unknown
+	}
+	apply(r)
+	for k, n := range r.dims {
+		if x := result.axes[k]; x.n != n {
+			panic(fmt.Errorf("surgery: the rule for %s labels %d indices of axis %d of %s", op.Type, x.n, k, out.Shape))
+		}
+	}
+	a.values[out] = result
+}
+
+// source returns the path of the variable that all inputs are made of that are made of any; "" if there are several, or data.
+func (a *analysis) source(op *trace.Op) string {
+	path := ""
+	for _, in := range op.Inputs {
+		x := a.of(in)
+		switch {
+		case x == nil || x.data:
+			return ""
+		case x.variable == "" || x.variable == path:
+		case path != "":
+			return ""
+		default:
+			path = x.variable
+		}
+	}
+	return path
+}
+
+func dynamic(op *trace.Op) bool {
+	for _, out := range op.Outputs {
+		if slices.ContainsFunc(out.Shape.Dimensions, func(d int) bool { return d < 0 }) {
+			return true
+		}
+	}
+	return false
+}
+
+// rule labels the outputs of one operation.
+type rule struct {
+	*analysis
+	op   *trace.Op
+	out  *info
+	dims []int // of the first output
+}
+
+func (r rule) in(i int) *info { return r.of(r.op.Inputs[i]) }
+
+func (r rule) why(text string) reasonID { return r.because(r.op, text) }
+
+// stay labels an axis of the output whose indices all stay.
+func (r rule) stay(k int, why reasonID) { r.out.axes[k] = axis{n: r.dims[k], why: why} }
+
+var rules = map[string]func(rule){
+	"Parameter": rule.parameter, "Constant": rule.constant, "Iota": rule.iota, "RNGBitGenerator": rule.random, "Reshape": rule.reshape,
+	"BroadcastInDim": rule.broadcast, "Transpose": rule.transpose, "Reverse": rule.reverse, "Slice": rule.slice, "Pad": rule.pad, "Concatenate": rule.concatenate,
+	"DotGeneral": rule.dot, "ConvGeneral": rule.convolution, "ReduceWindow": rule.window, "BatchNormForInference": rule.batchNorm,
+	"BatchNormForTraining": rule.batchNorm, "Gather": rule.gather, "ArgMinMax": rule.argMinMax, "OptimizationBarrier": rule.barrier,
+	"SchedulingBarrier": rule.pass, "Bitcast": rule.bitcast,
+}
+
+// elementwise operations compute each element from those at the same place.
+var elementwise = words(`Abs Add Atan2 BitCount BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Clamp Clz Complex Conj ConvertDType Cos Div Equal
+	EqualTotalOrder Erf Exp Expm1 Floor GreaterOrEqual GreaterOrEqualTotalOrder GreaterThan GreaterThanTotalOrder Identity Imag IsFinite IsNaN LessOrEqual
+	LessOrEqualTotalOrder LessThan LessThanTotalOrder Log Log1p LogicalAnd LogicalNot LogicalOr LogicalXor Logistic Max Min Mul Neg NotEqual NotEqualTotalOrder Pow Real Rem
+	Round Rsqrt ShiftLeft ShiftRightArithmetic ShiftRightLogical Sign Sin Sqrt Sub Tanh Where`)
+
+// These make zero where all of their operands are, or any, or the first.
+var (
+	zeroOfAll = words(`Abs Add BitwiseOr BitwiseXor Ceil Clamp Complex Conj ConvertDType Erf Expm1 Floor Identity Imag Log1p LogicalOr LogicalXor Max Min Neg NotEqual Real Round
+		Sign Sin Sqrt Sub Tanh Where`)
+	zeroOfAny   = words(`Mul BitwiseAnd LogicalAnd`)
+	zeroOfFirst = words(`Div Rem ShiftLeft ShiftRightArithmetic ShiftRightLogical`)
+)
+
+func words(text string) map[string]bool {
+	m := map[string]bool{}
+	for _, w := range strings.Fields(text) {
+		m[w] = true
+	}
+	return m
+}
+
+func (r rule) parameter() {
+	path := r.op.Outputs[0].Variable()
+	if path == "" {
+		for k := range r.dims {
+			r.stay(k, r.why("it is an input of the network"))
+		}
+		r.out.data = true
+		return
+	}
+	r.out.variable = path
+	if v := r.variables[path]; v != nil {
+		r.out.axes = v.axes
+		return
+	}
+	for k, n := range r.dims {
+		r.out.axes[k] = r.freshAxis(n, r.because(nil, "it has one index only"))
+		r.out.axes[k].zero = true
+	}
+	r.variables[path] = r.out
+	r.order = append(r.order, path)
+	r.shapes[path] = r.dims
+}
+
+// A constant may be cut like a variable.
+func (r rule) constant() {
+	for k, n := range r.dims {
+		r.out.axes[k] = r.freshAxis(n, r.why("it is a constant of one index"))
+		r.out.axes[k].zero = r.isZero(r.op.Outputs[0])
+	}
+}
+
+// Iota is built at its old size, and what stays is gathered: its values do not change.
+func (r rule) iota() {
+	for k, n := range r.dims {
+		r.out.axes[k] = r.freshAxis(n, r.why("it is a range of one index"))
+	}
+}
+
+// Random numbers are drawn at the old size, and those that stay are gathered: they are those of the masked network.
+func (r rule) random() {
+	state := r.why("it is the state of the random numbers")
+	for _, x := range r.in(0).axes {
+		r.pinAxis(x, state)
+	}
+	for k := range r.dims {
+		r.stay(k, state)
+	}
+	drawn := r.op.Outputs[1]
+	values := &info{}
+	for _, n := range drawn.Shape.Dimensions {
+		values.axes = append(values.axes, r.freshAxis(n, r.why("it is one random number")))
+	}
+	r.values[drawn] = values
+}
+
+func (r rule) reshape() {
+	r.out.axes = r.labels.reshape(r.in(0).axes, r.dims, r.why("it takes the axes apart in a way that no set of channels survives"))
+}
+
+func (r rule) broadcast() {
+	for k, n := range r.dims {
+		r.out.axes[k] = r.freshAxis(n, r.why("it is a new axis of one index"))
+		r.out.axes[k].zero = r.isZero(r.op.Inputs[0])
+	}
+	for i, k := range r.op.Attributes.Ints("broadcastAxes") {
+		if x := r.in(0).axes[i]; x.n == r.dims[k] && x.n > 1 {
+			r.out.axes[k] = x
+		}
+	}
+}
+
+// isZero tells whether a value is 0 everywhere, as a constant is or what was made of one.
+func (r rule) isZero(v *trace.Value) bool {
+	switch op := v.Op; op.Type {
+	case "Constant":
+		return allZero(op.Attributes["flat"])
+	case "BroadcastInDim", "Reshape", "ConvertDType", "Transpose", "Identity":
+		return r.isZero(op.Inputs[0])
+	}
+	return false
+}
+
+func (r rule) transpose() {
+	for k, from := range r.op.Attributes.Ints("permutation") {
+		r.out.axes[k] = r.in(0).axes[from]
+	}
+}
+
+func (r rule) reverse() {
+	copy(r.out.axes, r.in(0).axes)
+	for _, k := range r.op.Attributes.Ints("axes") {
+		x := &r.out.axes[k]
+		x.sets = slices.Clone(x.sets)
+		slices.Reverse(x.sets)
+	}
+}
+
+func (r rule) slice() {
+	starts, limits, strides := r.op.Attributes.Ints("starts"), r.op.Attributes.Ints("limits"), r.op.Attributes.Ints("strides")
+	for k, n := range r.dims {
+		x := r.in(0).axes[k]
+		switch {
+		case n == x.n:
+			r.out.axes[k] = x
+			continue
+		case strides != nil && strides[k] != 1 && n > 1:
+			r.pinAxis(x, r.why("it takes every second index, or fewer"))
+			r.stay(k, r.why("it takes every second index, or fewer"))
+			continue
+		case n == 1: // the only index left can't go
+			r.stay(k, r.why("it takes one index alone"))
+			if x.sets != nil {
+				r.pin(x.sets[starts[k]], r.why("it takes one index alone"))
+			}
+			continue
+		}
+		r.out.axes[k] = axis{n: n, why: x.why, zero: x.zero}
+		if x.sets != nil {
+			r.out.axes[k].sets = x.sets[starts[k]:limits[k]]
+		}
+	}
+}
+
+func (r rule) pad() {
+	config := r.op.Attributes.PadAxes("axesConfig")
+	for k := range r.dims {
+		var p compute.PadAxis
+		if k < len(config) {
+			p = config[k]
+		}
+		x := r.in(0).axes[k]
+		switch {
+		case p == compute.PadAxis{}:
+			r.out.axes[k] = x
+		case p.Interior == 0 && p.Start >= 0 && p.End >= 0: // the padding is cut with what is added to it
+			sets := r.freshSets(r.dims[k])
+			if x.sets != nil {
+				copy(sets[p.Start:], x.sets)
+			} else {
+				clear(sets[p.Start : p.Start+x.n])
+			}
+			r.out.axes[k] = axis{n: r.dims[k], sets: sets, zero: x.zero || x.sets == nil}
+		default:
+			why := r.why("it pads between indices, or cuts")
+			r.pinAxis(x, why)
+			r.stay(k, why)
+		}
+	}
+	if !r.isZero(r.op.Inputs[1]) {
+		for k := range r.out.axes {
+			r.out.axes[k].zero = false
+		}
+	}
+}
+
+func (r rule) concatenate() {
+	along := r.op.Attributes.Int("axis")
+	var sets []set
+	joined := axis{n: r.dims[along], zero: true}
+	some := false
+	for i := range r.op.Inputs {
+		for k, x := range r.in(i).axes {
+			switch {
+			case k == along && x.sets == nil:
+				sets = append(sets, make([]set, x.n)...)
+				joined.why = x.why
+			case k == along:
+				sets, some = append(sets, x.sets...), true
+				joined.zero = joined.zero && x.zero
+			case i == 0:
+				r.out.axes[k] = x
+			default:
+				r.unifyAxes(r.out.axes[k], x, r.why("it joins values along another axis"))
+				r.out.axes[k].zero = r.out.axes[k].zero && x.zero
+			}
+		}
+	}
+	if some {
+		joined.sets = sets
+	}
+	r.out.axes[along] = joined
+}
+
+// contract makes an axis that two values are summed over go together. One of the two has to be zero at what is removed, or the sum would change.
+func (r rule) contract(x, y axis) {
+	r.unifyAxes(x, y, r.why("it multiplies along it"))
+	if !x.zero && !y.zero {
+		why := r.why(notZero)
+		r.pinAxis(x, why)
+		r.pinAxis(y, why)
+	}
+}
+
+const notZero = "it sums over it, and what is removed would not be zero in the sum"
+
+func (r rule) dot() {
+	x, y := r.in(0), r.in(1)
+	at := r.op.Attributes
+	lc, lb := at.Ints("lhsContractingAxes"), at.Ints("lhsBatchAxes")
+	rc, rb := at.Ints("rhsContractingAxes"), at.Ints("rhsBatchAxes")
+	for i := range lc {
+		r.contract(x.axes[lc[i]], y.axes[rc[i]])
+	}
+	axes := r.out.axes[:0]
+	for i := range lb {
+		batch := x.axes[lb[i]]
+		r.unifyAxes(batch, y.axes[rb[i]], r.why("it multiplies along it"))
+		batch.zero = batch.zero || y.axes[rb[i]].zero
+		axes = append(axes, batch)
+	}
+	for _, side := range []struct {
+		x, other        *info
+		contract, batch []int
+	}{{x, y, lc, lb}, {y, x, rc, rb}} {
+		for k, ax := range side.x.axes {
+			contracted := slices.Contains(side.contract, k)
+			if !contracted && !slices.Contains(side.batch, k) {
+				axes = append(axes, ax)
+			}
+			switch {
+			case side.x.variable == "" || !side.other.data:
+			case contracted:
+				r.use(reads, side.x.variable, ax)
+			default:
+				r.use(makes, side.x.variable, ax)
+			}
+		}
+	}
+}
+
+func (r rule) use(kind useKind, variable string, x axis) {
+	if x.sets != nil {
+		r.uses = append(r.uses, use{kind, variable, x, r.op})
+	}
+}
+
+func (r rule) convolution() {
+	c, groups := r.op.Attributes.ConvolveAxes("axes"), r.op.Attributes.Int("channelGroupCount")
+	x, w := r.in(0), r.in(1)
+	if r.op.Attributes.Int("batchGroupCount") > 1 {
+		r.unknown()
+		return
+	}
+	why := r.why("the kernel moves along it")
+	for i := range c.InputSpatial {
+		r.pinAxis(x.axes[c.InputSpatial[i]], why)
+		r.pinAxis(w.axes[c.KernelSpatial[i]], why)
+		r.stay(c.OutputSpatial[i], why)
+	}
+	in, kernelIn, out := x.axes[c.InputChannels], w.axes[c.KernelInputChannels], w.axes[c.KernelOutputChannels]
+	r.out.axes[c.OutputBatch], r.out.axes[c.OutputChannels] = x.axes[c.InputBatch], out
+	if groups <= 1 {
+		r.contract(in, kernelIn)
+	} else {
+		r.grouped(groups, in, kernelIn, out)
+	}
+	if x.data && w.variable != "" {
+		r.use(makes, w.variable, out)
+		r.use(reads, w.variable, kernelIn)
+	}
+}
+
+// grouped pairs the channels of a convolution in groups. Input channel k of group i goes with group i and position k, output channel j of group i with group i and position j,
+// so that whole groups can go, and the same positions of all of them. In a depthwise convolution a group is a channel.
+func (r rule) grouped(groups int, in, kernelIn, out axis) {
+	perIn, perOut := in.n/groups, out.n/groups
+	group, position := r.freshAxis(groups, 0), r.freshAxis(perOut, 0)
+	at := func(a axis, i int) set {
+		if a.sets == nil {
+			return stays
+		}
+		return a.sets[i]
+	}
+	why := r.why("its groups have equal sizes")
+	for i := range groups {
+		for k := range perIn {
+			r.unify(at(in, i*perIn+k), r.union(at(group, i), at(kernelIn, k)), why)
+		}
+		for j := range perOut {
+			r.unify(at(out, i*perOut+j), r.union(at(group, i), at(position, j)), why)
+		}
+	}
+	if !in.zero && !kernelIn.zero {
+		r.pinAxis(kernelIn, r.why(notZero))
+	}
+}
+
+func (r rule) window() {
+	at := r.op.Attributes
+	size, strides, paddings, inner := at.Ints("windowDimensions"), at.Ints("strides"), at.Paddings("paddings"), at.Ints("inputDilations")
+	for k := range r.dims {
+		if size[k] == 1 && (strides == nil || strides[k] == 1) && (paddings == nil || paddings[k] == [2]int{}) && (inner == nil || inner[k] <= 1) {
+			r.out.axes[k] = r.in(0).axes[k]
+			continue
+		}
+		why := r.why("a window moves along it")
+		r.pinAxis(r.in(0).axes[k], why)
+		r.stay(k, why)
+	}
+	if paddings != nil && r.op.Attributes["reductionType"] != compute.ReduceOpSum {
+		for k := range r.out.axes { // padding is not zero for others than sums
+			r.out.axes[k].zero = false
+		}
+	}
+}
+
+func (r rule) batchNorm() {
+	feature := r.op.Attributes.Int("featureAxis")
+	x := r.in(0)
+	why := r.why("it normalises each channel with values of its own")
+	for i := 1; i < len(r.op.Inputs); i++ {
+		r.unifyAxes(x.axes[feature], r.in(i).axes[0], why)
+		if path := r.in(i).variable; i == 1 && path != "" {
+			r.use(scales, path, r.in(i).axes[0])
+		}
+	}
+	for k, ax := range x.axes {
+		ax.zero = k == feature && r.in(1).axes[0].zero && r.in(2).axes[0].zero // scale and offset
+		r.out.axes[k] = ax
+	}
+	for _, v := range r.op.Outputs[1:] {
+		r.values[v] = &info{axes: []axis{x.axes[feature]}, data: r.out.data}
+		r.values[v].axes[0].zero = false
+	}
+}
+
+func (r rule) gather() {
+	at := r.op.Attributes
+	offsets, collapsed, mapped, sizes := at.Ints("offsetOutputAxes"), at.Ints("collapsedSliceAxes"), at.Ints("startIndexMap"), at.Ints("sliceSizes")
+	x, indices := r.in(0), r.in(1)
+	why := r.why("it looks indices up along it")
+	whole := func(k int) bool {
+		return !slices.Contains(mapped, k) && !slices.Contains(collapsed, k) && sizes[k] == x.axes[k].n
+	}
+	var from []int // the operand's axes that the output's offset axes come from
+	for k, ax := range x.axes {
+		if !whole(k) {
+			r.pinAxis(ax, why)
+		} else if x.variable != "" && indices.data { // a table of embeddings makes what is looked up in it
+			r.use(makes, x.variable, ax)
+		}
+		if !slices.Contains(collapsed, k) {
+			from = append(from, k)
+		}
+	}
+	var batch []axis
+	for k, ax := range indices.axes {
+		if k == at.Int("indexVectorAxis") {
+			r.pinAxis(ax, why)
+		} else {
+			ax.zero = false
+			batch = append(batch, ax)
+		}
+	}
+	for k := range r.dims {
+		if !slices.Contains(offsets, k) {
+			r.out.axes[k], batch = batch[0], batch[1:]
+			continue
+		}
+		if whole(from[0]) {
+			r.out.axes[k] = x.axes[from[0]]
+		} else {
+			r.stay(k, why)
+		}
+		from = from[1:]
+	}
+}
+
+func (r rule) argMinMax() {
+	axes := slices.Clone(r.in(0).axes)
+	k := r.op.Attributes.Int("axis")
+	r.pinAxis(axes[k], r.why("it returns positions along it"))
+	copy(r.out.axes, slices.Delete(axes, k, k+1)) // of equal zeros the first is found: position 0
+}
+
+// reduce lets an axis go that is summed over, if what is removed is zero in the sum.
+func (r rule) reduce() {
+	over := r.op.Attributes.Ints("axes")
+	kept := r.out.axes[:0]
+	for k, ax := range r.in(0).axes {
+		switch {
+		case len(over) > 0 && !slices.Contains(over, k):
+			kept = append(kept, ax)
+		case r.op.Type != "ReduceSum":
+			r.pinAxis(ax, r.why("it reduces over it"))
+		case !ax.zero:
+			r.pinAxis(ax, r.why(notZero))
+		}
+	}
+}
+
+// elementwise operations with an operand that has one index, or none, along an axis use it for all indices.
+func (r rule) elementwise() {
+	for k, n := range r.dims {
+		result := axis{n: n}
+		first := true
+		all, some, head := true, false, false // which operands are zero at what is removed
+		for i, v := range r.op.Inputs {
+			x := axis{n: 1}
+			if v.Shape.Rank() > 0 {
+				x = r.in(i).axes[k]
+			}
+			zero := r.isZero(v)
+			if x.n == n && n > 1 {
+				zero = zero || x.zero
+				if first {
+					result, first = x, false
+				} else {
+					r.unifyAxes(result, x, r.why("it works index by index"))
+				}
+			}
+			// A condition chooses between two zeros; a zero between the bounds 0 and 6 is one.
+			zero = zero || r.op.Type == "Where" && i == 0 || r.op.Type == "Clamp" && i == 2
+			all, some, head = all && zero, some || zero, head || zero && i == 0
+		}
+		result.zero = all && zeroOfAll[r.op.Type] || some && zeroOfAny[r.op.Type] || head && zeroOfFirst[r.op.Type]
+		r.out.axes[k] = result
+	}
+	joined := 0
+	for i, v := range r.op.Inputs {
+		x := r.in(i)
+		if x.data && v.Shape.Size() > 1 {
+			joined++
+		}
+		if x.variable != "" && r.out.data && (r.op.Type == "Mul" || r.op.Type == "Div") {
+			for _, ax := range x.axes {
+				r.use(scales, x.variable, ax)
+			}
+		}
+	}
+	if joined > 1 {
+		for _, ax := range r.out.axes {
+			r.use(joins, "", ax)
+		}
+	}
+}
+
+func (r rule) barrier() {
+	for i, out := range r.op.Outputs {
+		x := *r.in(i)
+		r.values[out] = &x
+	}
+	*r.out = *r.in(0)
+}
+
+func (r rule) pass() { *r.out = *r.in(0) }
+
+// bitcast keeps the axes where the elements keep their size.
+func (r rule) bitcast() {
+	if !slices.Equal(r.op.Inputs[0].Shape.Dimensions, r.dims) {
+		r.unknown()
+		return
+	}
+	copy(r.out.axes, r.in(0).axes)
+}
+
+// unknown is the rule for operations that have none: all that they touch stays.
+func (r rule) unknown() {
+	why := r.why("there is no rule for it")
+	for _, in := range r.op.Inputs {
+		if x := r.of(in); x != nil {
+			for _, ax := range x.axes {
+				r.pinAxis(ax, why)
+			}
+		}
+	}
+	for i, out := range r.op.Outputs {
+		x := &info{data: true}
+		for _, n := range out.Shape.Dimensions {
+			x.axes = append(x.axes, axis{n: n, why: why})
+		}
+		if i == 0 {
+			*r.out = *x
+		} else {
+			r.values[out] = x
+		}
+	}
+	r.pinned = append(r.pinned, r.op)
+}

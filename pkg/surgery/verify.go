@@ -1,0 +1,244 @@
+package surgery
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"reflect"
+
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/espalier-ml/espalier/pkg/internal/guard"
+	"github.com/espalier-ml/espalier/pkg/profile"
+	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/trace"
+)
+
+// Report says what surgery did.
+type Report struct {
+	// MaxDiff is the largest difference between an output of the smaller network and that of the masked one; MaxOutput is the largest of the masked one's outputs.
+	MaxDiff, MaxOutput float64
+	Before, After      Cost
+	// BytesBefore and BytesAfter are the sizes of the variables that the network reads.
+	BytesBefore, BytesAfter int64
+	// Latency of the original network, then of the smaller one, for the samples; empty unless Measure was called.
+	Latency []profile.Timing
+}
+
+// Verify compares the smaller network with the masked one, which it has to equal, on samples: an input of the network each, in its order. It counts what both cost.
+// Measure adds how long they take.
+func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error) {
+	r := Report{Before: n.Cost()}
+	if len(samples) == 0 {
+		return r, &ConfigError{"samples", "there are none", "give an input of the network, of any batch size"}
+	}
+	plan, err := small.plan(n)
+	if err != nil {
+		return r, err
+	}
+	if r.After, err = plan.Cost(); err != nil {
+		return r, err
+	}
+	r.BytesBefore, r.BytesAfter = bytesOf(n.store, n.analysis.order), bytesOf(small.Store, n.analysis.order)
+	masked, err := plan.Masked()
+	if err != nil {
+		return r, err
+	}
+	want, err := n.outputs(masked, n.fn, samples)
+	if err != nil {
+		return r, fmt.Errorf("the masked network: %w", err)
+	}
+	got, err := n.outputs(small.Store, small.ModelFn, samples)
+	if err != nil {
+		return r, fmt.Errorf("the smaller network: %w", err)
+	}
+	for i := range want {
+		if !want[i].Shape().Equal(got[i].Shape()) {
+			return r, fmt.Errorf("output %d has the shape %s, expected %s", i, got[i].Shape(), want[i].Shape())
+		}
+		diff, largest, err := difference(want[i], got[i])
+		if err != nil {
+			return r, err
+		}
+		r.MaxDiff, r.MaxOutput = math.Max(r.MaxDiff, diff), math.Max(r.MaxOutput, largest)
+	}
+	return r, nil
+}
+
+// plan returns what was removed, as a plan of the network.
+func (s *Small) plan(n *Network) (*Plan, error) {
+	p := n.Empty()
+	gone, err := n.analysis.removal(s.replay.removed)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range n.groups {
+		for u, x := range g.atoms {
+			if gone[x] {
+				p.Removed[g.Name] = append(p.Removed[g.Name], u)
+			}
+		}
+	}
+	return p, p.Check()
+}
+
+// outputs runs a network once in inference.
+func (n *Network) outputs(store *model.Store, fn trace.ModelFn, samples []*tensors.Tensor) (outputs []*tensors.Tensor, err error) {
+	err = guard.Run("run", func() error {
+		exec, err := n.exec(store, fn)
+		if err != nil {
+			return err
+		}
+		defer exec.Finalize()
+		outputs, err = exec.Call(inputs(samples)...)
+		return err
+	})
+	return outputs, err
+}
+
+func (n *Network) exec(store *model.Store, fn trace.ModelFn) (*model.Exec, error) {
+	return model.NewExec(n.backend, store, func(_ *model.Scope, in []*graph.Node) []*graph.Node {
+		defer guard.Building()
+		store.SetTraining(in[0].Graph(), false)
+		return fn(store.RootScope(), in)
+	})
+}
+
+// inputs clones samples, so that those of the caller can be used by both networks.
+func inputs(samples []*tensors.Tensor) []any {
+	all := make([]any, len(samples))
+	for i, s := range samples {
+		all[i] = s
+	}
+	return all
+}
+
+// Measure adds the latencies of the original network and of the smaller one, measured in turn, for the samples.
+func (r *Report) Measure(ctx context.Context, n *Network, small *Small, cfg profile.CompareConfig, samples ...*tensors.Tensor) error {
+	var contenders []profile.Contender
+	for _, c := range []struct {
+		name  string
+		store *model.Store
+		fn    trace.ModelFn
+	}{{"original", n.store, n.fn}, {"smaller", small.Store, small.ModelFn}} {
+		exec, err := n.exec(c.store, c.fn)
+		if err != nil {
+			return err
+		}
+		defer exec.Finalize()
+		contenders = append(contenders, profile.Contender{Name: c.name, Run: func() error {
+			return guard.Run(c.name, func() error {
+				outputs, err := exec.Call(inputs(samples)...)
+				if err != nil {
+					return err
+				}
+				for _, y := range outputs {
+					if err := y.ConstFlatData(func(any) {}); err != nil { // waits for it
+						return err
+					}
+					if err := y.FinalizeAll(); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}})
+	}
+	var err error
+	r.Latency, err = profile.Compare(ctx, contenders, cfg)
+	return err
+}
+
+// Table shows the report: before, after, and what is left.
+func (r Report) Table() report.Table {
+	t := report.Table{
+		Title:   "surgery",
+		Columns: []report.Column{{Name: ""}, {Name: "before"}, {Name: "after"}, {Name: "left", Unit: "%", Format: "%.1f"}},
+		Caption: fmt.Sprintf("Largest difference of an output from the masked network: %.2g, where the largest output is %.3g.", r.MaxDiff, r.MaxOutput),
+	}
+	row := func(name string, before, after int64) {
+		t.Rows = append(t.Rows, []any{name, report.Count(before), report.Count(after), 100 * share(after, before)})
+	}
+	row("parameters", r.Before.Params, r.After.Params)
+	row("MACs", r.Before.MACs, r.After.MACs)
+	row("bytes", r.BytesBefore, r.BytesAfter)
+	if len(r.Latency) == 2 {
+		t.Rows = append(t.Rows, []any{"latency", r.Latency[0].P50.String(), r.Latency[1].P50.String(), 100 * r.Latency[1].Ratio})
+	}
+	return t
+}
+
+// String is the report in one line.
+func (r Report) String() string {
+	return fmt.Sprintf("max |Δ| %.2g of %.3g; parameters %s -> %s, MACs %s -> %s, bytes %s -> %s", r.MaxDiff, r.MaxOutput, report.Count(r.Before.Params),
+		report.Count(r.After.Params), report.Count(r.Before.MACs), report.Count(r.After.MACs), report.Count(r.BytesBefore), report.Count(r.BytesAfter))
+}
+
+// difference returns the largest difference of two tensors, and the largest element of the first. Numbers that are none in one only differ by infinity.
+func difference(want, got *tensors.Tensor) (diff, largest float64, err error) {
+	x, err := float64s(want)
+	if err != nil {
+		return 0, 0, err
+	}
+	y, err := float64s(got)
+	if err != nil {
+		return 0, 0, err
+	}
+	for i := range x {
+		switch d := math.Abs(x[i] - y[i]); {
+		case x[i] == y[i] || math.IsNaN(x[i]) && math.IsNaN(y[i]):
+		case math.IsNaN(d):
+			diff = math.Inf(1)
+		default:
+			diff = math.Max(diff, d)
+		}
+		if !math.IsNaN(x[i]) {
+			largest = math.Max(largest, math.Abs(x[i]))
+		}
+	}
+	return diff, largest, nil
+}
+
+// toFloats converts a slice of numbers; nil if they are none.
+func toFloats(flat any) []float64 {
+	switch data := flat.(type) {
+	case []bfloat16.BFloat16:
+		return convert(data, func(x bfloat16.BFloat16) float64 { return float64(x.Float32()) })
+	case []float16.Float16:
+		return convert(data, func(x float16.Float16) float64 { return float64(x.Float32()) })
+	case []bool:
+		return convert(data, func(x bool) float64 {
+			if x {
+				return 1
+			}
+			return 0
+		})
+	}
+	v := reflect.ValueOf(flat)
+	result := make([]float64, 0, v.Len())
+	for i := range v.Len() {
+		switch e := v.Index(i); {
+		case e.CanFloat():
+			result = append(result, e.Float())
+		case e.CanInt():
+			result = append(result, float64(e.Int()))
+		case e.CanUint():
+			result = append(result, float64(e.Uint()))
+		default:
+			return nil
+		}
+	}
+	return result
+}
+
+func convert[T any](data []T, f func(T) float64) []float64 {
+	result := make([]float64, len(data))
+	for i, x := range data {
+		result[i] = f(x)
+	}
+	return result
+}
