@@ -53,7 +53,15 @@ func hostile() []Network {
 			return graph.ReduceMax(graph.Reshape(x, x.Shape().Dim(0), 4, 3), -1)
 		}), Example: vector, Groups: 1, Why: "whole groups of three", Fragile: true},
 		{Name: "cumulative sum", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node { return graph.CumSum(x, -1) }), Example: vector, Groups: 0, Why: "each channel sums those before it"},
-		{Name: "sorted channels", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node { return graph.Sort(x, -1, true) }), Example: vector, Groups: 0, Why: "order is by value", Pinned: []string{"Sort"}},
+		{Name: "sorted channels", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node { return graph.Sort(x, -1, true) }), Example: vector, Groups: 0, Why: "order is by value", Pinned: []string{"Sort"}, Refused: "Sort"},
+		{Name: "a loop", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+			x = relu(dense(s, "fc", x, 12))
+			return looped(dense(s, "output", x, 5))
+		}), Example: vector, Groups: 1, Why: "fc; the loop works on the outputs", Pinned: []string{"While"}, Refused: "While"},
+		{Name: "a branch", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+			x = relu(dense(s, "fc", x, 12))
+			return branched(dense(s, "output", x, 5))
+		}), Example: vector, Groups: 1, Why: "fc; the branches choose a factor of the outputs", Pinned: []string{"If"}, Refused: "If"},
 		{Name: "channels by index", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node {
 			index := graph.Const(x.Graph(), []int32{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8})
 			return graph.Transpose(graph.Gather(graph.Transpose(x, 0, 1), graph.InsertAxes(index, -1)), 0, 1)
@@ -113,6 +121,8 @@ func hostile() []Network {
 			half := func(from int) *graph.Node { return graph.Slice(x, graph.AxisRange(), graph.AxisRange(from, from+6)) }
 			return graph.Mul(half(0), graph.Sigmoid(half(6)))
 		}), Example: vector, Groups: 1, Why: "each channel with its gate"},
+		{Name: "every elementwise operation", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node { return elementwise(x) }), Example: vector, Groups: 1,
+			Why: "fc: what stands at the same index goes together", Fragile: true},
 		{Name: "two outputs, two inputs", Model: func(s *model.Scope, in []*graph.Node) []*graph.Node {
 			a, b := relu(dense(s, "a", in[0], 8)), relu(dense(s, "b", in[1], 7))
 			both := graph.Concatenate([]*graph.Node{a, b}, -1)
@@ -137,3 +147,64 @@ func hostile() []Network {
 }
 
 func softplus(x *graph.Node) *graph.Node { return graph.Log1P(graph.Exp(x)) }
+
+// elementwise uses all operations that compute each element from those at the same place.
+func elementwise(x *graph.Node) *graph.Node {
+	positive := graph.OnePlus(graph.Square(x))
+	bounded := graph.Tanh(x)
+	floats := []*graph.Node{
+		graph.Abs(x), graph.Neg(x), graph.Sign(x), graph.Ceil(x), graph.Floor(x), graph.Round(x), graph.Exp(bounded), graph.Expm1(bounded), graph.Erf(x), graph.Log(positive), graph.Log1P(graph.Square(x)),
+		graph.Sqrt(positive), graph.Rsqrt(positive), graph.Sin(x), graph.Cos(x), graph.Sigmoid(x), graph.Atan2(x, positive), graph.Pow(positive, bounded), graph.Rem(x, positive),
+		graph.Min(x, bounded), graph.Max(x, bounded), graph.ClipScalar(x, -0.5, 0.5), graph.Clamp(graph.Neg(positive), x, positive), graph.Identity(x), graph.OptimizationBarrier(x),
+		graph.SchedulingBarrier(x, bounded), graph.Bitcast(graph.Bitcast(x, dtypes.Int32), f32),
+	}
+	complex := graph.Complex(x, positive)
+	complex = graph.Mul(complex, graph.Conj(graph.Complex(bounded, x)))
+	floats = append(floats, graph.Real(complex), graph.Imag(complex))
+	integer := graph.ConvertDType(graph.MulScalar(x, 100), dtypes.Int32)
+	other := graph.ConvertDType(graph.MulScalar(bounded, 100), dtypes.Int32)
+	for _, y := range []*graph.Node{
+		graph.BitwiseAnd(integer, other), graph.BitwiseOr(integer, other), graph.BitwiseXor(integer, other), graph.BitwiseNot(integer), graph.BitCount(integer), graph.Clz(integer),
+		graph.BitwiseShiftLeftScalar(integer, int32(2)), graph.BitwiseShiftRightArithmeticScalar(integer, int32(1)), graph.BitwiseShiftRightLogicalScalar(integer, int32(28)),
+	} {
+		floats = append(floats, graph.MulScalar(graph.ConvertDType(y, f32), 0.01))
+	}
+	less, equal := graph.LessThan(x, bounded), graph.Equal(integer, other)
+	for _, y := range []*graph.Node{
+		less, equal, graph.NotEqual(integer, other), graph.LessOrEqual(x, bounded), graph.GreaterThan(x, bounded), graph.GreaterOrEqual(x, bounded), graph.LogicalAnd(less, equal),
+		graph.LogicalOr(less, equal), graph.LogicalXor(less, equal), graph.LogicalNot(less), graph.IsFinite(x), graph.IsNaN(x), graph.EqualTotalOrder(x, bounded), graph.NotEqualTotalOrder(x, bounded),
+		graph.LessThanTotalOrder(x, bounded), graph.LessOrEqualTotalOrder(x, bounded), graph.GreaterThanTotalOrder(x, bounded), graph.GreaterOrEqualTotalOrder(x, bounded),
+	} {
+		floats = append(floats, graph.Where(y, x, positive))
+	}
+	sum := floats[0]
+	for i, y := range floats[1:] {
+		sum = graph.Add(sum, graph.MulScalar(y, 1/float64(i+2)))
+	}
+	return sum
+}
+
+// looped doubles a value three times.
+func looped(x *graph.Node) *graph.Node {
+	g, shape := x.Graph(), x.Shape()
+	state := func(g *graph.Graph) (count, value *graph.Node) {
+		return graph.Parameter(g, "count", shapes.Make(dtypes.Int32)), graph.Parameter(g, "value", shape)
+	}
+	condition := graph.NewClosure(g, func(g *graph.Graph) []*graph.Node {
+		count, _ := state(g)
+		return []*graph.Node{graph.LessThan(count, graph.Const(g, int32(3)))}
+	})
+	body := graph.NewClosure(g, func(g *graph.Graph) []*graph.Node {
+		count, value := state(g)
+		return []*graph.Node{graph.OnePlus(count), graph.Add(value, value)}
+	})
+	return graph.While(condition, body, graph.Const(g, int32(0)), x)[1]
+}
+
+// branched doubles values, or changes their sign where their sum is negative. XLA's branches can't use values from outside.
+func branched(x *graph.Node) *graph.Node {
+	factor := func(value float32) *graph.Function {
+		return graph.NewClosure(x.Graph(), func(g *graph.Graph) []*graph.Node { return []*graph.Node{graph.Const(g, value)} })
+	}
+	return graph.Mul(x, graph.If(graph.IsNonNegative(graph.ReduceAllSum(x)), factor(2), factor(-1))[0])
+}

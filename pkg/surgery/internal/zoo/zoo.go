@@ -26,10 +26,12 @@ type Network struct {
 	Why    string
 	// Pinned are the types of operations that must be named as the reason why something can't be removed; they need not be all.
 	Pinned []string
+	// Refused is the type of an operation for which surgery has to say that it can't build the network again; Groups are found all the same.
+	Refused string
 	// NoGradient is the type of an operation that GoMLX has no gradient for, so that the network can't be trained.
 	NoGradient string
-	// Fragile networks take the largest of values with ReduceMax, whose gradient GoMLX finds by comparing the values with their maximum: it is lost where XLA computes the values
-	// twice, rounded differently. Gradients are not compared.
+	// Fragile networks have gradients that are not compared: they have operations without any, or take the largest of values with ReduceMax, whose gradient GoMLX finds by comparing
+	// the values with their maximum, and loses where XLA computes the values twice, rounded differently.
 	Fragile bool
 	// Large networks are for the full test only.
 	Large bool
