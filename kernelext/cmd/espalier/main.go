@@ -32,7 +32,7 @@ var verbs = []verb{
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
-	{"bench", "cell|step|figures [--json FILE]     measure a cell next to plain GoNB, a training step next to JAX; repeat published figures", runBench},
+	{"bench", "cell|step|figures|surgery [--json FILE]  measure a cell next to plain GoNB, a training step next to JAX, networks before and after surgery; repeat published figures", runBench},
 	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
@@ -194,6 +194,10 @@ func runBench(ctx context.Context, args []string) error {
 	case "figures":
 		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 			return goRun(ctx, p, "./kernelext/internal/bench/figures", args)
+		})(ctx, args[1:])
+	case "surgery":
+		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+			return goRun(ctx, p, "./kernelext/internal/bench/surgery", args)
 		})(ctx, args[1:])
 	}
 	return errUsage
