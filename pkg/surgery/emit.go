@@ -21,7 +21,9 @@ type emitter struct {
 	*part
 	scope *model.Scope
 	graph *graph.Graph
-	nodes map[*graph.Node]*graph.Node // of the recording -> built
+	// removed are the indices of variables that go.
+	removed map[string]map[int][]int
+	nodes   map[*graph.Node]*graph.Node // of the recording -> built
 }
 
 // run builds the network and returns its outputs.
@@ -154,7 +156,7 @@ func (e *emitter) variable(path string) *model.Variable {
 		if !found {
 			panic(&ReplayError{Variable: at, Problem: "it is not there", Remedy: "give the store that the network was cut to, or a copy of all of its variables"})
 		}
-		value, err := made.value.LocalClone()
+		value, err := cut(made.value, e.removed[path], false)
 		if err != nil {
 			panic(err)
 		}

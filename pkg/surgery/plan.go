@@ -65,22 +65,10 @@ func (p *Plan) Check() error {
 	}
 	for _, ax := range p.network.axes {
 		if p.network.analysis.count(ax, gone) == 0 {
-			return &VanishError{fmt.Sprintf("a part of the network that %s is about", p.network.owner(ax))}
+			return &VanishError{fmt.Sprintf("%d channels, among them some of the group %s, that the network takes apart from others", ax.n, p.network.groupOf(p.network.analysis.atoms(ax.sets[0])[0]))}
 		}
 	}
 	return nil
-}
-
-// owner names a group that an axis belongs to.
-func (n *Network) owner(ax axis) string {
-	for _, x := range n.analysis.atoms(ax.sets[0]) {
-		for _, g := range n.groups {
-			if slices.Contains(g.atoms, x) {
-				return g.Name
-			}
-		}
-	}
-	return "no group"
 }
 
 // gone returns the atoms that go.

@@ -28,6 +28,7 @@ type analysis struct {
 	shapes    map[string][]int
 	uses      []use
 	pinned    []*trace.Op // operations without a rule
+	phase     int         // how many traces are done
 }
 
 // use is what a product, a normalisation or a sum does along an axis.
@@ -36,6 +37,7 @@ type use struct {
 	variable string // of the kernel; "" for joins
 	axis     axis
 	op       *trace.Op
+	phase    int // in the how-manieth trace
 }
 
 type useKind int
@@ -62,6 +64,7 @@ func (a *analysis) trace(t *trace.Trace, also []update) {
 			a.pinAxis(ax, why)
 		}
 	}
+	defer func() { a.phase++ }()
 	for _, u := range also {
 		v, written := a.variables[u.path], a.of(trace.Of(u.node)[0])
 		if v == nil || written == nil {
@@ -411,7 +414,7 @@ func (r rule) dot() {
 
 func (r rule) use(kind useKind, variable string, x axis) {
 	if x.sets != nil {
-		r.uses = append(r.uses, use{kind, variable, x, r.op})
+		r.uses = append(r.uses, use{kind, variable, x, r.op, r.phase})
 	}
 }
 
