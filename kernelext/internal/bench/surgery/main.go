@@ -277,7 +277,9 @@ func resources(b compute.Backend, n nets.Network, macs float64) (report.Record, 
 	}
 	var weights int64
 	for v := range store.IterVariables() {
-		weights += int64(v.Shape().ByteSize())
+		if v.DType().IsFloat() { // the state of the random numbers is none
+			weights += int64(v.Shape().ByteSize())
+		}
 	}
 	runtime.GC()
 	before, err := resetPeak()
