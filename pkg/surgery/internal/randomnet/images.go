@@ -214,7 +214,7 @@ func (g *generator) places(x int) int {
 func (g *generator) turn(x int) int {
 	d := g.dims(x)
 	return g.add([]int{d[1], d[0], d[2]}, func(_ *model.Scope, v []*graph.Node) *graph.Node {
-		return graph.Reverse(graph.Transpose(v[x], 1, 2), 1)
+		return graph.Transpose(v[x], 1, 2)
 	}, "turn(v%d)", x)
 }
 
