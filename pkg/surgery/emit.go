@@ -21,9 +21,7 @@ type emitter struct {
 	*part
 	scope *model.Scope
 	graph *graph.Graph
-	// removed are the indices of variables that go.
-	removed map[string]map[int][]int
-	nodes   map[*graph.Node]*graph.Node // of the recording -> built
+	nodes map[*graph.Node]*graph.Node // of the recording -> built
 }
 
 // run builds the network and returns its outputs.
@@ -116,6 +114,9 @@ func (e *emitter) emitAll(roots []*graph.Node) {
 			continue
 		}
 		built := e.emit(n)
+		if n.StopGradient() && !built.StopGradient() {
+			built = graph.StopGradient(built)
+		}
 		if n.NumOutputs() == 1 {
 			if want := e.dims(trace.Of(n)[0]); !slices.Equal(want, built.Shape().Dimensions) {
 				panic(&ReplayError{Op: trace.Of(n)[0].Op.Type, Problem: fmt.Sprintf("%v were planned and %s built", want, built.Shape()),
@@ -156,7 +157,7 @@ func (e *emitter) variable(path string) *model.Variable {
 		if !found {
 			panic(&ReplayError{Variable: at, Problem: "it is not there", Remedy: "give the store that the network was cut to, or a copy of all of its variables"})
 		}
-		value, err := cut(made.value, e.removed[path], false)
+		value, err := made.value.LocalClone()
 		if err != nil {
 			panic(err)
 		}

@@ -22,7 +22,7 @@ func (n *Network) Explain(g *Group) string {
 	}
 	what := "channels"
 	if g.width() > 1 {
-		what = fmt.Sprintf("blocks of %d channels", g.width())
+		what = fmt.Sprintf("sets of %d channels", g.width())
 	}
 	plural := func(role Role, one, many string) string {
 		if len(by[role]) == 1 {
@@ -38,7 +38,7 @@ func (n *Network) Explain(g *Group) string {
 	}
 	text := fmt.Sprintf("These are %d %s: %s.", g.Size, what, strings.Join(parts, "; "))
 	if joins := n.joins(g); joins != "" && len(by[Makes]) > 1 {
-		text += fmt.Sprintf(" Those of different kernels go together because %s joins them one by one.", joins)
+		text += fmt.Sprintf(" Those of different kernels go together one by one because of %s.", joins)
 	}
 	if shared := n.shared(g); len(shared) > 0 {
 		text += fmt.Sprintf(" They lie across those of %s: an index goes when its unit in either does.", list(shared))

@@ -66,7 +66,6 @@ func TestImportanceByHand(t *testing.T) {
 		t.Fatalf("groups:\n%s", n)
 	}
 	none := criterion.Normalize{Name: "none", Apply: func([]float32, params.Param, *randSource) {}}
-	squares := criterion.Criterion{Name: "L2²", Score: func(in criterion.Inputs) *graph.Node { return graph.Square(in.Weight) }, Pool: criterion.Sum}
 	for _, c := range []struct {
 		name string
 		cfg  Config
@@ -74,7 +73,7 @@ func TestImportanceByHand(t *testing.T) {
 	}{
 		{"L1", Config{Normalize: none}, []float32{3, 2, 7, 3.5}},
 		{"L1 over the mean of 3.875", Config{}, []float32{3 / 3.875, 2 / 3.875, 7 / 3.875, 3.5 / 3.875}},
-		{"squares", Config{Normalize: none, Criterion: squares}, []float32{3, 4, 25, 9.25}},
+		{"squares", Config{Normalize: none, Criterion: GroupL2}, []float32{3, 4, 25, 9.25}},
 	} {
 		got, err := n.Importance(c.cfg, nil)
 		if err != nil {
@@ -91,7 +90,7 @@ func TestImportanceByHand(t *testing.T) {
 	if diff := cmp.Diff(map[string][]int{"/w1:1": {0, 1}}, p.Removed); diff != "" {
 		t.Errorf("removed (-want +got)\n%s", diff)
 	}
-	store.GetVariable("/w2").MustSetValue(tensors.FromFlatDataAndDimensions([]float32{1, 1, 1, 1, 1, 1, 1, float32(math.NaN())}, 4, 2))
+	setValue(t, store.GetVariable("/w2"), tensors.FromFlatDataAndDimensions([]float32{1, 1, 1, 1, 1, 1, 1, float32(math.NaN())}, 4, 2))
 	var bad *criterion.ScoreError
 	if _, err := n.Plan(Config{}, nil); !errors.As(err, &bad) || bad.Path != "/w1:1" {
 		t.Errorf("NaN: %v", err)
@@ -309,8 +308,7 @@ func TestVerify(t *testing.T) {
 		t.Errorf("report %+v", r)
 	}
 	// A store that is not the masked one's is found out.
-	w := small.Store.GetVariable("/output/dense/biases")
-	w.MustSetValue(tensors.FromFlatDataAndDimensions([]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10))
+	setValue(t, small.Store.GetVariable("/output/dense/biases"), tensors.FromFlatDataAndDimensions([]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10))
 	if r, err = Verify(n, small, noise(1, float(4, 28, 28, 1))); err != nil || r.MaxDiff < 1 {
 		t.Errorf("other biases: %+v, %v", r, err)
 	}
@@ -328,18 +326,18 @@ func TestFromMasks(t *testing.T) {
 		t.Errorf("no masks: %v", err)
 	}
 	w1, w2 := params.Param{Path: "/w1", Shape: float(2, 3)}, params.Param{Path: "/w2", Shape: float(3, 2)}
-	set := func(p params.Param, alive ...bool) {
+	setMask := func(p params.Param, alive ...bool) {
 		t.Helper()
 		if err := mask.Set(store, p, alive); err != nil {
 			t.Fatal(err)
 		}
 	}
-	set(w1, true, false, true, true, true, true) // unit 1 has a living weight
+	setMask(w1, true, false, true, true, true, true) // unit 1 has a living weight
 	if _, err := n.FromMasks(); !errors.As(err, &none) {
 		t.Errorf("single weights: %v", err)
 	}
-	set(w1, true, false, true, true, false, true)  // unit 1 is dead in the kernel that makes it
-	set(w2, false, false, true, true, true, false) // unit 0 in that which reads it
+	setMask(w1, true, false, true, true, false, true)  // unit 1 is dead in the kernel that makes it
+	setMask(w2, false, false, true, true, true, false) // unit 0 in that which reads it
 	p, err := n.FromMasks()
 	if err != nil {
 		t.Fatal(err)
@@ -354,7 +352,7 @@ func TestFromMasks(t *testing.T) {
 	if got := small.Store.GetVariable("/pruning/mask/w2").MustValue().Value(); !cmp.Equal(got, [][]bool{{true, false}}) {
 		t.Errorf("the mask became %v", got)
 	}
-	set(w1, make([]bool, 6)...)
+	setMask(w1, make([]bool, 6)...)
 	var gone *VanishError
 	if _, err := n.FromMasks(); !errors.As(err, &gone) {
 		t.Errorf("all dead: %v", err)
@@ -397,7 +395,7 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "These are 8 channels: /a/dense/weights:1 and /b/dense/weights:1 make them; /b/dense/weights:0 and /c/dense/weights:0 read them; " +
-		"/a/dense/biases:0 has a value for each. Those of different kernels go together because Add (1×) joins them one by one."
+		"/a/dense/biases:0 has a value for each. Those of different kernels go together one by one because of Add (1×)."
 	if diff := cmp.Diff(want, n.Explain(n.Groups()[0])); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

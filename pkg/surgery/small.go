@@ -172,7 +172,7 @@ func (r *replay) build(scope *model.Scope, inputs []*graph.Node) []*graph.Node {
 	if err != nil {
 		panic(err)
 	}
-	e := &emitter{part: p, scope: scope, graph: inputs[0].Graph(), removed: r.removed, nodes: map[*graph.Node]*graph.Node{}}
+	e := &emitter{part: p, scope: scope, graph: inputs[0].Graph(), nodes: map[*graph.Node]*graph.Node{}}
 	return e.run(inputs)
 }
 
@@ -213,7 +213,7 @@ func (r *replay) part(scope *model.Scope, inputs []*graph.Node) (*part, error) {
 		before[v.Path()] = true
 	}
 	cfg.Finish = func(_ *graph.Graph, store *model.Store) (_ []*graph.Node, err error) {
-		p.created, err = createdValues(g.Backend(), store, before)
+		p.created, err = createdValues(g.Backend(), store, before, r.removed)
 		return nil, err
 	}
 	if p.recording, err = record(g.Backend(), shadow, r.fn, cfg, in); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/layers/attention"
+	"github.com/gomlx/gomlx/ml/layers/attention/pos"
 	"github.com/gomlx/gomlx/ml/layers/lstm"
 	"github.com/gomlx/gomlx/ml/layers/norm"
 	"github.com/gomlx/gomlx/ml/model"
@@ -184,7 +185,7 @@ func language(s *model.Scope, x *Node) *Node {
 	x = layers.Embedding(s.In("emb"), tokens, dtypes.Float32, 32, 24)
 	b := s.In("b0")
 	h := norm.RMSNorm(b.In("n1"), x).Done()
-	x = Add(x, attention.SelfAttention(b.In("att"), h, 4, 6).UseQKVProjection().WithRoPE(10000).WithCausalMask(true).Done())
+	x = Add(x, attention.SelfAttention(b.In("att"), h, 4, 6).UseQKVProjection().WithPositionalEncoder(pos.NewRoPE(10000)).WithCausalMask(true).Done())
 	h = norm.RMSNorm(b.In("n2"), x).Done()
 	g := activation.Swish(layers.DenseWithLayout(b.In("g"), h, compute.DenseLayoutOutputsInput, false, 40))
 	x = Add(x, layers.Dense(b.In("o"), Mul(g, layers.Dense(b.In("u"), h, false, 40)), false, 24))
