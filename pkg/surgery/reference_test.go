@@ -24,7 +24,7 @@ var expected = map[string]int{
 }
 
 // The groups of every reference network are those that are there. Half of the multiply-accumulates of each can go, and what is left computes what masks compute; of those with more than
-// 100 million MACs only if ESPALIER_FULL is 1.
+// 100 million MACs only if ESPALIER_FULL is set.
 func TestReferenceNetworks(t *testing.T) {
 	b := open(t)
 	for _, net := range nets.All() {

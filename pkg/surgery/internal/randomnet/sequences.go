@@ -8,6 +8,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/attention"
+	"github.com/gomlx/gomlx/ml/layers/attention/pos"
 	"github.com/gomlx/gomlx/ml/layers/lstm"
 	"github.com/gomlx/gomlx/ml/model"
 )
@@ -37,7 +38,7 @@ func (g *generator) attend(x int) int {
 	return g.add(with(g.dims(x), out), func(s *model.Scope, v []*graph.Node) *graph.Node {
 		b := attention.SelfAttention(s.At("%s", name), v[x], heads, size).WithNumKVHeads(kv).WithCausalMask(causal).WithOutputDim(out)
 		if rope {
-			b = b.WithRoPE(100)
+			b = b.WithPositionalEncoder(pos.NewRoPE(100))
 		}
 		switch variant {
 		case 1:

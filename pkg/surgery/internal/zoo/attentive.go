@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/layers/attention"
+	"github.com/gomlx/gomlx/ml/layers/attention/pos"
 	"github.com/gomlx/gomlx/ml/layers/norm"
 	"github.com/gomlx/gomlx/ml/model"
 
@@ -86,7 +87,7 @@ func languageModel(s *model.Scope, tokens *graph.Node) *graph.Node {
 	x := graph.Gather(table, graph.InsertAxes(tokens, -1)) // -> [batch, length, 12]
 	b := s.At("b0")
 	h := norm.RMSNorm(b.At("n1"), x).Done()
-	x = graph.Add(x, attention.SelfAttention(b.At("attend"), h, 4, 6).UseQKVProjection().WithRoPE(10000).WithCausalMask(true).Done())
+	x = graph.Add(x, attention.SelfAttention(b.At("attend"), h, 4, 6).UseQKVProjection().WithPositionalEncoder(pos.NewRoPE(10000)).WithCausalMask(true).Done())
 	h = norm.RMSNorm(b.At("n2"), x).Done()
 	gate := activation.Swish(layers.DenseWithLayout(b.At("gate"), h, compute.DenseLayoutOutputsInput, false, 20))
 	x = graph.Add(x, layers.Dense(b.At("down"), graph.Mul(gate, layers.Dense(b.At("up"), h, false, 20)), false, 12))
