@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -18,6 +19,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/nets"
 	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/profile"
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
@@ -263,6 +265,8 @@ func TestPlanJSON(t *testing.T) {
 		"another version": {n, strings.Replace(text, `"version": 1`, `"version": 2`, 1), &FormatError{}},
 		"a new field":     {n, strings.Replace(text, `"version"`, `"colour": 1, "version"`, 1), &FormatError{}},
 		"two":             {n, text + text, &FormatError{}},
+		"a huge variable": {n, strings.Replace(text, `"shape": [5, 5, 1, 20]`, `"shape": [5, 5, 1, 200000000]`, 1), &FormatError{}},
+		"a negative one":  {n, strings.Replace(text, `"shape": [5, 5, 1, 20]`, `"shape": [5, 5, -1, 20]`, 1), &FormatError{}},
 		"unknown group":   {n, strings.Replace(text, `"name": "/conv1/conv/weights:3"`, `"name": "/conv0"`, 1), &UnknownGroupError{}},
 	} {
 		if _, err := c.n.ReadPlan(strings.NewReader(c.text)); err == nil || typeName(err) != typeName(c.want) {
@@ -306,6 +310,23 @@ func TestVerify(t *testing.T) {
 	}
 	if r.MaxDiff > 1e-4 || r.MaxOutput == 0 || r.After != cost || r.Before != n.Cost() || r.BytesBefore != 4*431_080 || r.BytesAfter != 4*cost.Params {
 		t.Errorf("report %+v", r)
+	}
+	var foreign *OtherNetworkError
+	other, err := Trace(open(t), model.NewStore(), trace.Single(nets.LeNet300), float(1, 784))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(other, small, noise(1, float(4, 784))); !errors.As(err, &foreign) {
+		t.Errorf("another network: %v", err)
+	}
+	if _, err := Verify(n, &Small{Store: small.Store, ModelFn: small.ModelFn}, noise(1, float(4, 28, 28, 1))); err == nil {
+		t.Error("a Small that was put together by hand is not refused")
+	}
+	if err := r.Measure(t.Context(), n, small, profile.CompareConfig{Rounds: 2, Sample: time.Microsecond, WarmUp: time.Microsecond}, noise(1, float(4, 28, 28, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Latency) != 2 || r.Latency[0].P50 <= 0 || len(r.Table().Rows) != 4 {
+		t.Errorf("latency %+v", r.Latency)
 	}
 	// A store that is not the masked one's is found out.
 	setValue(t, small.Store.GetVariable("/output/dense/biases"), tensors.FromFlatDataAndDimensions([]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10))

@@ -30,7 +30,9 @@ type Report struct {
 }
 
 // Verify compares the smaller network with the masked one, which it has to equal, on samples: an input of the network each, in its order. It counts what both cost.
-// Measure adds how long they take.
+// Report.Measure adds how long they take.
+//
+// Errors: *OtherNetworkError for a network that the smaller one was not made of; what running the networks returns.
 func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error) {
 	r := Report{Before: n.Cost()}
 	if len(samples) == 0 {
@@ -71,6 +73,12 @@ func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error
 
 // plan returns what was removed, as a plan of the network.
 func (s *Small) plan(n *Network) (*Plan, error) {
+	if s.replay == nil {
+		return nil, &ValueError{"Small", "was not made by this package", "use what Plan.Apply or Rebuild returns"}
+	}
+	if s.replay.network != n.digest {
+		return nil, &OtherNetworkError{Plan: s.replay.network, Network: n.digest}
+	}
 	p := n.Empty()
 	gone, err := n.analysis.removal(s.replay.removed)
 	if err != nil {
