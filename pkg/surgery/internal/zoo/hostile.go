@@ -35,15 +35,15 @@ func hostile() []Network {
 		}), Example: vector, Groups: 1, Why: "a masked channel is 0, its weight is 1"},
 		{Name: "division by a channel", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
 			return dense(s, "output", graph.Div(dense(s, "a", x, 8), graph.Square(dense(s, "b", x, 8))), 5)
-		}), Example: vector, Groups: 0, Why: "0/0 where both are masked", Pinned: []string{"DotGeneral"}},
+		}), Example: vector, Groups: 0, Why: "0/0 where both are masked", Pinned: []string{"Div"}},
 		{Name: "division by one and more", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
 			return dense(s, "output", graph.Div(dense(s, "a", x, 8), graph.OnePlus(graph.Square(dense(s, "b", x, 8)))), 5)
 		}), Example: vector, Groups: 1, Why: "0/1 where both are masked"},
 		{Name: "logarithm of a channel", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node { return graph.Log(graph.Square(x)) }), Example: vector, Groups: 0,
-			Why: "log 0 where it is masked", Pinned: []string{"DotGeneral"}},
+			Why: "log 0 where it is masked", Pinned: []string{"Log"}},
 		{Name: "negative power of a channel", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Mul(x, graph.Pow(graph.Square(x), graph.Scalar(x.Graph(), f32, -0.25)))
-		}), Example: vector, Groups: 0, Why: "infinite where it is masked", Pinned: []string{"DotGeneral"}},
+		}), Example: vector, Groups: 0, Why: "infinite where it is masked", Pinned: []string{"Pow"}},
 		{Name: "sigmoid, cosine", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node { return graph.Cos(graph.Sigmoid(x)) }), Example: vector, Groups: 1,
 			Why: "fc: masked channels are constants, which the output layer's zeros take away"},
 		{Name: "softmax over channels", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node { return graph.Softmax(x, -1) }), Example: vector, Groups: 0, Why: "masked channels have e⁰ in its sum",
