@@ -53,7 +53,7 @@ func (n Network) Inputs(seed uint64, batch int) []*tensors.Tensor {
 
 // All lists the networks.
 func All() []Network {
-	return slices.Concat(convolutional(), attentive(), gomlx(), hostile())
+	return slices.Concat(convolutional(), attentive(), gomlx(), hostile(), sums())
 }
 
 const f32 = dtypes.Float32
