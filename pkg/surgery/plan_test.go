@@ -92,6 +92,24 @@ func TestImportanceByHand(t *testing.T) {
 	if diff := cmp.Diff(map[string][]int{"/w1:1": {0, 1}}, p.Removed); diff != "" {
 		t.Errorf("removed (-want +got)\n%s", diff)
 	}
+	for name, c := range map[string]struct {
+		importance map[string][]float32
+		removed    []int
+		want       error
+	}{
+		"one's own":     {map[string][]float32{"/w1:1": {4, 3, 2, 1}}, []int{2, 3}, nil},
+		"too few":       {map[string][]float32{"/w1:1": {4, 3, 2}}, nil, &criterion.ScoreError{}},
+		"another group": {map[string][]float32{"/w2:1": {4, 3}}, nil, &UnknownGroupError{}},
+		"no number":     {map[string][]float32{"/w1:1": {4, 3, 2, float32(math.NaN())}}, nil, &criterion.ScoreError{}},
+		"none at all":   {nil, nil, &BudgetError{}},
+	} {
+		p, err := n.Choose(Config{Units: 0.5}, c.importance)
+		if typeName(err) != typeName(c.want) {
+			t.Errorf("%s: %v, want a %T", name, err, c.want)
+		} else if err == nil && !cmp.Equal(c.removed, p.Removed["/w1:1"]) {
+			t.Errorf("%s: removes %v, want %v", name, p.Removed, c.removed)
+		}
+	}
 	setValue(t, store.GetVariable("/w2"), tensors.FromFlatDataAndDimensions([]float32{1, 1, 1, 1, 1, 1, 1, float32(math.NaN())}, 4, 2))
 	var bad *criterion.ScoreError
 	if _, err := n.Plan(Config{}, nil); !errors.As(err, &bad) || bad.Path != "/w1:1" {
@@ -419,5 +437,40 @@ func TestExplain(t *testing.T) {
 		"/a/dense/biases:0 has a value for each. Those of different kernels go together one by one because of Add (1×)."
 	if diff := cmp.Diff(want, n.Explain(n.Groups()[0])); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// Units that the network takes apart from others can't all go, even where all of them are of one group.
+func TestPartsDoNotVanish(t *testing.T) {
+	b := open(t)
+	store, _ := twoLayers(t, []float32{1, 2, 3, 4, 5, 6}, []float32{1, 1, 1, 1, 1, 1}, 6)
+	fn := trace.Single(func(scope *model.Scope, x *graph.Node) *graph.Node {
+		w := func(path string) *graph.Node { return scope.Store().GetVariable(path).NodeValue(x.Graph()) }
+		h := graph.Dot(x, w("/w1")).Product() // [batch, 6]
+		h = graph.Concatenate([]*graph.Node{graph.Tanh(graph.Slice(h, graph.AxisRange(), graph.AxisRange(0, 2))), relu(graph.Slice(h, graph.AxisRange(), graph.AxisRange(2, 6)))}, 1)
+		return graph.Dot(h, w("/w2")).Product()
+	})
+	n, err := Trace(b, store, fn, float(1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.Empty()
+	p.Removed["/w1:1"] = []int{0, 1}
+	var gone *VanishError
+	if _, err := p.Apply(); !errors.As(err, &gone) {
+		t.Errorf("the first part went: %v", err)
+	}
+	if p, err = n.Plan(Config{Units: 0.5}, nil); err != nil { // 0, 1 and 2 are the least important
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]int{"/w1:1": {0, 2, 3}}, p.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Verify(n, small, tensors.FromValue([][]float32{{0.3}})); err != nil || r.MaxDiff > 1e-6 {
+		t.Errorf("%s, %v", r, err)
 	}
 }

@@ -65,19 +65,25 @@ func (a *analysis) trace(t *trace.Trace, also []update) {
 			a.pinAxis(ax, why)
 		}
 	}
-	defer func() { a.phase++ }()
 	for _, u := range also {
-		v, written := a.variables[u.path], a.of(trace.Of(u.node)[0])
-		if v == nil || written == nil {
+		value := trace.Of(u.node)[0]
+		v, written := a.variables[u.path], a.of(value)
+		if v == nil { // it is written and never read
+			a.variable(u.path, written, value.Shape.Dimensions)
 			continue
 		}
-		why := a.because(trace.Of(u.node)[0].Op, "the network writes it to "+u.path)
+		why := a.because(value.Op, "the network writes it to "+u.path)
 		for k, ax := range written.axes {
-			if k < len(v.axes) {
-				a.unifyAxes(v.axes[k], ax, why)
-			}
+			a.unifyAxes(v.axes[k], ax, why)
 		}
 	}
+	a.phase++
+}
+
+// variable notes the labels of a variable.
+func (a *analysis) variable(path string, x *info, dims []int) {
+	a.variables[path], a.shapes[path] = x, dims
+	a.order = append(a.order, path)
 }
 
 func (a *analysis) of(v *trace.Value) *info { return a.values[v] }
@@ -95,11 +101,13 @@ func (a *analysis) op(op *trace.Op) {
 	r := rule{a, op, result, out.Shape.Dimensions}
 	apply, found := rules[op.Type]
 	switch {
+	case dynamic(op):
+		apply = rule.unknown
 	case strings.HasPrefix(op.Type, "Reduce") && op.Type != "ReduceWindow":
 		apply = rule.reduce
 	case elementwise[op.Type]:
 		apply = rule.elementwise
-	case !found || dynamic(op):
+	case !found:
 		apply = rule.unknown
 	}
 	apply(r)
@@ -176,7 +184,7 @@ var (
 )
 
 // infinite are those that may be infinite, or no number, where their last operand is zero.
-var infinite = words(`Div Log Pow Rem Rsqrt`)
+var infinite = words(`Div Log Rem Rsqrt`)
 
 func words(text string) map[string]bool {
 	m := map[string]bool{}
@@ -204,9 +212,7 @@ func (r rule) parameter() {
 		r.out.axes[k] = r.freshAxis(n, r.because(nil, "it has one index only"))
 		r.out.axes[k].zero = true
 	}
-	r.variables[path] = r.out
-	r.order = append(r.order, path)
-	r.shapes[path] = r.dims
+	r.variable(path, r.out, r.dims)
 }
 
 // A constant may be cut like a variable.
@@ -630,7 +636,19 @@ func (r rule) elementwise() {
 			zero = zero || r.op.Type == "Where" && i == 0 || r.op.Type == "Clamp" && i == 2
 			all, some, head = all && zero, some || zero, head || zero && i == 0
 			if zero && i == len(r.op.Inputs)-1 && infinite[r.op.Type] {
-				wild = r.why("where it is removed it would be computed of zero, and may be infinite or no number")
+				wild = r.why(ofZero)
+			}
+		}
+		if r.op.Type == "Pow" && head {
+			exponent, constant := r.least(r.op.Inputs[1])
+			switch last := result.n > 1 && r.zeroAlong(r.op.Inputs[1], k, n); {
+			case constant && exponent > 0:
+				result.wild, result.zero = wild, wild == 0
+				r.out.axes[k] = result
+				continue
+			case constant && exponent == 0 || last: // 0⁰ is 1
+			default:
+				wild = max(wild, r.why(ofZero))
 			}
 		}
 		result.wild = wild
@@ -645,6 +663,32 @@ func (r rule) elementwise() {
 			}
 		}
 	}
+}
+
+const ofZero = "where it is removed it would be computed of zero, and may be infinite or no number"
+
+// zeroAlong tells whether an operand is zero where an index of axis k, of n, is removed.
+func (r rule) zeroAlong(v *trace.Value, k, n int) bool {
+	if v.Shape.Rank() == 0 {
+		return r.isZero(v)
+	}
+	x := r.of(v).axes[k]
+	return x.n == n && x.zero || r.isZero(v)
+}
+
+// least returns the smallest element of a constant, or of what was made of one without changing it.
+func (r rule) least(v *trace.Value) (least float64, constant bool) {
+	switch op := v.Op; op.Type {
+	case "Constant":
+		values := toFloats(op.Attributes["flat"])
+		if len(values) == 0 {
+			return 0, false
+		}
+		return slices.Min(values), true
+	case "BroadcastInDim", "Reshape", "ConvertDType", "Transpose", "Identity":
+		return r.least(op.Inputs[0])
+	}
+	return 0, false
 }
 
 func (r rule) barrier() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"time"
 
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
@@ -164,7 +165,7 @@ func (r *Report) Measure(ctx context.Context, n *Network, small *Small, cfg prof
 // Table shows the report: before, after, and what is left.
 func (r Report) Table() report.Table {
 	t := report.Table{
-		Title:   "surgery",
+		Title:   "Before and after surgery",
 		Columns: []report.Column{{Name: ""}, {Name: "before"}, {Name: "after"}, {Name: "left", Unit: "%", Format: "%.1f"}},
 		Caption: fmt.Sprintf("Largest difference of an output from the masked network: %.2g, where the largest output is %.3g.", r.MaxDiff, r.MaxOutput),
 	}
@@ -175,7 +176,8 @@ func (r Report) Table() report.Table {
 	row("MACs", r.Before.MACs, r.After.MACs)
 	row("bytes", r.BytesBefore, r.BytesAfter)
 	if len(r.Latency) == 2 {
-		t.Rows = append(t.Rows, []any{"latency", r.Latency[0].P50.String(), r.Latency[1].P50.String(), 100 * r.Latency[1].Ratio})
+		round := func(d time.Duration) string { return d.Round(max(d/1000, 1)).String() }
+		t.Rows = append(t.Rows, []any{"latency", round(r.Latency[0].P50), round(r.Latency[1].P50), 100 * r.Latency[1].Ratio})
 	}
 	return t
 }
