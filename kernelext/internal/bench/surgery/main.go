@@ -171,7 +171,7 @@ var widths = []struct {
 	roundTo int
 }{{"any width", 1}, {"multiples of 8", 8}, {"multiples of 16", 16}}
 
-// latencies measures a network before surgery and after it. The importance of channels does not matter here: every group loses the same share.
+// latencies measures a network before surgery and after it. Channels are chosen by magnitude, of weights at their first values: what they are worth does not matter here.
 func latencies(ctx context.Context, b compute.Backend, n nets.Network, s settings) ([]report.Record, error) {
 	store, err := initial(b, n)
 	if err != nil {
@@ -189,7 +189,7 @@ func latencies(ctx context.Context, b compute.Backend, n nets.Network, s setting
 	}
 	variants := []variant{{"before", whole.Cost(), store, trace.Single(n.Model)}}
 	for _, w := range widths {
-		plan, err := whole.Plan(surgery.Config{MACs: s.macs, Uniform: true, RoundTo: w.roundTo}, nil)
+		plan, err := whole.Plan(surgery.Config{MACs: s.macs, RoundTo: w.roundTo}, nil)
 		var small *surgery.BudgetError
 		if errors.As(err, &small) { // the layers are too narrow for that
 			fmt.Fprintf(os.Stderr, "  %s: %v\n", w.name, err)
