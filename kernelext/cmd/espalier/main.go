@@ -34,7 +34,7 @@ var verbs = []verb{
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
-	{"bench", "cell|step|live|figures [--json FILE]  measure a cell next to plain GoNB, a training step next to JAX, what a live chart costs; repeat published figures", runBench},
+	{"bench", "cell|step|live|surgery|figures [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures", runBench},
 	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
 	{"replay", "MANIFEST…                         repeat runs of a comparison and say whether they come out the same", runReplay},
 	{"shrink", "MODEL.onnx -o SMALL.onnx …        make an ONNX model physically smaller, and prove it: --macs 0.5 --criterion l2 --data DIR --distill", runShrink},
@@ -216,6 +216,10 @@ func runBench(ctx context.Context, args []string) error {
 	case "figures":
 		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 			return goRun(ctx, p, "./kernelext/internal/bench/figures", args)
+		})(ctx, args[1:])
+	case "surgery":
+		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+			return goRun(ctx, p, "./kernelext/internal/bench/surgery", args)
 		})(ctx, args[1:])
 	}
 	return errUsage
