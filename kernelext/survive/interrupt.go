@@ -85,30 +85,25 @@ func waits() bool {
 	return false
 }
 
-// Run runs the cell's main function, and saves the variables when it ends, however it does.
-func (p *Program) Run(main func()) {
-	p.watch()
-	returned := false
-	defer func() {
-		// A panic that is not ours is not recovered, so that it is reported with its own stack.
-		if Stop.Load() {
-			if r := recover(); r != nil {
-				if _, ours := r.(interrupted); ours {
-					say("interrupted; what the variables held then is kept")
-					p.end(exitInterrupted)
-				}
-				defer panic(r)
+// End is what the cell's main function defers: it saves the variables, however that function ends.
+func (p *Program) End() {
+	// A panic that is not ours is not recovered, so that it is reported with its own stack.
+	if Stop.Load() {
+		if r := recover(); r != nil {
+			if _, ours := r.(interrupted); ours {
+				say("interrupted; what the variables held then is kept")
+				p.end(exitInterrupted)
 			}
+			defer panic(r)
 		}
-		if err := p.Save(); err != nil {
-			say(err.Error())
-			if returned {
-				os.Exit(1)
-			}
+	}
+	if err := p.Save(); err != nil {
+		say(err.Error())
+		if r := recover(); r != nil {
+			panic(r)
 		}
-	}()
-	main()
-	returned = true
+		os.Exit(1)
+	}
 }
 
 // Exit saves the variables before the process ends, and returns the code to end it with.

@@ -32,7 +32,7 @@ type Program struct {
 	Dir      string // of the kept variables
 	Cell     int
 	Vars     []Declared        // those that the program reaches, by name
-	Types    []reflect.Type    // by which values in interfaces are found again
+	Types    []Type            // by which values in interfaces are found again
 	Layouts  map[string]string // of the notebook's types, and of others that values in interfaces have, by their names
 	Adapters []Adapter
 	Gone     []string // variables that the notebook no longer has
@@ -63,11 +63,13 @@ func Begin(p *Program, addresses Addresses) *Program {
 	}
 	for _, t := range p.Types {
 		learn(t)
+		registered[t] = true
 	}
 	if err := p.restore(); err != nil {
 		say(err.Error())
 		os.Exit(1)
 	}
+	p.watch()
 	return p
 }
 
@@ -204,7 +206,7 @@ func (p *Program) dynamic(g *group) string {
 	}
 	var list []string
 	for name := range names {
-		list = append(list, name+"="+p.Layouts[name])
+		list = append(list, name+"="+p.Layouts[name]) // of other packages' types there is none: they don't change
 	}
 	slices.Sort(list)
 	return strings.Join(list, " ")

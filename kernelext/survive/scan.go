@@ -269,13 +269,21 @@ func (s *scan) box(v reflect.Value) unsafe.Pointer {
 	return b.UnsafePointer()
 }
 
-// compare orders keys of maps. Keys that hold pointers may come out equal: their order changes nothing but the digest.
+// compare orders keys of maps, pointers by what they point to. Keys may come out equal: their order changes nothing but the digest.
 func compare(a, b unsafe.Pointer, t reflect.Type) int {
-	return compareValues(reflect.NewAt(t, a).Elem(), reflect.NewAt(t, b).Elem())
+	return compareValues(reflect.NewAt(t, a).Elem(), reflect.NewAt(t, b).Elem(), 4)
 }
 
-func compareValues(a, b reflect.Value) int {
+// compareValues follows depth pointers, since these may lead back.
+func compareValues(a, b reflect.Value, depth int) int {
 	switch a.Kind() {
+	case reflect.Pointer:
+		if depth == 0 || a.Pointer() == b.Pointer() {
+			return 0
+		} else if a.IsNil() || b.IsNil() {
+			return compareValues(reflect.ValueOf(!a.IsNil()), reflect.ValueOf(!b.IsNil()), 0)
+		}
+		return compareValues(a.Elem(), b.Elem(), depth-1)
 	case reflect.String:
 		return cmp.Compare(a.String(), b.String())
 	case reflect.Bool:
@@ -296,25 +304,25 @@ func compareValues(a, b reflect.Value) int {
 		return cmp.Or(cmp.Compare(real(x), real(y)), cmp.Compare(imag(x), imag(y)))
 	case reflect.Array:
 		for i := range a.Len() {
-			if c := compareValues(a.Index(i), b.Index(i)); c != 0 {
+			if c := compareValues(a.Index(i), b.Index(i), depth); c != 0 {
 				return c
 			}
 		}
 	case reflect.Struct:
 		for i := range a.NumField() {
-			if c := compareValues(a.Field(i), b.Field(i)); c != 0 {
+			if c := compareValues(a.Field(i), b.Field(i), depth); c != 0 {
 				return c
 			}
 		}
 	case reflect.Interface:
 		if a.IsNil() || b.IsNil() {
-			return compareValues(reflect.ValueOf(!a.IsNil()), reflect.ValueOf(!b.IsNil()))
+			return compareValues(reflect.ValueOf(!a.IsNil()), reflect.ValueOf(!b.IsNil()), 0)
 		}
 		a, b = a.Elem(), b.Elem()
 		if a.Type() != b.Type() {
 			return cmp.Compare(a.Type().String(), b.Type().String())
 		}
-		return compareValues(a, b)
+		return compareValues(a, b, depth)
 	}
 	return 0
 }
