@@ -43,6 +43,7 @@ type loading struct {
 	refs    int
 	pointer reflect.Value
 	fields  []reflect.Value // pointers to those that refer to others
+	needs   []any           // what an adapter makes it with
 }
 
 // target says where a variable of this program lies; fresh: its content is not wanted, since its declaration is evaluated anew.
@@ -101,6 +102,13 @@ func decode(data []byte, dir string, targets map[string]target) (err error) {
 		if classOf(o.t) != object || !filepath.IsLocal(o.dir) || filepath.Base(o.dir) != o.dir {
 			panic(damaged("a value that does not present itself"))
 		}
+		for range r.count() {
+			n := r.size()
+			if n >= len(r.things) {
+				panic(damaged("a value that needs one that is not made yet"))
+			}
+			o.needs = append(o.needs, r.things[n].pointer.Interface())
+		}
 		if err := r.make(o); err != nil {
 			return err
 		}
@@ -156,7 +164,7 @@ func (r *reader) make(o *loading) error {
 		}
 		return nil
 	}
-	pointer, err := a.Load(filepath.Join(r.dir, o.dir))
+	pointer, err := a.Load(filepath.Join(r.dir, o.dir), o.needs)
 	if err != nil {
 		return err
 	}

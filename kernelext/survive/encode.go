@@ -183,6 +183,10 @@ func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
 		w.uint(w.typeNumber(o.t))
 		w.string(name)
 		w.uint(uint64(len(o.refs)))
+		w.uint(uint64(len(o.needs)))
+		for _, need := range o.needs {
+			w.uint(uint64(w.thingOf[need]))
+		}
 	}
 	for _, r := range regions {
 		w.values(r.p, r.t, r.n)

@@ -22,10 +22,12 @@ type Referrer interface {
 
 // Adapter does for a type of another package what Keeper does for one's own.
 type Adapter struct {
-	Type   reflect.Type                      // the struct; values are pointers to it
+	Type reflect.Type // the struct; values are pointers to it
+	// Refs returns what a value refers to and what presents itself as well, as pointers. nil: nothing.
+	Refs   func(pointer any) []any
 	Digest func(pointer any) (string, error) // as KeepDigest
 	Save   func(pointer any, dir string) error
-	Load   func(dir string) (pointer any, err error) // makes a new value of what Save wrote
+	Load   func(dir string, refs []any) (pointer any, err error) // makes a new value of what Save wrote
 }
 
 var adapters = map[reflect.Type]Adapter{}

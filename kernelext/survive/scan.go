@@ -44,6 +44,7 @@ type thing struct {
 	p            unsafe.Pointer
 	t            reflect.Type
 	refs         []reflect.Value // pointers to what it refers to
+	needs        []*thing        // of one that an adapter makes: what has to be made before
 	owner, found int
 }
 
@@ -212,15 +213,29 @@ func (s *scan) thing(p unsafe.Pointer, t reflect.Type) {
 		s.join(o.owner)
 		return
 	}
-	o := &thing{p: p, t: t, owner: s.current, found: s.next()}
+	o := &thing{p: p, t: t, owner: s.current}
 	s.things[p] = o
-	if _, adapted := adapters[t]; !adapted && reflect.PointerTo(t).Implements(referrerType) {
-		for _, ref := range reflect.NewAt(t, p).Interface().(Referrer).KeepRefs() {
+	pointer := reflect.NewAt(t, p).Interface()
+	if a, adapted := adapters[t]; adapted {
+		if a.Refs != nil {
+			for _, ref := range a.Refs(pointer) {
+				v := reflect.ValueOf(ref)
+				if v.Kind() != reflect.Pointer || v.IsNil() || classOf(v.Type().Elem()) != object {
+					s.fail("a " + t.String() + " refers to a " + v.Type().String() + ", which does not present itself")
+					return
+				}
+				s.thing(v.UnsafePointer(), v.Type().Elem())
+				o.needs = append(o.needs, s.things[v.UnsafePointer()])
+			}
+		}
+	} else if referrer, ok := pointer.(Referrer); ok {
+		for _, ref := range referrer.KeepRefs() {
 			v := reflect.ValueOf(ref)
 			o.refs = append(o.refs, v)
 			s.queue = append(s.queue, pending{v.UnsafePointer(), v.Type().Elem()})
 		}
 	}
+	o.found = s.next() // after what it needs
 }
 
 func (s *scan) mapping(p unsafe.Pointer, t reflect.Type) {

@@ -10,7 +10,7 @@ import (
 const (
 	module       = "github.com/espalier-ml/espalier/"
 	survivePath  = module + "kernelext/survive"
-	carryPath    = module + "pkg/store/carry"
+	carryPath    = module + "pkg/carry"
 	generated    = "0espalier.go" // first among the package's files, so that what it initialises is initialised first
 	localsFile   = "espalier_vars.go"
 	surviveAlias = prefix + "survive"
@@ -123,6 +123,7 @@ func (pl *plan) handlesInterrupts() bool {
 var carried = map[string]bool{
 	"github.com/gomlx/gomlx/ml/model.Store":      true,
 	"github.com/gomlx/gomlx/core/tensors.Tensor": true,
+	module + "pkg/prune.Pruner":                  true,
 }
 
 // gomlx tells whether a variable that the program reaches may hold a value that package carry makes survive.

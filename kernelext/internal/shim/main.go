@@ -68,7 +68,9 @@ func cell(args []string) (dir string, ok bool) {
 	if dir == "" || len(args) == 0 || args[0] != "build" || os.Getenv("GOOS") == "js" {
 		return "", false
 	}
-	if slices.ContainsFunc(args, func(a string) bool { return !strings.HasPrefix(a, "-") && strings.HasSuffix(a, ".go") || strings.Contains(a, "-overlay") }) {
+	if slices.ContainsFunc(args, func(a string) bool {
+		return !strings.HasPrefix(a, "-") && strings.HasSuffix(a, ".go") || strings.Contains(a, "-overlay")
+	}) {
 		return "", false
 	}
 	here, err := os.Getwd()
