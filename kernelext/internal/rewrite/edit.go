@@ -63,6 +63,10 @@ func (pl *plan) defuse(s spec) []edit {
 	if !s.grouped {
 		separator = "; var "
 	}
+	if p.broken[s.ValueSpec] != nil { // it would not compile as a function either
+		from, end := p.offset(s.Names[0].Pos()), p.offset(s.Values[len(s.Values)-1].End())
+		return []edit{{from, end - from, strings.Join(decls, separator) + strings.Repeat("\n", strings.Count(string(p.src[from:end]), "\n"))}}
+	}
 	from, to, end := p.offset(s.Names[0].Pos()), p.offset(s.Values[0].Pos()), p.offset(s.Values[len(s.Values)-1].End())
 	lines := strings.Count(string(p.src[from:to]), "\n")
 	text := strings.Join(decls, separator) + separator + "_ = func() (" + strings.Join(results, ", ") + ") {" + strings.Repeat("\n", lines) + " return "

@@ -91,6 +91,13 @@ func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, k
 		}
 	}
 	pl.decide(c.State, declares)
+	for s, err := range p.broken {
+		for _, n := range s.Names {
+			if v := pl.vars[n.Name]; v == nil || v.live || v.always {
+				return nil, err
+			}
+		}
+	}
 	return pl, pl.hoist()
 }
 
