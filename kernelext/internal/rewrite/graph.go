@@ -134,6 +134,7 @@ func receiver(o types.Object) types.Object {
 // reach returns all that is used, directly or not, by some declarations, themselves among it. What stops says true of is not looked into.
 func (g *graph) reach(from []types.Object, stops func(types.Object) bool) map[types.Object]bool {
 	seen := map[types.Object]bool{}
+	from = slices.Clone(from)
 	for len(from) > 0 {
 		o := from[len(from)-1]
 		from = from[:len(from)-1]

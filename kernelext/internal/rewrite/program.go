@@ -433,14 +433,20 @@ func codeDigest(text string) string {
 	fset := token.NewFileSet()
 	var s scanner.Scanner
 	s.Init(fset.AddFile("", fset.Base(), len(text)), []byte(text), nil, 0)
-	for {
+	for separated := false; ; {
 		_, tok, literal := s.Scan()
 		if tok == token.EOF {
 			break
 		}
+		// A new line separates what a semicolon does, and nothing before a bracket.
 		if tok == token.SEMICOLON {
-			literal = ";"
+			separated = true
+			continue
 		}
+		if separated && tok != token.RBRACE && tok != token.RPAREN {
+			fmt.Fprintln(h, ";")
+		}
+		separated = false
 		fmt.Fprintf(h, "%d %s\n", tok, literal)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])
