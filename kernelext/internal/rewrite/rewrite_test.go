@@ -239,7 +239,7 @@ func TestCompileErrors(t *testing.T) {
 		"%%\nfmt.Println(":           "./main.go:13:1: expected operand",
 		"var counter = \"a\" + 1":    "./main.go:7:12: invalid operation",
 		"%%\n1+1":                    "./main.go:11:1: 1 + 1 (untyped int constant 2) is not used",
-		"%%\nfmt.Println(counter.x)": "./main.go:11:21: counter.x undefined",
+		"%%\nfmt.Println(counter.x)": "./main.go:12:21: counter.x undefined",
 	} {
 		if why := n.fails(source{text: text}); !strings.Contains(why, want) {
 			t.Errorf("%q: error %q, want %q", text, why, want)
