@@ -49,8 +49,12 @@ type writer struct {
 
 	types map[reflect.Type]int
 	table []byte // of types
+	depth int    // of interfaces in interfaces
 	err   error
 }
+
+// maxDepth bounds how deep interfaces that hold values with interfaces may go: they are followed by recursion.
+const maxDepth = 1 << 20
 
 // borrowed is the size from which a value's memory is written as it is, without a copy of it.
 const borrowed = 4096
@@ -342,7 +346,12 @@ func (w *writer) value(p unsafe.Pointer, t reflect.Type) {
 		}
 		v = v.Elem()
 		w.uint(w.typeNumber(v.Type()) + 1)
+		if w.depth++; w.depth > maxDepth {
+			w.err = errors.New("interfaces hold values that hold interfaces, more than a million times")
+			return
+		}
 		w.value(w.scan.box(v), v.Type())
+		w.depth--
 	}
 }
 
