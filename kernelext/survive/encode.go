@@ -112,13 +112,13 @@ func (w *writer) typeNumber(t reflect.Type) uint64 {
 
 // group is the variables that share memory, as a file.
 type group struct {
-	vars    []int
+	vars    []string
 	parts   [][]byte
 	size    int64
-	name    string         // of the file
-	objects []string       // the directories of the things in it
-	types   []reflect.Type // the defined ones in it
-	sizes   map[int]int64  // of each variable
+	name    string           // of the file
+	objects []string         // the directories of the things in it
+	types   []reflect.Type   // the defined ones in it
+	sizes   map[string]int64 // of each variable
 }
 
 // encode writes the variables of one set of those that share memory.
@@ -127,7 +127,7 @@ func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
 	g := &group{}
 	for i := range s.vars {
 		if s.set(i) == set {
-			g.vars = append(g.vars, i)
+			g.vars = append(g.vars, s.vars[i].Name)
 		}
 	}
 	var regions []*region

@@ -156,10 +156,10 @@ func (p *Program) Save() error {
 			return p.unsaved(err)
 		}
 		dynamic := p.madeOf(g)
-		for _, i := range g.vars {
-			d := declared[kept[i].Name]
+		for _, name := range g.vars {
+			d := declared[name]
 			v := entry(d)
-			v.File, v.Objects, v.Size, v.Dynamic = g.name, strings.Join(g.objects, " "), g.sizes[i], dynamic
+			v.File, v.Objects, v.Size, v.Dynamic = g.name, strings.Join(g.objects, " "), g.sizes[name], dynamic
 			if old := p.manifest.Vars[d.Name]; old.File == v.File && !d.Fresh {
 				v.Changed = old.Changed
 			}
@@ -217,18 +217,18 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 	for {
 		s := newScan(vars)
 		again := false
-		drop := func(i int, why string) {
-			failed[vars[i].Name] = why
+		drop := func(name, why string) {
+			failed[name] = why
 			again = true
 		}
 		for i := range vars {
 			if why := s.variable(i); why != "" {
-				drop(i, why)
+				drop(vars[i].Name, why)
 			}
 		}
 		merged := s.merge()
 		for owner, why := range s.torn {
-			drop(owner, why)
+			drop(vars[owner].Name, why)
 		}
 		groups = groups[:0]
 		for i := range vars {
@@ -237,8 +237,8 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 			}
 			g, err := s.encode(p.Dir, i, merged)
 			if err != nil {
-				for _, i := range g.vars {
-					drop(i, err.Error())
+				for _, name := range g.vars {
+					drop(name, err.Error())
 				}
 				break
 			}
@@ -254,13 +254,13 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 }
 
 // sizes returns the bytes that each variable takes; what several share counts for the first.
-func (s *scan) sizes() map[int]int64 {
-	sizes := map[int]int64{}
+func (s *scan) sizes() map[string]int64 {
+	sizes := map[string]int64{}
 	for _, r := range s.regions {
-		sizes[r.owner] += int64(r.size())
+		sizes[s.vars[r.owner].Name] += int64(r.size())
 	}
 	for owner, size := range s.extra {
-		sizes[owner] += size
+		sizes[s.vars[owner].Name] += size
 	}
 	return sizes
 }
