@@ -304,6 +304,14 @@ func (w *writer) value(p unsafe.Pointer, t reflect.Type) {
 	case marshals, gobs:
 		w.bytes(w.marshal(p, t))
 		return
+	case coded:
+		if zero(p, t) {
+			w.uint(0)
+			return
+		}
+		w.uint(1)
+		w.bytes(w.marshal(p, t))
+		return
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -380,9 +388,12 @@ func (w *writer) marshal(p unsafe.Pointer, t reflect.Type) []byte {
 	v := reflect.NewAt(t, p).Interface()
 	var data []byte
 	var err error
-	if classOf(t) == marshals {
+	switch classOf(t) {
+	case coded:
+		data, err = codes[t].Marshal(v)
+	case marshals:
 		data, err = v.(encoding.BinaryMarshaler).MarshalBinary()
-	} else {
+	default:
 		data, err = v.(interface{ GobEncode() ([]byte, error) }).GobEncode()
 	}
 	if err != nil && w.err == nil {

@@ -35,6 +35,7 @@ type Program struct {
 	Types    []Type            // by which values in interfaces are found again
 	Layouts  map[string]string // of the notebook's types, and of others that values in interfaces have, by their names
 	Adapters []Adapter
+	Codes    []Code
 	Gone     []string // variables that the notebook no longer has
 	Notes    []string // what the reader has to be told first
 	Graceful bool     // the program deals with interrupts itself
@@ -60,6 +61,9 @@ func Begin(p *Program, addresses Addresses) *Program {
 	}
 	for _, a := range p.Adapters {
 		Adapt(a)
+	}
+	for _, c := range p.Codes {
+		codes[c.Type] = c
 	}
 	for _, t := range p.Types {
 		learn(t)

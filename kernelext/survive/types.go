@@ -16,6 +16,7 @@ const (
 	text                      // a string
 	marshals                  // by MarshalBinary
 	gobs                      // by GobEncode
+	coded                     // by a Code
 	object                    // it presents itself; reached through pointers only
 	parts                     // pointer, slice, array, struct, map, interface: by what they consist of
 	zeroOnly                  // only if it is zero or nil
@@ -51,6 +52,9 @@ func classOf(t reflect.Type) class {
 }
 
 func classify(t reflect.Type) class {
+	if _, there := codes[t]; there {
+		return coded
+	}
 	if foreign(t) && t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface {
 		if p := reflect.PointerTo(t); presents(t) {
 			return object
@@ -213,7 +217,7 @@ func describe(b *strings.Builder, t reflect.Type, seen map[reflect.Type]bool) {
 	if t.Name() != "" {
 		b.WriteString(typeName(t))
 		// What presents or marshals itself answers for its format.
-		if t.PkgPath() == "" || seen[t] || classOf(t) == object || classOf(t) == marshals || classOf(t) == gobs {
+		if t.PkgPath() == "" || seen[t] || classOf(t) == object || classOf(t) == marshals || classOf(t) == gobs || classOf(t) == coded {
 			return
 		}
 		seen[t] = true
