@@ -47,6 +47,7 @@ type plan struct {
 
 	reached map[types.Object]bool // the declarations that the program needs
 	imports map[types.Object]bool // the imports that it then names
+	paths   map[string]bool       // of the packages of which it names something
 }
 
 func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, kept manifest.Manifest) (*plan, error) {

@@ -94,6 +94,10 @@ func (c Config) Rewrite() (Build, error) {
 	}
 	paths = slices.DeleteFunc(paths, func(path string) bool { return path == "unsafe" })
 	e, err := c.findExports(paths)
+	var missing *ImportError
+	if errors.As(err, &missing) && strings.Contains(missing.Output, survivePath) {
+		return Build{}, fmt.Errorf("the Go command does not find %s; start the kernel with this project as workspace (-go_work), as the set-up does", survivePath)
+	}
 	if err != nil {
 		return Build{}, err
 	}

@@ -248,6 +248,77 @@ func TestCompileErrors(t *testing.T) {
 	n.want("%%\nfmt.Println(counter)", "1")
 }
 
+func TestDotImports(t *testing.T) {
+	n := newNotebook(t)
+	n.imports[`. "strings"`] = true
+	n.imports[`. "github.com/google/go-cmp/cmp"`] = true
+	n.want("import \"fmt\"\nvar x = ToUpper(\"a\")\nfunc diff() string { return Diff(1, 2) }\n%%\nfmt.Println(diff() != \"\")", "true")
+	n.want("%%\nfmt.Println(x)", "A")
+	n.want("%%\nfmt.Println(ToLower(x), diff() != \"\")", "a true")
+}
+
+func TestWithoutWorkspace(t *testing.T) {
+	n := newNotebook(t)
+	if err := os.Remove(filepath.Join(n.c.Dir, "go.work")); err != nil {
+		t.Fatal(err)
+	}
+	n.c.Cache = t.TempDir()
+	_, err := n.run(source{text: "import \"fmt\"\nvar x = 1\n%%\nfmt.Println(x)"})
+	if err == nil || !strings.Contains(err.Error(), "with this project as workspace") {
+		t.Fatalf("error %v, want one that says what is missing", err)
+	}
+	// The cell is run all the same, and says what it does without.
+	build, err := n.c.Notice(err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(n.c.Go, "build", "-overlay="+build.Overlay, "-o", n.binary)
+	cmd.Dir = n.c.Dir
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	output, err := n.start().CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(output), "espalier: this cell's program starts with fresh variables, and leaves none: ") || !strings.HasSuffix(string(output), "\n1\n") {
+		t.Errorf("it printed %q (%v)", output, err)
+	}
+}
+
+// What a kernel left is brought back in the next: its values, without evaluating anything.
+func TestRestore(t *testing.T) {
+	home := t.TempDir()
+	first, err := keep.Open(home, "notebook.ipynb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNotebook(t)
+	n.c.State = first.Dir
+	n.want("import \"fmt\"\nfunc slow() int { fmt.Println(\"evaluated\"); return 1 }\nvar x = slow()", "evaluated")
+	n.want("%%\nx = 5", "")
+	n.statements("y := x + 1", "")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	second, err := keep.Open(home, "notebook.ipynb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	text, err := keep.Restore(second.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, "x = slow()") || strings.Contains(text, "func main") {
+		t.Errorf("declarations:\n%s", text)
+	}
+	m := newNotebook(t)
+	m.c.State = second.Dir
+	// GoNB knows the declarations once it ran them as a cell that declares nothing.
+	m.imports, m.decls, m.keys = n.imports, n.decls, n.keys
+	m.want("%%\n", "")
+	m.want("%%\nfmt.Println(x, y)", "5 6")
+}
+
 func TestUnknownImport(t *testing.T) {
 	n := newNotebook(t)
 	var imports *ImportError
