@@ -105,6 +105,38 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// An interrupt while the variables are being saved changes nothing about that.
+func TestInterruptWhileSaving(t *testing.T) {
+	n := newNotebook(t)
+	n.want(`import "fmt"
+import "os"
+import "time"
+type album struct { title string; open chan int }
+func (a *album) KeepDigest() (string, error) { return a.title, nil }
+func (a *album) KeepSave(dir string) error {
+	if slow {
+		fmt.Println("started")
+		time.Sleep(time.Second)
+	}
+	return os.WriteFile(dir+"/title", []byte(a.title), 0o600)
+}
+func (a *album) KeepLoad(dir string) error {
+	title, err := os.ReadFile(dir + "/title")
+	a.title, a.open = string(title), make(chan int)
+	return err
+}
+var slow = false
+var a = &album{"first", nil}
+var same = a
+var counter = 1`, "")
+	n.want("%%\nfmt.Println(a.title, a.open != nil, same == a, counter)", "first true true 1")
+	code, _ := n.interrupt("%%\nslow = true\na.title = \"second\"\ncounter = 2")
+	if code != 0 || n.stderr != "" {
+		t.Errorf("exit code %d and %q", code, n.stderr)
+	}
+	n.want("%%\nslow = false\nfmt.Println(a.title, same == a, counter)", "second true 2")
+}
+
 // A kill at any moment, also in the middle of saving, leaves the variables of this cell or those of the cell before.
 func TestKill(t *testing.T) {
 	n := newNotebook(t)
