@@ -269,13 +269,16 @@ func (s *scan) sizes() map[string]int64 {
 	return sizes
 }
 
+// Together begins the reason of a variable that is not kept because another one that is declared with it can't be.
+const Together = "it is declared together with "
+
 // unit spreads the reasons to the variables that are declared by one value with those that have one.
 func (p *Program) unit(reasons map[string]string) {
 	for _, d := range p.Vars {
 		if why := reasons[d.Name]; why != "" {
 			for _, other := range d.Unit {
 				if reasons[other] == "" {
-					reasons[other] = "it is declared together with " + d.Name + ": " + why
+					reasons[other] = Together + d.Name + ": " + why
 				}
 			}
 		}

@@ -119,9 +119,9 @@ func reason(t reflect.Type) string {
 	case reflect.Func:
 		return "a function can't be kept"
 	case reflect.Struct:
-		return "a " + t.String() + " can't be kept, since it hides its field " + hidden(t)
+		return "a value of " + t.String() + " can't be kept, since it hides its field " + hidden(t)
 	}
-	return "a " + t.String() + " can't be kept"
+	return "a value of " + t.String() + " can't be kept"
 }
 
 // certain tells whether every value of a type can be kept, so that none has to be looked at to know that.

@@ -59,7 +59,7 @@ fmt.Println(problem)`, "<nil>")
 		t.Errorf("an unchanged network was written (-before +after):\n%s", diff)
 	}
 	n.statements("p, problem := prune.New(gomlx, store, params.Select(store, nil), recipe)\nfmt.Println(problem)", "<nil>",
-		"err is evaluated again", "gomlx is evaluated again")
+		"gomlx, err are evaluated again")
 	n.statements("_, problem = p.Prune(0.5, nil)\nfmt.Println(problem, p.Store() == store, weights())", "<nil> true [0 0 3 -4]")
 	n.statements("t := tensors.FromValue([]int32{1, 2})\nfmt.Println(weights())", "[0 0 3 -4]")
 	n.want("%%\nfmt.Println(t, p.Recipe())", "[2]int32{1, 2} LAMP")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/espalier-ml/espalier/kernelext/internal/keep"
 	"github.com/espalier-ml/espalier/kernelext/internal/keep/manifest"
+	"github.com/espalier-ml/espalier/kernelext/survive"
 )
 
 // variable is what becomes of one of the notebook's variables in a program.
@@ -324,7 +325,13 @@ func (pl *plan) tell(dir string, v *variable) {
 		why := ""
 		switch inside := pl.changedInside(old); {
 		case old.Reason != "":
-			if v.noted = old.Reason; old.Noted != old.Reason {
+			// Those that are declared together are named together, where the one is that can't be kept.
+			if v.noted = old.Reason; old.Noted == old.Reason || strings.HasPrefix(old.Reason, survive.Together) {
+				return
+			}
+			if len(v.unit) > 1 {
+				pl.notes = append(pl.notes, strings.Join(v.unit, ", ")+" are evaluated again in each cell that uses them: "+old.Reason)
+			} else {
 				pl.notes = append(pl.notes, v.name+" is evaluated again in each cell that uses it: "+old.Reason)
 			}
 			return
