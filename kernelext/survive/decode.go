@@ -278,7 +278,7 @@ func (r *reader) value(p unsafe.Pointer, t reflect.Type) {
 	case text:
 		*(*string)(p) = r.string()
 		return
-	case zeroOnly:
+	case zeroOnly, renewed:
 		if r.uint() != 0 {
 			panic(damaged("a " + t.String() + " that is not zero"))
 		}

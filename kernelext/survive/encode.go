@@ -298,7 +298,7 @@ func (w *writer) value(p unsafe.Pointer, t reflect.Type) {
 	case text:
 		w.string(*(*string)(p))
 		return
-	case zeroOnly:
+	case zeroOnly, renewed:
 		w.uint(0)
 		return
 	case marshals, gobs:

@@ -9,7 +9,7 @@ type Keeper interface {
 	KeepDigest() (string, error)
 	// KeepSave writes the value into a directory that is empty.
 	KeepSave(dir string) error
-	// KeepLoad makes a new, zero value what KeepSave wrote.
+	// KeepLoad makes a new, zero value what KeepSave wrote. It is called before the program's own variables are initialised.
 	KeepLoad(dir string) error
 }
 

@@ -232,6 +232,29 @@ func TestMatrix(t *testing.T) {
 				t.Errorf("got %d and %v", out.count.Load(), out.names)
 			}
 		},
+		"a lock is open, and what was done once is done": func(t *testing.T) {
+			type locked struct {
+				mu    sync.Mutex
+				rw    sync.RWMutex
+				group sync.WaitGroup
+				once  sync.Once
+				n     int
+			}
+			var in, out locked
+			in.mu.Lock()
+			in.rw.RLock()
+			in.group.Add(1)
+			in.once.Do(func() { in.n = 5 })
+			if reasons := carry(t, private(t), []Var{Of("v", &in)}, []Var{Of("v", &out)}); len(reasons) > 0 {
+				t.Fatalf("not kept: %v", reasons)
+			}
+			out.mu.Lock()
+			out.rw.Lock()
+			out.group.Wait()
+			if out.once.Do(func() { out.n = 6 }); out.n != 5 {
+				t.Errorf("got %d", out.n)
+			}
+		},
 		"a cycle": func(t *testing.T) {
 			in, out := &node{name: "root"}, (*node)(nil)
 			in.left, in.right = &node{name: "l", parent: in}, in
@@ -356,7 +379,7 @@ func TestMatrix(t *testing.T) {
 		"function":      refused(func() {}, "a function"),
 		"file":          refused(os.Stdout, "os.File"),
 		"error":         refused(io.EOF, "errors"),
-		"locked mutex":  refused(func() *sync.Mutex { m := new(sync.Mutex); m.Lock(); return m }(), "sync.Mutex"),
+		"condition":     refused(sync.NewCond(new(sync.Mutex)), "sync.Cond"),
 		"in an any":     refused[any](map[string]any{"f": func() {}}, "func"),
 		"address":       refused(uintptr(1), "uintptr"),
 		"hidden struct": refused(strings.NewReader("x"), "strings.Reader"),

@@ -90,6 +90,7 @@ func (p *Program) restore() error {
 		learn(v.t)
 		targets[v.Name] = target{v, p.Vars[i].Fresh}
 	}
+	var plain, others []manifest.Var // a file each
 	done := map[string]bool{}
 	for _, d := range p.Vars {
 		kept := p.manifest.Vars[d.Name]
@@ -97,6 +98,14 @@ func (p *Program) restore() error {
 			continue
 		}
 		done[kept.File] = true
+		if kept.Objects == "" {
+			plain = append(plain, kept)
+		} else {
+			others = append(others, kept)
+		}
+	}
+	// What presents itself may look at the other variables when it is made.
+	for _, kept := range append(plain, others...) {
 		if err := p.load(kept.File, targets); err != nil {
 			names := strings.Join(p.manifest.Sharing(kept), " ")
 			return fmt.Errorf("the kept value of %s can't be read: %v; `%%reset %s` forgets it, and the next use evaluates the declaration", names, err, names)

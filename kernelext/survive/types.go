@@ -20,6 +20,7 @@ const (
 	object                    // it presents itself; reached through pointers only
 	parts                     // pointer, slice, array, struct, map, interface: by what they consist of
 	zeroOnly                  // only if it is zero or nil
+	renewed                   // as zero: whoever held a lock is gone with the program
 )
 
 var (
@@ -30,10 +31,13 @@ var (
 	gobDecoder  = reflect.TypeFor[interface{ GobDecode([]byte) error }]()
 )
 
+// renewing names what belongs to the goroutines of one program.
+var renewing = map[string]bool{"sync.Mutex": true, "sync.RWMutex": true, "sync.WaitGroup": true}
+
 // open names structs of the standard library that hide fields and are nothing but these fields.
 var open = map[string]bool{
 	"bytes.Buffer": true, "container/list.List": true, "container/list.Element": true, "container/ring.Ring": true, "math/rand/v2.Rand": true,
-	"sync/atomic.Bool": true, "sync/atomic.Int32": true, "sync/atomic.Int64": true, "sync/atomic.Uint32": true, "sync/atomic.Uint64": true,
+	"sync.Once": true, "sync/atomic.Bool": true, "sync/atomic.Int32": true, "sync/atomic.Int64": true, "sync/atomic.Uint32": true, "sync/atomic.Uint64": true,
 	// These are in the ones above, and empty.
 	"sync/atomic.noCopy": true, "sync/atomic.align64": true,
 }
@@ -79,6 +83,9 @@ func classify(t reflect.Type) class {
 	case reflect.Struct:
 		if presents(t) {
 			return object
+		}
+		if renewing[typeName(t)] {
+			return renewed
 		}
 		if hidden(t) != "" {
 			return zeroOnly
@@ -131,7 +138,7 @@ func certain(t reflect.Type, seen map[reflect.Type]bool) bool {
 	}
 	seen[t] = true
 	switch classOf(t) {
-	case flat, text:
+	case flat, text, renewed:
 		return true
 	case parts:
 		switch t.Kind() {

@@ -28,6 +28,7 @@ func exitCode(t *testing.T, err error) int {
 
 // A cell that fails keeps what its variables held then.
 func TestFailuresKeep(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"os\"\nimport \"log\"\nvar x = 1", "")
 	for _, c := range []struct {
@@ -85,6 +86,7 @@ func (n *notebook) interrupt(text string) (code int, took time.Duration) {
 }
 
 func TestInterrupt(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"time\"\nimport \"sync\"\nimport \"math/big\"\nimport \"os\"\nimport \"os/signal\"\nvar x = 0", "")
 	for _, c := range []struct{ name, text, said, x string }{
@@ -107,6 +109,7 @@ func TestInterrupt(t *testing.T) {
 
 // An interrupt while the variables are being saved changes nothing about that.
 func TestInterruptWhileSaving(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want(`import "fmt"
 import "os"
@@ -139,6 +142,7 @@ var counter = 1`, "")
 
 // A kill at any moment, also in the middle of saving, leaves the variables of this cell or those of the cell before.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar a = make([]int, 1<<20)\nvar b = make([]int, 1<<18)", "")
 	if err := n.build(source{text: "%%\nfor i := range a { a[i]++ }\nfor i := range b { b[i]++ }\nfmt.Println(a[0], a[len(a)-1], b[0], b[len(b)-1])"}); err != nil {
@@ -207,6 +211,7 @@ func TestKill(t *testing.T) {
 
 // What can't be written is an error of the cell, and the variables are as they were.
 func TestUnwritable(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 1", "")
 	if err := n.build(source{text: "%%\nx = 2"}); err != nil {

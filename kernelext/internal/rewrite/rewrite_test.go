@@ -14,6 +14,7 @@ import (
 )
 
 func TestCounter(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar counter = 0", "")
 	n.want("%%\ncounter++\nfmt.Println(counter)", "1")
@@ -23,6 +24,7 @@ func TestCounter(t *testing.T) {
 }
 
 func TestEvaluatedOnce(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nfunc slow() []int { fmt.Println(\"evaluated\"); return make([]int, 1<<20) }\nvar big = slow()", "evaluated")
 	n.want("%%\nbig[7] = 3", "")
@@ -32,6 +34,7 @@ func TestEvaluatedOnce(t *testing.T) {
 
 // What a cell's program has no use for is neither restored nor linked.
 func TestLazy(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"time\"\nvar a = []int{1}\nvar b = []int{2}\nfunc use() time.Time { return time.Now().Add(time.Duration(b[0])) }", "")
 	n.want("%%\nfmt.Println(a)", "[1]")
@@ -60,6 +63,7 @@ func TestLazy(t *testing.T) {
 
 // A value whose file is unreachable is not needed by a cell that does not use it.
 func TestUnusedIsNotRead(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar a = []int{1}\nvar b = []int{2}", "")
 	list, err := keep.List(n.c.State)
@@ -90,6 +94,7 @@ func TestUnusedIsNotRead(t *testing.T) {
 }
 
 func TestAliasesCrossCells(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype P struct{ A int; b string }\nvar m = map[string]*P{\"x\": {1, \"q\"}}\nvar p = m[\"x\"]\nvar n = 5\nvar q = &n\nvar w = []int{1, 2, 3, 4}\nvar sub = w[1:3]", "")
 	n.want("%%\np.A = 42\n*q = 6\nsub[0] = 22", "")
@@ -100,6 +105,7 @@ func TestAliasesCrossCells(t *testing.T) {
 }
 
 func TestFreshSeesRestored(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 3", "")
 	n.want("%%\nx = 10", "")
@@ -107,6 +113,7 @@ func TestFreshSeesRestored(t *testing.T) {
 }
 
 func TestWhatCannotBeKept(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"os\"\nvar ch = make(chan int, 1)\nvar f = func() int { return 1 }\nvar out, err = os.Open(\"go.mod\")", "")
 	n.want("%%\nch <- 1\nfmt.Println(len(ch), f())", "1 1", "ch is evaluated again in each cell that uses it: a channel", "f is evaluated again in each cell that uses it: a function")
@@ -116,6 +123,7 @@ func TestWhatCannotBeKept(t *testing.T) {
 
 // What came from something that is evaluated again would be tied to one that is gone.
 func TestTiedToWhatCannotBeKept(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype server struct { jobs chan int; config *int }\nvar config = new(int)\nvar s = &server{make(chan int), config}\nvar c = s.config\nvar into = &s.jobs", "")
 	n.want("%%\n*config = 7\nfmt.Println(*s.config, s.config == config, into == &s.jobs)", "7 true true", "into is evaluated again", "s is evaluated again")
@@ -123,6 +131,7 @@ func TestTiedToWhatCannotBeKept(t *testing.T) {
 }
 
 func TestStaleness(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nconst k = 2\nfunc load() int { return k }\nvar w = load()\nvar v = w", "")
 	n.want("%%\nfmt.Println(w, v)", "2 2")
@@ -151,6 +160,7 @@ func TestStaleness(t *testing.T) {
 }
 
 func TestTypeChanged(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype P struct{ A int }\nvar p = &P{A: 1}\nvar held any = P{A: 2}\nvar counter = 1", "")
 	n.want("%%\np.A = 5\ncounter = 2", "")
@@ -161,6 +171,7 @@ func TestTypeChanged(t *testing.T) {
 
 // An initialiser that no longer compiles is no matter to a cell that does not need it.
 func TestBrokenInitialiser(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype P struct{ A int }\nvar p = P{1}\nvar x = 1", "")
 	n.want("type P struct{ A int; B string }\n%%\nfmt.Println(x)", "1")
@@ -171,6 +182,7 @@ func TestBrokenInitialiser(t *testing.T) {
 }
 
 func TestStatements(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar declared = 1", "")
 	n.statements("x := 3\ny, z := \"s\", []int{1, 2}", "")
@@ -195,6 +207,7 @@ func TestStatements(t *testing.T) {
 }
 
 func TestLocalSharesMemory(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"strings\"\nvar w = []int{1, 2}\nvar r = strings.NewReplacer()", "")
 	n.statements("sub := w[:1]", "")
@@ -203,6 +216,7 @@ func TestLocalSharesMemory(t *testing.T) {
 }
 
 func TestShow(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 3\nfunc two() (int, int) { return 1, 2 }\nfunc none() {}", "")
 	for _, c := range []struct{ text, want string }{
@@ -216,6 +230,7 @@ func TestShow(t *testing.T) {
 }
 
 func TestGenericsAndMethods(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want(`import "fmt"
 type stack[T any] struct{ items []T }
@@ -231,6 +246,7 @@ var numbers stack[int]`, "")
 }
 
 func TestCompileErrors(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar counter = 1", "")
 	for text, want := range map[string]string{
@@ -249,6 +265,7 @@ func TestCompileErrors(t *testing.T) {
 }
 
 func TestDotImports(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.imports[`. "strings"`] = true
 	n.imports[`. "github.com/google/go-cmp/cmp"`] = true
@@ -258,6 +275,7 @@ func TestDotImports(t *testing.T) {
 }
 
 func TestWithoutWorkspace(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	if err := os.Remove(filepath.Join(n.c.Dir, "go.work")); err != nil {
 		t.Fatal(err)
@@ -285,6 +303,7 @@ func TestWithoutWorkspace(t *testing.T) {
 
 // What a kernel left is brought back in the next: its values, without evaluating anything.
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	home := t.TempDir()
 	first, err := keep.Open(home, "notebook.ipynb")
 	if err != nil {
@@ -320,6 +339,7 @@ func TestRestore(t *testing.T) {
 }
 
 func TestUnknownImport(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	var imports *ImportError
 	if _, err := n.run(source{text: "import \"example.org/nothing\"\n%%\nnothing.F()"}); !errors.As(err, &imports) {
@@ -328,6 +348,7 @@ func TestUnknownImport(t *testing.T) {
 }
 
 func TestWithoutProxy(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.proxy = false
 	n.want("import \"fmt\"\nvar counter = 0", "")
@@ -337,6 +358,7 @@ func TestWithoutProxy(t *testing.T) {
 }
 
 func TestRemovedVariable(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype P struct{ a int }\nvar a = &P{1}\nvar b = a\nvar c = 3", "")
 	delete(n.decls, "var b")
@@ -349,6 +371,7 @@ func TestRemovedVariable(t *testing.T) {
 }
 
 func TestUserFileBesideMain(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.write("extra.go", "package main\n\nvar extra = helper() + 1\n\nfunc twice(x int) int { return 2 * x }\n")
 	n.want("import \"fmt\"\nfunc helper() int { return 1 }\nvar x = 4", "")
@@ -357,6 +380,7 @@ func TestUserFileBesideMain(t *testing.T) {
 }
 
 func TestOthersCannotRead(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 1", "")
 	if err := os.Chmod(n.c.State, 0o755); err != nil {
