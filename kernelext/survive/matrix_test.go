@@ -392,6 +392,66 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
+// web is a node of a random graph, with all ways in which memory can be shared.
+type web struct {
+	Next  *web
+	Many  []*web
+	Near  []web // some are slices of one array
+	By    map[string]*web
+	Any   any
+	Field *int // in another node
+	value int
+	text  string
+}
+
+// What is saved again is the same file, which carry checks: so it has the same shape, aliases and all.
+func TestRandomGraphs(t *testing.T) {
+	register(reflect.TypeFor[web]())
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		nodes := make([]*web, 1+random.IntN(20))
+		array := make([]web, len(nodes))
+		for i := range nodes {
+			if random.IntN(3) == 0 {
+				nodes[i] = &array[i] // one that lies in an array
+			} else {
+				nodes[i] = new(web)
+			}
+		}
+		pick := func() *web { return nodes[random.IntN(len(nodes))] }
+		for _, n := range nodes {
+			n.value, n.text = random.IntN(100), strings.Repeat("x", random.IntN(5))
+			switch random.IntN(7) {
+			case 0:
+				n.Next = pick()
+			case 1:
+				n.Many = []*web{pick(), nil, pick()}
+			case 2:
+				from := random.IntN(len(array))
+				to := from + random.IntN(len(array)-from+1)
+				n.Near = array[from:to:to]
+			case 3:
+				n.By = map[string]*web{"a": pick(), "b": pick()}
+			case 4:
+				n.Any = pick()
+			case 5:
+				n.Any = []any{pick(), *pick(), n.value}
+			case 6:
+				n.Field = &pick().value
+			}
+		}
+		a, b, c := nodes[0], pick(), array[len(array)/2:]
+		var d, e *web
+		var f []web
+		if reasons := carry(t, private(t), []Var{Of("a", &a), Of("b", &b), Of("c", &c)}, []Var{Of("a", &d), Of("b", &e), Of("c", &f)}); len(reasons) > 0 {
+			t.Fatalf("seed %d: not kept: %v", seed, reasons)
+		}
+		if !reflect.DeepEqual(a, d) || !reflect.DeepEqual(b, e) || !reflect.DeepEqual(c, f) || (a == b) != (d == e) {
+			t.Fatalf("seed %d: another graph came back", seed)
+		}
+	}
+}
+
 // churn makes garbage and collects it, so that what is held by an address alone would be overwritten.
 func churn() {
 	var keep [][]byte
