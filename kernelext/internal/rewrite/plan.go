@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"fmt"
+	"go/ast"
 	"go/types"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, k
 		v.code, v.from = pl.g.origins(o, pl.code)
 		switch {
 		case pl.registers(s):
-			v.always, v.reason = true, "it registers itself elsewhere"
+			v.always, v.reason = true, aFlag
 		case !v.nameable:
 			v.always, v.reason = true, "its type "+o.Type().String()+" can't be named in another cell"
 		}
@@ -105,14 +106,22 @@ func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, k
 	return pl, pl.hoist()
 }
 
+// aFlag is why flags are not kept. The reader is not told: it is what flags are for.
+const aFlag = "a flag has the value that the arguments of each cell give it"
+
 // registers tells whether a variable's initialiser makes a flag, which has to exist in each program.
 func (pl *plan) registers(s spec) bool {
+	found := false
 	for _, value := range s.Values {
-		if strings.Contains(pl.p.text(value), "flag.") {
-			return true
-		}
+		ast.Inspect(value, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok {
+				f, ok := pl.p.info.Uses[id].(*types.Func)
+				found = found || ok && f.Pkg() != nil && f.Pkg().Path() == "flag"
+			}
+			return !found
+		})
 	}
-	return false
+	return found
 }
 
 // localObjects returns the variables that earlier cells declared by :=.
@@ -326,7 +335,7 @@ func (pl *plan) tell(dir string, v *variable) {
 		switch inside := pl.changedInside(old); {
 		case old.Reason != "":
 			// Those that are declared together are named together, where the one is that can't be kept.
-			if v.noted = old.Reason; old.Noted == old.Reason || strings.HasPrefix(old.Reason, survive.Together) {
+			if v.noted = old.Reason; old.Noted == old.Reason || old.Reason == aFlag || strings.HasPrefix(old.Reason, survive.Together) {
 				return
 			}
 			if len(v.unit) > 1 {

@@ -131,6 +131,13 @@ func (c Config) Notice(why error) (Build, error) {
 	return Build{overlay, func() error { return nil }}, err
 }
 
+// Bare makes a program that is compiled as it is, and does not find the variables that cells declared by :=. They are declared for gopls alone: without
+// the values that they have in the notebook.
+func (c Config) Bare() (Build, error) {
+	overlay, err := c.overlay(map[string][]byte{localsFile: nil})
+	return Build{overlay, func() error { return nil }}, err
+}
+
 // cell returns what the proxy says of the cell, if there is a proxy; else a number of our own.
 func (c Config) cell() (cell keep.Cell, known bool, err error) {
 	if c.Cell != "" {

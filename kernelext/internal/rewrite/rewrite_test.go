@@ -357,6 +357,15 @@ func TestWithoutProxy(t *testing.T) {
 	n.want("var counter = 00\n%%\nfmt.Println(counter)", "0")
 }
 
+// A flag is there in each program, or its arguments could not be parsed.
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\nimport \"flag\"\nvar n = flag.Int(\"n\", 3, \"a number\")", "")
+	n.want("%%\nflag.Parse()\nfmt.Println(*n, flag.Lookup(\"n\") != nil)", "3 true")
+	n.want("%%\nfmt.Println(flag.Lookup(\"n\") != nil)", "true")
+}
+
 func TestRemovedVariable(t *testing.T) {
 	t.Parallel()
 	n := newNotebook(t)
