@@ -32,6 +32,7 @@ type Program struct {
 	Dir      string // of the kept variables
 	Cell     int
 	Vars     []Declared        // those that the program reaches, by name
+	Outgoing []Declared        // variables that the program reads for the last time: their names are those of others from now on
 	Types    []Type            // by which values in interfaces are found again
 	Layouts  map[string]string // of the notebook's types, and of others that values in interfaces have, by their names
 	Adapters []Adapter
@@ -45,7 +46,7 @@ type Program struct {
 	saved     atomic.Bool
 }
 
-// Addresses says where a program's variables lie. It is an interface so that the compiler does not take what uses it to depend on the variables: it is
+// Addresses says where a program's variables lie: those of Program.Vars, then those of Program.Outgoing. It is an interface so that the compiler does not take what uses it to depend on the variables: it is
 // called before they are initialised.
 type Addresses interface{ Vars() []Var }
 
@@ -88,11 +89,11 @@ func (p *Program) restore() error {
 	targets := map[string]target{}
 	for i, v := range vars {
 		learn(v.t)
-		targets[v.Name] = target{v, p.Vars[i].Fresh}
+		targets[v.Name] = target{v, i < len(p.Vars) && p.Vars[i].Fresh} // the outgoing ones come last, in place of those that have their names
 	}
 	var plain, others []manifest.Var // a file each
 	done := map[string]bool{}
-	for _, d := range p.Vars {
+	for _, d := range slices.Concat(p.Vars, p.Outgoing) {
 		kept := p.manifest.Vars[d.Name]
 		if d.Fresh || kept.File == "" || kept.Layout != d.Layout || done[kept.File] {
 			continue
@@ -133,7 +134,7 @@ func (p *Program) Save() error {
 	if !p.saved.CompareAndSwap(false, true) {
 		return nil
 	}
-	vars := p.addresses.Vars()
+	vars := p.addresses.Vars()[:len(p.Vars)]
 	reasons, notes := p.unkeepable(vars)
 	var kept []Var
 	for _, v := range vars {

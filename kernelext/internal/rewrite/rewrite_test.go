@@ -200,9 +200,11 @@ func TestStatements(t *testing.T) {
 	if why := n.fails(source{text: "%%\nfmt.Println(ch)", statements: true}); !strings.Contains(why, "ch, declared by := in cell 11, is not kept: a channel can't be kept") {
 		t.Errorf("error %q, want one that says why ch is not there", why)
 	}
-	if why := n.fails(source{text: "%%\nx := len(x)", statements: true}); !strings.Contains(why, "give the new one another name") {
-		t.Errorf("error %q", why)
-	}
+	n.statements("x := len(x)\nfmt.Println(x)", "12")
+	n.statements("fmt.Println(x + 1)", "13")
+	n.statements("alias := z[:1]", "")
+	n.statements("z := fmt.Sprint(len(z), z)\nfmt.Println(z, alias)", "2 [1 7] [1]")
+	n.statements("fmt.Println(z, alias)", "2 [1 7] [1]")
 	n.statements("type local struct{}\nv := local{}\n_ = v", "", "v ends with this cell: its type")
 }
 
