@@ -142,7 +142,10 @@ func (p *Program) Save() error {
 			kept = append(kept, v)
 		}
 	}
-	groups, failed := p.groups(kept)
+	groups, failed, err := p.groups(kept)
+	if err != nil {
+		return p.unsaved(err)
+	}
 	for name, why := range failed {
 		reasons[name] = why
 	}
@@ -225,8 +228,8 @@ func (p *Program) madeOf(g *group) string {
 	return strings.Join(list, " ")
 }
 
-// groups encodes what can be kept. failed says why variables turn out not to be.
-func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string) {
+// groups encodes what can be kept. failed says why variables turn out not to be; the error is of what could be, and was not written.
+func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string, err error) {
 	failed = map[string]string{}
 	for {
 		s := newScan(vars)
@@ -250,6 +253,9 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 				continue
 			}
 			g, err := s.encode(p.Dir, i, merged)
+			if err != nil && !errors.As(err, new(refusal)) {
+				return nil, nil, err
+			}
 			if err != nil {
 				for _, name := range g.vars {
 					drop(name, err.Error())
@@ -260,7 +266,7 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 			groups = append(groups, g)
 		}
 		if !again {
-			return groups, failed
+			return groups, failed, nil
 		}
 		p.unit(failed)
 		vars = slices.DeleteFunc(slices.Clone(vars), func(v Var) bool { return failed[v.Name] != "" })
