@@ -247,6 +247,16 @@ var numbers stack[int]`, "")
 	n.want("%%\nfmt.Println(s.items[0].area(), numbers.items)", "90 [4]")
 }
 
+func TestConstantsOfOwnTypes(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\ntype color int\nfunc (c color) String() string { return names[c] }\nvar names = []string{\"red\", \"green\"}\nconst (\n\tred color = iota\n\tgreen\n)\nconst size = len(\"abc\")\ntype grid [size]int", "")
+	n.want("%%\nfmt.Println(1)", "1")
+	n.want("%%\nfmt.Println(green)\nvar g grid\nfmt.Println(g)", "green\n[0 0 0]")
+	n.want("var c = green\nvar held = map[string]any{\"c\": red}", "")
+	n.want("%%\nfmt.Println(c, held)", "green map[c:red]")
+}
+
 func TestCompileErrors(t *testing.T) {
 	t.Parallel()
 	n := newNotebook(t)
