@@ -23,6 +23,7 @@ type Declared struct {
 	From         []string // the variables that its initialiser reaches
 	Unit         []string // the variables that are declared together with it, by one value
 	Fresh        bool     // this program evaluates its declaration
+	Constant     bool     // evaluating its declaration again gives what it holds, as far as this program is concerned
 	Local        bool     // it is declared by := among the cell's statements
 	Reason       string   // why it is not to be kept; "": no reason
 }
@@ -164,7 +165,7 @@ func (p *Program) Save() error {
 		declared[d.Name] = d
 		if why := reasons[d.Name]; why != "" {
 			v := entry(d)
-			v.Reason = why
+			v.Reason, v.Same = why, d.Constant && (d.Cell == p.Cell || p.manifest.Vars[d.Name].Same)
 			next.Vars[d.Name] = v
 		}
 	}
