@@ -131,10 +131,16 @@ func (p *Program) load(file string, targets map[string]target) error {
 }
 
 // Save leaves the variables to the next program. It does so once: what happens later is not kept.
-func (p *Program) Save() error {
+func (p *Program) Save() (err error) {
 	if !p.saved.CompareAndSwap(false, true) {
 		return nil
 	}
+	defer func() {
+		// Values present themselves by their own code, and goroutines that go on can leave anything.
+		if r := recover(); r != nil {
+			err = p.unsaved(fmt.Errorf("%v", r))
+		}
+	}()
 	vars := p.addresses.Vars()[:len(p.Vars)]
 	reasons, notes := p.unkeepable(vars)
 	var kept []Var
