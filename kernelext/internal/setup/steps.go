@@ -81,8 +81,12 @@ func (p Paths) steps(progress io.Writer) []step {
 			do: p.plugin,
 		},
 		step{
-			name: "build the kernel's Go command", made: []string{"shim"},
-			from:  func() (string, error) { return p.sourceDigest("kernelext/internal/shim") },
+			// What the kernel makes while it runs, the notebooks' variables, goes with it.
+			name: "build the kernel's Go command", made: []string{"shim", "state"},
+			from: func() (string, error) {
+				return p.sourceDigest("kernelext/internal/shim", "kernelext/internal/rewrite", "kernelext/internal/keep", "kernelext/internal/keep/manifest",
+					"kernelext/survive", "pkg/backend/home")
+			},
 			there: func() bool { return exists(filepath.Join(p.ShimDir, "go")) },
 			do:    p.shim,
 		},
@@ -493,19 +497,21 @@ func (p Paths) VerifyPlugin() error {
 	return verify(filepath.Join(p.PluginDir, pluginFile), pluginSHA256)
 }
 
-// sourceDigest is the digest of a package's Go files.
-func (p Paths) sourceDigest(dir string) (string, error) {
-	files, err := filepath.Glob(filepath.Join(p.Project, dir, "*.go"))
-	if err != nil || len(files) == 0 {
-		return "", fmt.Errorf("no Go files in %s: %w", dir, fs.ErrNotExist)
-	}
+// sourceDigest is the digest of the Go files of packages.
+func (p Paths) sourceDigest(dirs ...string) (string, error) {
 	parts := map[string][]byte{}
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			return "", err
+	for _, dir := range dirs {
+		files, err := filepath.Glob(filepath.Join(p.Project, dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			return "", fmt.Errorf("no Go files in %s: %w", dir, fs.ErrNotExist)
 		}
-		parts[filepath.Base(f)] = data
+		for _, f := range files {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				return "", err
+			}
+			parts[filepath.Join(dir, filepath.Base(f))] = data
+		}
 	}
 	return digest(parts), nil
 }

@@ -46,6 +46,7 @@ var parts = []part{
 	{"static", (*suite).static, false},
 	{"unit", (*suite).unit, false}, // the test of import directions among them
 	{"fuzz", (*suite).fuzz, true},
+	{"variables", (*suite).variables, false},
 	{"notebooks", (*suite).notebooks, false},
 	{"conformance", (*suite).conformance, false},
 	{"browser", (*suite).browser, true},
