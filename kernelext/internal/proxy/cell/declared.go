@@ -1,0 +1,139 @@
+package cell
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strings"
+)
+
+// declared lists the package-level declarations of a file but main: names, and Type~Method for methods.
+func declared(file *ast.File) []string {
+	names := []string{}
+	for _, d := range file.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			switch {
+			case d.Recv != nil:
+				names = append(names, receiver(d.Recv)+"~"+d.Name.Name)
+			case d.Name.Name != "main":
+				names = append(names, d.Name.Name)
+			}
+		case *ast.GenDecl:
+			for _, s := range d.Specs {
+				switch s := s.(type) {
+				case *ast.ValueSpec:
+					for _, n := range s.Names {
+						names = append(names, n.Name)
+					}
+				case *ast.TypeSpec:
+					names = append(names, s.Name.Name)
+				}
+			}
+		}
+	}
+	return names
+}
+
+// receiver returns the name of a method's type.
+func receiver(list *ast.FieldList) string {
+	if len(list.List) == 0 {
+		return ""
+	}
+	t := list.List[0].Type
+	for {
+		switch x := t.(type) {
+		case *ast.StarExpr:
+			t = x.X
+		case *ast.ParenExpr:
+			t = x.X
+		case *ast.IndexExpr:
+			t = x.X
+		case *ast.IndexListExpr:
+			t = x.X
+		case *ast.Ident:
+			return x.Name
+		default:
+			return ""
+		}
+	}
+}
+
+// statements parses the statements of a piece of text; nil if it does not parse.
+func statements(text string) []ast.Stmt {
+	file, err := parser.ParseFile(token.NewFileSet(), "", head+"func _() {"+text+"\n}", parser.SkipObjectResolution)
+	if err != nil || len(file.Decls) != 1 {
+		return nil
+	}
+	return file.Decls[0].(*ast.FuncDecl).Body.List
+}
+
+// noteLocals adds the names that statements make with := or var.
+func noteLocals(text string, locals map[string]bool) {
+	for _, s := range statements(text) {
+		switch s := s.(type) {
+		case *ast.AssignStmt:
+			if s.Tok == token.DEFINE {
+				for _, e := range s.Lhs {
+					if name, ok := e.(*ast.Ident); ok {
+						locals[name.Name] = true
+					}
+				}
+			}
+		case *ast.DeclStmt:
+			if d, ok := s.Decl.(*ast.GenDecl); ok && d.Tok == token.VAR {
+				for _, spec := range d.Specs {
+					for _, name := range spec.(*ast.ValueSpec).Names {
+						locals[name.Name] = true
+					}
+				}
+			}
+		}
+	}
+}
+
+// usesLocal says whether a variable's declaration uses one of the names.
+func usesLocal(text string, locals map[string]bool) bool {
+	uses := false
+	for _, s := range statements(text) {
+		d, ok := s.(*ast.DeclStmt)
+		if !ok {
+			continue
+		}
+		for _, spec := range d.Decl.(*ast.GenDecl).Specs {
+			if v, ok := spec.(*ast.ValueSpec); ok {
+				for _, value := range v.Values {
+					ast.Inspect(value, func(n ast.Node) bool {
+						if name, ok := n.(*ast.Ident); ok && locals[name.Name] {
+							uses = true
+						}
+						return !uses
+					})
+				}
+			}
+		}
+	}
+	return uses
+}
+
+// shortened gives `var a, b = x, y` the form `a, b := x, y`, in which a variable survives its cell. It keeps lines where they are.
+func shortened(text string) (string, bool) {
+	list := statements(text)
+	if len(list) != 1 {
+		return "", false
+	}
+	d, ok := list[0].(*ast.DeclStmt)
+	if !ok {
+		return "", false
+	}
+	g := d.Decl.(*ast.GenDecl)
+	if g.Lparen.IsValid() || len(g.Specs) != 1 {
+		return "", false
+	}
+	v := g.Specs[0].(*ast.ValueSpec)
+	equals := strings.IndexByte(text, '=')
+	if v.Type != nil || len(v.Values) == 0 || equals < 0 {
+		return "", false
+	}
+	return strings.TrimPrefix(text[:equals], "var ") + ":" + text[equals:], true
+}
