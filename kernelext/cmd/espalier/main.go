@@ -10,12 +10,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/bench/cell"
 	"github.com/espalier-ml/espalier/kernelext/internal/doctor"
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
+	"github.com/espalier-ml/espalier/kernelext/internal/proxy"
 	"github.com/espalier-ml/espalier/kernelext/internal/setup"
 	"github.com/espalier-ml/espalier/kernelext/internal/storecmd"
 	"github.com/espalier-ml/espalier/kernelext/internal/testrun"
@@ -33,6 +35,7 @@ var verbs = []verb{
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|figures [--json FILE]     measure a cell next to plain GoNB, a training step next to JAX; repeat published figures", runBench},
+	{"kernel", "CONNECTION_FILE                   what front ends start: the kernel", runKernel},
 	{"replay", "MANIFEST                          repeat a run of a comparison and say whether it comes out the same", runReplay},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
 	{"uninstall", "                               remove what setup made, and nothing else", runUninstall},
@@ -197,6 +200,28 @@ func runBench(ctx context.Context, args []string) error {
 		})(ctx, args[1:])
 	}
 	return errUsage
+}
+
+func runKernel(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errUsage
+	}
+	p, err := setup.Locate()
+	if err != nil {
+		return err
+	}
+	// Ctrl-C in the terminal of a front end reaches the kernel too, where it interrupts the cell.
+	return proxy.Run(context.WithoutCancel(ctx), proxy.Config{
+		ConnectionFile: args[0], Gonb: p.GonbCommand(), Home: p.Home, Notebook: os.Getenv("JPY_SESSION_NAME"), Version: version(),
+	})
+}
+
+// version is that of the module, "devel" in a checkout.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
 }
 
 func runReplay(ctx context.Context, args []string) error {

@@ -52,8 +52,7 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	}
 	defer os.RemoveAll(dir)
 	spec, err := json.Marshal(map[string]any{
-		"argv": []string{p.Gonb, "--kernel", "{connection_file}", "-go_work=" + p.Project,
-			"-logtostderr=false", "-log_file=/dev/null", "-stderrthreshold=FATAL"},
+		"argv":         append(p.GonbCommand(), "--kernel", "{connection_file}"),
 		"display_name": "plain GoNB", "language": "go", "interrupt_mode": "message",
 		"env": map[string]string{"PATH": p.Bin + string(os.PathListSeparator) + os.Getenv("PATH"), "ESPALIER_PROJECT": p.Project},
 	})

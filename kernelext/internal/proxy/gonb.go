@@ -1,0 +1,419 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/espalier-ml/espalier/kernelext/internal/keep"
+	"github.com/espalier-ml/espalier/kernelext/internal/proxy/trace"
+	"github.com/espalier-ml/espalier/kernelext/internal/proxy/wire"
+	"github.com/espalier-ml/espalier/kernelext/internal/proxy/zmtp"
+)
+
+// gonb is a running GoNB. Its sockets are files in a directory that is ours alone, and its messages are signed with a key of their own.
+type gonb struct {
+	pid                 int
+	key                 wire.Key
+	shell, stdin, iopub *zmtp.Conn
+	done                chan struct{} // closed when it is gone
+	fate                error         // why, once done
+
+	mu      sync.Mutex
+	count   int                            // of execute requests that it got: by this number it calls cells
+	pending map[string]func(*wire.Message) // by msg_id: what waits for a reply
+	temp    string                         // its temporary directory, once known
+}
+
+// backend keeps a GoNB running.
+type backend struct {
+	k *kernel
+
+	mu      sync.Mutex
+	current *gonb
+	ready   chan struct{} // closed when there is a current one, or never will be
+	fatal   error
+	closing bool
+	deaths  []time.Time
+}
+
+const (
+	startPatience = 30 * time.Second
+	stopPatience  = 5 * time.Second
+	// A GoNB that dies again and again is not started again: the front end should know.
+	maxDeaths   = 3
+	deathWindow = time.Minute
+)
+
+// open starts the first GoNB. It does not wait for it: a front end can be answered meanwhile.
+func (b *backend) open(ctx context.Context, k *kernel) error {
+	b.k, b.ready = k, make(chan struct{})
+	if len(k.dir) > 90 {
+		return fmt.Errorf("the directory for temporary files, %s, has too long a name for sockets: set TMPDIR to a shorter one", filepath.Dir(k.dir))
+	}
+	go b.keep(ctx)
+	return nil
+}
+
+// keep starts GoNB, and again if it dies.
+func (b *backend) keep(ctx context.Context) {
+	for generation := 1; ; generation++ {
+		g, err := b.start(ctx, generation)
+		b.mu.Lock()
+		if err != nil || b.closing {
+			b.fatal = err
+			close(b.ready)
+			b.mu.Unlock()
+			if err != nil && ctx.Err() == nil {
+				b.k.log.say(err.Error())
+				b.k.stop(err)
+			}
+			if g != nil {
+				g.end(stopPatience)
+			}
+			return
+		}
+		b.current = g
+		close(b.ready)
+		b.mu.Unlock()
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			return
+		}
+		if !b.again(g) {
+			return
+		}
+	}
+}
+
+// again cleans up after a GoNB that died, and says whether to start another.
+func (b *backend) again(g *gonb) bool {
+	g.cleanUp()
+	b.mu.Lock()
+	if b.closing {
+		b.mu.Unlock()
+		return false
+	}
+	b.current, b.ready = nil, make(chan struct{})
+	now := time.Now()
+	b.deaths = append(b.deaths, now)
+	recent := 0
+	for _, d := range b.deaths {
+		if now.Sub(d) < deathWindow {
+			recent++
+		}
+	}
+	b.mu.Unlock()
+	b.k.mu.Lock()
+	r := b.k.running
+	b.k.mu.Unlock()
+	var request *wire.Message
+	if r != nil {
+		request = r.request
+	}
+	b.k.out.print(request, "stderr", fmt.Sprintf("GoNB, which compiles and runs cells, died (%v). It is started again. What cells declared is gone: run them again.\n", g.fate))
+	b.k.out.flush()
+	g.abandon()
+	if recent >= maxDeaths {
+		err := fmt.Errorf("GoNB died %d times within a minute, at last with: %w", recent, g.fate)
+		b.mu.Lock()
+		b.fatal = err
+		close(b.ready)
+		b.mu.Unlock()
+		b.k.log.say(err.Error())
+		b.k.stop(err)
+		return false
+	}
+	return true
+}
+
+// get returns the running GoNB, once there is one.
+func (b *backend) get(ctx context.Context) (*gonb, error) {
+	b.mu.Lock()
+	ready := b.ready
+	b.mu.Unlock()
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current == nil {
+		if b.fatal == nil {
+			return nil, errors.New("GoNB is not running")
+		}
+		return nil, b.fatal
+	}
+	return b.current, nil
+}
+
+// now returns the running GoNB; nil: none is.
+func (b *backend) now() *gonb {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current
+}
+
+// tell passes on a message that has no reply.
+func (b *backend) tell(m *wire.Message) {
+	if g := b.now(); g != nil {
+		_ = g.send(g.shell, m) // if it is gone, so is what would listen
+	}
+}
+
+// input passes on the reader's answer.
+func (b *backend) input(m *wire.Message) {
+	if g := b.now(); g != nil {
+		_ = g.send(g.stdin, m)
+	}
+}
+
+// close stops GoNB.
+func (b *backend) close() {
+	b.mu.Lock()
+	b.closing = true
+	g := b.current
+	b.mu.Unlock()
+	if g != nil {
+		g.end(stopPatience)
+	}
+}
+
+// start starts a GoNB and connects to it.
+func (b *backend) start(ctx context.Context, generation int) (*gonb, error) {
+	k := b.k
+	dir := filepath.Join(k.dir, fmt.Sprint(generation))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	secret := wire.NewID()
+	connection := wire.Connection{Transport: "ipc", IP: filepath.Join(dir, "g"), Shell: 1, Control: 2, Stdin: 3, IOPub: 4, Heartbeat: 5, Key: secret, Scheme: "hmac-sha256"}
+	data, err := json.Marshal(connection)
+	if err != nil {
+		return nil, err
+	}
+	// GoNB takes the kernel's id, which widgets need, from the name of the file.
+	file := filepath.Join(dir, filepath.Base(k.ConnectionFile))
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(k.Gonb[0], append(k.Gonb[1:len(k.Gonb):len(k.Gonb)], "--kernel", file, "-raw_error=true")...)
+	cmd.Env = append(os.Environ(), keep.CellEnv+"="+k.cellFile(), keep.StateEnv+"="+k.state.Dir, resultEnv+"="+k.resultFile())
+	cmd.Stdout, cmd.Stderr = k.Log, k.Log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	endWithUs(cmd.SysProcAttr)
+	g := &gonb{key: wire.NewKey(secret), done: make(chan struct{}), pending: map[string]func(*wire.Message){}}
+	if err := g.launch(cmd); err != nil {
+		return nil, fmt.Errorf("GoNB could not be started: %w; run `go run ./kernelext/cmd/espalier doctor`", err)
+	}
+	dial := func(own zmtp.Type, port int) (*zmtp.Conn, error) {
+		network, address := connection.Address(port)
+		deadline := time.Now().Add(startPatience)
+		for {
+			c, err := zmtp.Dial(network, address, own, []byte("espalier"), zmtp.Limits{Message: 256 << 20})
+			if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
+				return c, err
+			}
+			select {
+			case <-g.done:
+				return nil, fmt.Errorf("it ended at once (%v)", g.fate)
+			case <-time.After(3 * time.Millisecond):
+			}
+		}
+	}
+	var errs [3]error
+	g.iopub, errs[0] = dial(zmtp.Sub, connection.IOPub)
+	if errs[0] == nil {
+		g.shell, errs[1] = dial(zmtp.Dealer, connection.Shell)
+	}
+	if errs[0] == nil && errs[1] == nil {
+		g.stdin, errs[2] = dial(zmtp.Dealer, connection.Stdin)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		g.end(0)
+		return nil, fmt.Errorf("GoNB did not start: %w; run `go run ./kernelext/cmd/espalier doctor`", err)
+	}
+	go g.receive(g.iopub, k, func(m *wire.Message) { k.onOutput(g, m) })
+	go g.receive(g.shell, k, func(m *wire.Message) { k.onReply(g, m) })
+	go g.receive(g.stdin, k, k.onInput)
+	return g, nil
+}
+
+// launch starts the process and waits for its end. Both happen on one thread of the system, since the signal that ends GoNB when we die comes when the thread
+// that started it ends.
+func (g *gonb) launch(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if err == nil {
+			g.pid = cmd.Process.Pid
+		}
+		started <- err
+		if err != nil {
+			return
+		}
+		g.fate = cmd.Wait()
+		if g.fate == nil {
+			g.fate = errors.New("it ended by itself")
+		}
+		close(g.done)
+	}()
+	return <-started
+}
+
+// receive hands on what GoNB sends on one socket.
+func (g *gonb) receive(c *zmtp.Conn, k *kernel, handle func(*wire.Message)) {
+	for {
+		frames, err := c.Receive()
+		if errors.Is(err, zmtp.ErrTooLarge) {
+			k.out.print(nil, "stderr", "An output of more than 256 MB was left out.\n")
+			continue
+		}
+		if err != nil {
+			return
+		}
+		m, err := wire.Parse(g.key, frames)
+		if err != nil {
+			k.log.say("from GoNB: " + err.Error())
+			continue
+		}
+		handle(m)
+	}
+}
+
+func (g *gonb) send(c *zmtp.Conn, m *wire.Message) error { return c.Send(m.Frames(g.key)...) }
+
+// ask sends a request; reply is called with the answer, or with nil if GoNB is gone.
+func (g *gonb) ask(m *wire.Message, reply func(*wire.Message)) {
+	g.mu.Lock()
+	g.pending[m.Header.ID] = reply
+	g.mu.Unlock()
+	if g.send(g.shell, m) != nil {
+		g.answered(m.Header.ID, nil)
+	}
+}
+
+// answered calls what waits for a reply; false: nothing does.
+func (g *gonb) answered(id string, m *wire.Message) bool {
+	g.mu.Lock()
+	reply := g.pending[id]
+	delete(g.pending, id)
+	g.mu.Unlock()
+	if reply != nil {
+		reply(m)
+	}
+	return reply != nil
+}
+
+// abandon tells all that wait that nothing will come.
+func (g *gonb) abandon() {
+	g.mu.Lock()
+	var ids []string
+	for id := range g.pending {
+		ids = append(ids, id)
+	}
+	g.mu.Unlock()
+	for _, id := range ids {
+		g.answered(id, nil)
+	}
+}
+
+// end asks GoNB to end, and ends it.
+func (g *gonb) end(patience time.Duration) {
+	g.tempDir()
+	if g.shell != nil && patience > 0 {
+		_ = g.send(g.shell, wire.New("espalier", "shutdown_request", nil, object{"restart": false}))
+		select {
+		case <-g.done:
+		case <-time.After(patience):
+		}
+	}
+	select {
+	case <-g.done:
+	default:
+		_ = syscall.Kill(g.pid, syscall.SIGTERM)
+		select {
+		case <-g.done:
+		case <-time.After(time.Second):
+			_ = syscall.Kill(g.pid, syscall.SIGKILL)
+			<-g.done
+		}
+	}
+	g.cleanUp()
+}
+
+// cleanUp removes what a GoNB that did not end by itself leaves: gopls, what it compiled and ran, its temporary directory.
+func (g *gonb) cleanUp() {
+	temp := g.tempDir()
+	_ = syscall.Kill(-g.pid, syscall.SIGKILL) // none may be left
+	for _, c := range []*zmtp.Conn{g.shell, g.stdin, g.iopub} {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+	if temp != "" {
+		_ = os.RemoveAll(temp) // GoNB's own clean-up has been here if it could
+	}
+}
+
+// tempDir returns the directory in which GoNB compiles; "": it is not known yet.
+func (g *gonb) tempDir() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.temp == "" {
+		for _, p := range inGroup(g.pid) {
+			if dir, err := os.Readlink(filepath.Join("/proc", fmt.Sprint(p.pid), "cwd")); err == nil && strings.HasPrefix(filepath.Base(dir), "gonb_") {
+				g.temp = dir
+				break
+			}
+		}
+	}
+	return g.temp
+}
+
+// onReply takes GoNB's replies.
+func (k *kernel) onReply(g *gonb, m *wire.Message) {
+	if !g.answered(m.ParentID, m) && m.Header.Type != "shutdown_reply" && m.Header.Type != "comm_close" {
+		k.log.say("from GoNB: a reply that nobody waits for")
+	}
+}
+
+// onInput passes a program's question on to the front end whose cell it is.
+func (k *kernel) onInput(m *wire.Message) {
+	k.mu.Lock()
+	r := k.running
+	k.mu.Unlock()
+	if r == nil || m.Header.Type != "input_request" {
+		return
+	}
+	k.out.flush() // what the program printed before it asks
+	k.front.reply(k.front.stdin, r.request, k.restamp(m, r.request))
+}
+
+// restamp makes GoNB's message one of ours that answers parent.
+func (k *kernel) restamp(m, parent *wire.Message) *wire.Message {
+	stamped := wire.New(k.session, m.Header.Type, parent, nil)
+	stamped.Metadata, stamped.Content, stamped.Buffers = m.Metadata, m.Content, m.Buffers
+	if parent == nil {
+		stamped.RawParent, stamped.ParentID = m.RawParent, m.ParentID
+	}
+	return stamped
+}
+
+// gone is the error of a cell whose GoNB died.
+func (g *gonb) gone() *failure {
+	return &failure{trace.Plain(trace.Kernel, fmt.Sprintf("GoNB died while the cell ran (%v)", g.fate), "It is started again. What cells declared is gone: run them again.")}
+}
