@@ -32,6 +32,7 @@ type gonb struct {
 	count   int                            // of execute requests that it got: by this number it calls cells
 	pending map[string]func(*wire.Message) // by msg_id: what waits for a reply
 	temp    string                         // its temporary directory, once known
+	gopls   process                        // which GoNB starts in a group of its own, once known
 }
 
 // backend keeps a GoNB running.
@@ -244,6 +245,7 @@ func (b *backend) start(ctx context.Context, generation int) (*gonb, error) {
 		g.end(0)
 		return nil, fmt.Errorf("GoNB did not start: %w; run `go run ./kernelext/cmd/espalier doctor`", err)
 	}
+	go g.findTemp()
 	go g.receive(g.iopub, k, func(m *wire.Message) { k.onOutput(g, m) })
 	go g.receive(g.shell, k, func(m *wire.Message) { k.onReply(g, m) })
 	go g.receive(g.stdin, k, k.onInput)
@@ -359,6 +361,11 @@ func (g *gonb) end(patience time.Duration) {
 func (g *gonb) cleanUp() {
 	temp := g.tempDir()
 	_ = syscall.Kill(-g.pid, syscall.SIGKILL) // none may be left
+	for _, p := range processes() {
+		if p == g.gopls {
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+	}
 	for _, c := range []*zmtp.Conn{g.shell, g.stdin, g.iopub} {
 		if c != nil {
 			_ = c.Close()
@@ -369,19 +376,45 @@ func (g *gonb) cleanUp() {
 	}
 }
 
-// tempDir returns the directory in which GoNB compiles; "": it is not known yet.
+// tempDir returns the directory in which GoNB compiles; "": it is not known yet. gopls, which GoNB starts there, shows where it is.
 func (g *gonb) tempDir() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.temp == "" {
-		for _, p := range inGroup(g.pid) {
-			if dir, err := os.Readlink(filepath.Join("/proc", fmt.Sprint(p.pid), "cwd")); err == nil && strings.HasPrefix(filepath.Base(dir), "gonb_") {
-				g.temp = dir
-				break
+	if g.gopls.pid != 0 {
+		return g.temp
+	}
+	for _, p := range processes() {
+		if p.parent != g.pid {
+			continue
+		}
+		dir, err := os.Readlink(filepath.Join("/proc", fmt.Sprint(p.pid), "cwd"))
+		if err == nil && strings.HasPrefix(filepath.Base(dir), "gonb_") {
+			g.temp = dir
+			if p.executable() == "gopls" {
+				g.gopls = p
 			}
+			break
 		}
 	}
 	return g.temp
+}
+
+// findTemp looks for the temporary directory while GoNB starts: once GoNB has died nothing shows it any more.
+func (g *gonb) findTemp() {
+	for range 200 {
+		select {
+		case <-g.done:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+		g.tempDir()
+		g.mu.Lock()
+		found := g.gopls.pid != 0
+		g.mu.Unlock()
+		if found {
+			return
+		}
+	}
 }
 
 // onReply takes GoNB's replies.

@@ -51,14 +51,3 @@ func processes() []process {
 	}
 	return list
 }
-
-// inGroup lists the processes of a process group.
-func inGroup(group int) []process {
-	var list []process
-	for _, p := range processes() {
-		if p.group == group {
-			list = append(list, p)
-		}
-	}
-	return list
-}
