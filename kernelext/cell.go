@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/espalier-ml/espalier/kernelext/survive"
 )
 
 // FastMode reports whether the notebook is being run to see that it works (ESPALIER_FAST=1), not for its results.
@@ -33,6 +35,7 @@ func Context() context.Context { return interruptible() }
 var interruptible = sync.OnceValue(func() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, stop) // gives the second signal back its usual effect
+	survive.Graceful()
 	return ctx
 })
 
@@ -82,7 +85,7 @@ const exitInterrupted = 130
 
 // Must does nothing if err is nil. Otherwise it ends the cell's program with one line on standard error that says what went wrong, and exit
 // code 1; or, if the work was interrupted (err wraps context.Canceled, or has a method Interrupted() bool that returns true), a line that says
-// how to go on, and exit code 130. Progress bars are left with where they stopped.
+// how to go on, and exit code 130. Progress bars are left with where they stopped, and the notebook's variables keep what they hold.
 func Must(err error) {
 	if err == nil {
 		return
@@ -92,9 +95,9 @@ func Must(err error) {
 	fmt.Fprintln(os.Stderr, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 	if interrupted(err) {
 		fmt.Fprintln(os.Stderr, "Run the cell again to go on: work that keeps checkpoints continues where it stopped.")
-		os.Exit(exitInterrupted)
+		os.Exit(survive.Exit(exitInterrupted))
 	}
-	os.Exit(1)
+	os.Exit(survive.Exit(1))
 }
 
 func interrupted(err error) bool {

@@ -128,7 +128,8 @@ func (e *LeakError) Error() string {
 type Pruner struct {
 	backend compute.Backend
 	store   *model.Store
-	set     params.Set
+	given   params.Set // what New was given
+	set     params.Set // those of them that are pruned
 	recipe  Recipe
 	layouts []unit.Layout // of each parameter
 	units   []int         // of each parameter
@@ -143,6 +144,7 @@ func New(b compute.Backend, store *model.Store, set params.Set, r Recipe) (*Prun
 		return nil, &RecipeError{name, fmt.Sprintf("MinUnits is %d and RoundTo is %d", r.MinUnits, r.RoundTo), "give 0 for the default of 1, or a positive number"}
 	}
 	r = r.Complete()
+	given := set
 	if r.Unit.M != 0 && r.Budget.Name != budget.Global.Name {
 		return nil, &RecipeError{name, "its unit says how many of each group are kept, which leaves a budget nothing to divide", "leave Recipe.Budget as it is"}
 	}
@@ -165,7 +167,7 @@ func New(b compute.Backend, store *model.Store, set params.Set, r Recipe) (*Prun
 	if len(set) == 0 {
 		return nil, &RecipeError{name, "no parameters to prune", "select some with params.Select; a store has none before experiment.Init, or before its model was built once"}
 	}
-	p := &Pruner{backend: b, store: store, set: set, recipe: r, units: make([]int, len(set)), layouts: make([]unit.Layout, len(set))}
+	p := &Pruner{backend: b, store: store, given: given, set: set, recipe: r, units: make([]int, len(set)), layouts: make([]unit.Layout, len(set))}
 	for i, param := range set { // everything is checked before a mask is made
 		v := store.GetVariable(param.Path)
 		if v == nil {
@@ -214,6 +216,12 @@ func whole(r Recipe, param params.Param, layout unit.Layout) error {
 	}
 	return nil
 }
+
+// Store returns the store whose parameters are pruned.
+func (p *Pruner) Store() *model.Store { return p.store }
+
+// Given returns the parameters that New was given: those that are pruned, and the network's output where the unit leaves that out.
+func (p *Pruner) Given() params.Set { return p.given }
 
 // Params returns the parameters that are pruned.
 func (p *Pruner) Params() params.Set { return p.set }

@@ -89,19 +89,7 @@ func change(dir string, names []string, do func(m manifest.Manifest, name string
 	if err := m.Write(dir); err != nil {
 		return err
 	}
-	return Sweep(dir, m)
-}
-
-// Sweep removes the values that a manifest does not name, and what killed programs left half-written.
-func Sweep(dir string, m manifest.Manifest) error {
-	files := m.Files()
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		if manifest.Temporary(e.Name()) || strings.HasSuffix(e.Name(), manifest.ValueSuffix) && !files[e.Name()] {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
-		}
-	}
-	return err
+	return manifest.Sweep(dir, m)
 }
 
 // clear removes all that is in a directory.

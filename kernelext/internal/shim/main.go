@@ -1,5 +1,5 @@
 // Command shim is what GoNB takes for the Go command: it stands first in the kernel's PATH and hands everything on to the real one, except
-// that it downloads nothing and links faster.
+// that it downloads nothing, links faster, and builds cells so that their variables survive (package rewrite).
 //
 // GoNB runs `go get` on every cell, which ignores the workspace and takes the newest version of whatever is missing, so that a notebook would change
 // with the day. Here what the project does not pin can't be imported, and the build's error says how to pin it.
@@ -12,9 +12,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/espalier-ml/espalier/kernelext/internal/keep"
+	"github.com/espalier-ml/espalier/kernelext/internal/rewrite"
+	"github.com/espalier-ml/espalier/pkg/backend/home"
 )
 
 // realGo is the environment variable that names the real Go command.
@@ -26,9 +31,17 @@ func main() {
 		fmt.Fprintf(os.Stderr, "espalier: %s is not set; run `go run ./kernelext/cmd/espalier setup` to write the kernel anew\n", realGo)
 		os.Exit(1)
 	}
-	args := rewrite(os.Args[1:])
+	args := arguments(os.Args[1:])
 	if args == nil {
 		return
+	}
+	commit := func() error { return nil }
+	if dir, ok := cell(os.Args[1:]); ok {
+		var err error
+		if args, commit, err = overlaid(dir, path, args); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	cmd := exec.Command(path, args...)
 	var output bytes.Buffer
@@ -43,10 +56,63 @@ func main() {
 		fmt.Fprintln(os.Stderr, "espalier:", err)
 		os.Exit(1)
 	}
+	if err := commit(); err != nil {
+		fmt.Fprintln(os.Stderr, "espalier: the notebook's variables can't be recorded:", err)
+		os.Exit(1)
+	}
 }
 
-// rewrite returns the arguments for the real command; nil: there is nothing to do.
-func rewrite(args []string) []string {
+// cell tells whether a command builds a cell's program, and where that is. Cells that are tests, or for the browser, have no variables that survive.
+func cell(args []string) (dir string, ok bool) {
+	dir = os.Getenv("GONB_TMP_DIR")
+	if dir == "" || len(args) == 0 || args[0] != "build" || os.Getenv("GOOS") == "js" {
+		return "", false
+	}
+	if slices.ContainsFunc(args, func(a string) bool {
+		return !strings.HasPrefix(a, "-") && strings.HasSuffix(a, ".go") || strings.Contains(a, "-overlay")
+	}) {
+		return "", false
+	}
+	here, err := os.Getwd()
+	return dir, err == nil && here == dir
+}
+
+// overlaid returns the arguments that build a cell so that its variables survive, and what is to be done once it is built. The error is what the
+// Go command would say of a program that does not compile, in its words.
+func overlaid(dir, path string, args []string) ([]string, func() error, error) {
+	c := rewrite.Config{Go: path, Dir: dir, State: os.Getenv(keep.StateEnv), Cell: os.Getenv(keep.CellEnv)}
+	if c.State == "" {
+		c.State = filepath.Join(dir, ".espalier", "variables")
+	}
+	c.Cache = filepath.Join(dir, ".espalier", "exports")
+	if cache, err := home.CacheDir(); err == nil {
+		c.Cache = filepath.Join(cache, "exports")
+	}
+	for i, a := range args {
+		if flag := strings.TrimLeft(a, "-"); a != flag && (strings.HasPrefix(flag, "tags=") || strings.HasPrefix(flag, "mod") || flag == "race") {
+			c.Flags = append(c.Flags, a)
+		} else if a != flag && flag == "tags" && i+1 < len(args) {
+			c.Flags = append(c.Flags, a, args[i+1])
+		}
+	}
+	build, err := c.Rewrite()
+	var compile *rewrite.CompileError
+	var imports *rewrite.ImportError
+	switch {
+	case errors.As(err, &compile):
+		return nil, nil, fmt.Errorf("# %s\n%w", filepath.Base(dir), err)
+	case errors.As(err, &imports):
+		return args, func() error { return nil }, nil // the real command says what is wrong
+	case err != nil:
+		if build, err = c.Notice(err); err != nil {
+			return nil, nil, fmt.Errorf("espalier: %w", err)
+		}
+	}
+	return append([]string{args[0], "-overlay=" + build.Overlay}, args[1:]...), build.Commit, nil
+}
+
+// arguments returns the arguments for the real command; nil: there is nothing to do.
+func arguments(args []string) []string {
 	if len(args) == 0 {
 		return []string{}
 	}

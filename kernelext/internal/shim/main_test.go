@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestRewrite(t *testing.T) {
+func TestArguments(t *testing.T) {
 	for _, test := range []struct{ args, want []string }{
 		{[]string{"get"}, nil},
 		{[]string{"get", "-u", "x"}, nil},
@@ -17,8 +17,8 @@ func TestRewrite(t *testing.T) {
 		{[]string{"env", "GOROOT"}, []string{"env", "GOROOT"}},
 		{[]string{}, []string{}},
 	} {
-		if diff := cmp.Diff(test.want, rewrite(test.args)); diff != "" {
-			t.Errorf("rewrite(%q) (-want +got):\n%s", test.args, diff)
+		if diff := cmp.Diff(test.want, arguments(test.args)); diff != "" {
+			t.Errorf("arguments(%q) (-want +got):\n%s", test.args, diff)
 		}
 	}
 }

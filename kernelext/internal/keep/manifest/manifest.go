@@ -47,11 +47,12 @@ type Var struct {
 	Cell    int // the cell in which its declaration was evaluated
 	Changed int // the cell that gave it its present value
 
-	File   string // holds the value, with those of the variables that share memory with it; "" where it is not kept
-	Size   int64  // bytes of the value alone, as far as that can be told
-	Reason string // why it can't be kept; "" where it is
-	Rerun  bool   // its declaration is to be evaluated in the next cell
-	Local  bool   // it was declared by := among a cell's statements
+	File    string // holds the value, with those of the variables that share memory with it; "" where it is not kept
+	Objects string // the directories of the values in it that present themselves, separated by blanks
+	Size    int64  // bytes of the value alone, as far as that can be told
+	Reason  string // why it can't be kept; "" where it is
+	Rerun   bool   // its declaration is to be evaluated in the next cell
+	Local   bool   // it was declared by := among a cell's statements
 }
 
 // Manifest holds the variables by name.
@@ -65,6 +66,9 @@ func (m Manifest) Files() map[string]bool {
 	for _, v := range m.Vars {
 		if v.File != "" {
 			files[v.File] = true
+		}
+		for _, object := range strings.Fields(v.Objects) {
+			files[object] = true
 		}
 	}
 	return files
@@ -142,7 +146,7 @@ func (m Manifest) Write(dir string) error {
 
 // Replace writes a file in place of the one that has the name, whole or not at all, readable by its owner alone.
 func Replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), temporary)
+	f, err := os.CreateTemp(filepath.Dir(path), TemporaryPattern)
 	if err != nil {
 		return err
 	}
@@ -156,10 +160,11 @@ func Replace(path string, data []byte) error {
 	return nil
 }
 
-const temporary = ".writing-"
+// TemporaryPattern begins the names of files that are being written.
+const TemporaryPattern = ".writing-"
 
 // Temporary tells whether a file's name is of one that was being written. What a kill leaves under such a name is litter.
-func Temporary(name string) bool { return strings.HasPrefix(name, temporary) }
+func Temporary(name string) bool { return strings.HasPrefix(name, TemporaryPattern) }
 
 // Own checks that a directory is the user's own and nobody else's.
 func Own(dir string) error {
@@ -175,7 +180,7 @@ func Own(dir string) error {
 
 func format(v Var) string {
 	fields := []string{v.Name, v.Type, v.Layout, v.Dynamic, v.Code, v.Noted, strconv.Itoa(v.Cell), strconv.Itoa(v.Changed), v.File,
-		strconv.FormatInt(v.Size, 10), v.Reason, strconv.FormatBool(v.Rerun), strconv.FormatBool(v.Local)}
+		strconv.FormatInt(v.Size, 10), v.Objects, v.Reason, strconv.FormatBool(v.Rerun), strconv.FormatBool(v.Local)}
 	for i, f := range fields {
 		fields[i] = strconv.Quote(f)
 	}
@@ -196,10 +201,10 @@ func parse(line string) (v Var, err error) {
 		fields = append(fields, field)
 		line = strings.TrimPrefix(line[len(quoted):], " ")
 	}
-	if len(fields) != 13 {
-		return v, fmt.Errorf("a variable with %d fields, want 13", len(fields))
+	if len(fields) != 14 {
+		return v, fmt.Errorf("a variable with %d fields, want 14", len(fields))
 	}
-	v = Var{Name: fields[0], Type: fields[1], Layout: fields[2], Dynamic: fields[3], Code: fields[4], Noted: fields[5], File: fields[8], Reason: fields[10]}
+	v = Var{Name: fields[0], Type: fields[1], Layout: fields[2], Dynamic: fields[3], Code: fields[4], Noted: fields[5], File: fields[8], Objects: fields[10], Reason: fields[11]}
 	if v.File != "" && (!filepath.IsLocal(v.File) || filepath.Base(v.File) != v.File) {
 		return v, fmt.Errorf("file %q leads elsewhere", v.File)
 	}
@@ -214,9 +219,21 @@ func parse(line string) (v Var, err error) {
 	if v.Size, err = strconv.ParseInt(fields[9], 10, 64); err != nil {
 		return v, err
 	}
-	if v.Rerun, err = strconv.ParseBool(fields[11]); err != nil {
+	if v.Rerun, err = strconv.ParseBool(fields[12]); err != nil {
 		return v, err
 	}
-	v.Local, err = strconv.ParseBool(fields[12])
+	v.Local, err = strconv.ParseBool(fields[13])
 	return v, err
+}
+
+// Sweep removes the values that a manifest does not name, and what killed programs left half-written.
+func Sweep(dir string, m Manifest) error {
+	files := m.Files()
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if Temporary(e.Name()) || strings.HasSuffix(e.Name(), ValueSuffix) && !files[e.Name()] {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
