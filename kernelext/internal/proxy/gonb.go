@@ -45,6 +45,8 @@ type backend struct {
 	fatal   error
 	closing bool
 	deaths  []time.Time
+	told    bool // the reader has seen that the present one died
+	note    bool // the reader has yet to be told that the last one died
 }
 
 const (
@@ -105,7 +107,8 @@ func (b *backend) again(g *gonb) bool {
 		b.mu.Unlock()
 		return false
 	}
-	b.current, b.ready = nil, make(chan struct{})
+	b.current, b.ready, b.note = nil, make(chan struct{}), !b.told
+	b.told = false
 	now := time.Now()
 	b.deaths = append(b.deaths, now)
 	recent := 0
@@ -115,15 +118,7 @@ func (b *backend) again(g *gonb) bool {
 		}
 	}
 	b.mu.Unlock()
-	b.k.mu.Lock()
-	r := b.k.running
-	b.k.mu.Unlock()
-	var request *wire.Message
-	if r != nil {
-		request = r.request
-	}
-	b.k.out.print(request, "stderr", fmt.Sprintf("GoNB, which compiles and runs cells, died (%v). It is started again. What cells declared is gone: run them again.\n", g.fate))
-	b.k.out.flush()
+	b.k.log.say(fmt.Sprintf("GoNB died (%v) and is started again", g.fate))
 	g.abandon()
 	if recent >= maxDeaths {
 		err := fmt.Errorf("GoNB died %d times within a minute, at last with: %w", recent, g.fate)
@@ -140,23 +135,44 @@ func (b *backend) again(g *gonb) bool {
 
 // get returns the running GoNB, once there is one.
 func (b *backend) get(ctx context.Context) (*gonb, error) {
-	b.mu.Lock()
-	ready := b.ready
-	b.mu.Unlock()
-	select {
-	case <-ready:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	for {
+		b.mu.Lock()
+		ready := b.ready
+		b.mu.Unlock()
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		b.mu.Lock()
+		g, fatal, closing := b.current, b.fatal, b.closing
+		b.mu.Unlock()
+		switch {
+		case fatal != nil:
+			return nil, fatal
+		case closing:
+			return nil, errShutdown
+		case g == nil:
+			continue // it died while we looked: there will be another
+		}
+		select {
+		case <-g.done: // nobody has noticed yet
+			time.Sleep(time.Millisecond)
+		default:
+			return g, nil
+		}
 	}
+}
+
+// news says what the reader has to know before the next cell, once.
+func (b *backend) news() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.current == nil {
-		if b.fatal == nil {
-			return nil, errors.New("GoNB is not running")
-		}
-		return nil, b.fatal
+	if !b.note {
+		return ""
 	}
-	return b.current, nil
+	b.note = false
+	return "GoNB, which compiles and runs cells, died and was started again. What cells declared is gone: run them again.\n"
 }
 
 // now returns the running GoNB; nil: none is.
@@ -360,9 +376,15 @@ func (g *gonb) end(patience time.Duration) {
 // cleanUp removes what a GoNB that did not end by itself leaves: gopls, what it compiled and ran, its temporary directory.
 func (g *gonb) cleanUp() {
 	temp := g.tempDir()
-	_ = syscall.Kill(-g.pid, syscall.SIGKILL) // none may be left
 	for _, p := range processes() {
-		if p == g.gopls {
+		if p.group == g.pid {
+			for _, name := range []string{"GONB_PIPE", "GONB_PIPE_BACK"} {
+				if pipe := p.variable(name); strings.HasPrefix(filepath.Base(pipe), "gonb_pipe_") {
+					_ = os.Remove(pipe) // GoNB would have
+				}
+			}
+		}
+		if p.group == g.pid || p.pid == g.gopls.pid && p.started == g.gopls.started {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
 		}
 	}
@@ -447,6 +469,9 @@ func (k *kernel) restamp(m, parent *wire.Message) *wire.Message {
 }
 
 // gone is the error of a cell whose GoNB died.
-func (g *gonb) gone() *failure {
+func (b *backend) gone(g *gonb) *failure {
+	b.mu.Lock()
+	b.told, b.note = true, false
+	b.mu.Unlock()
 	return &failure{trace.Plain(trace.Kernel, fmt.Sprintf("GoNB died while the cell ran (%v)", g.fate), "It is started again. What cells declared is gone: run them again.")}
 }

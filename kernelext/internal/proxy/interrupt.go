@@ -78,6 +78,10 @@ func (c *chased) signal(g *gonb, s syscall.Signal) {
 	for _, p := range ofCell(g) {
 		if !c.seen[p] {
 			c.seen[p] = true
+			if p.ignores(s) {
+				_ = syscall.Kill(p.pid, syscall.SIGTERM)
+				continue
+			}
 			_ = syscall.Kill(p.pid, s) // it may have ended
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/keep"
@@ -29,6 +30,12 @@ func (p *part) Go(ctx context.Context, code string) error {
 // Gonb runs one of GoNB's commands.
 func (p *part) Gonb(ctx context.Context, command string) error {
 	return p.segment(ctx, command, false, numbered{nil, p.r.number}, keep.Cell{Declares: []string{}})
+}
+
+// Forget has GoNB forget declarations; of those that it does not know, since statements made them, there is nothing to forget.
+func (p *part) Forget(ctx context.Context, names []string) error {
+	s := &segment{idle: make(chan struct{}), mute: true}
+	return p.send(ctx, s, "%rm "+strings.Join(names, " "), numbered{nil, p.r.number}, keep.Cell{Declares: []string{}})
 }
 
 // State is the directory of the notebook's variables.

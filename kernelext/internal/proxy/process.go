@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // process is one of the system's.
@@ -21,6 +22,32 @@ func (p process) executable() string {
 		return ""
 	}
 	return filepath.Base(strings.TrimSuffix(path, " (deleted)"))
+}
+
+// variable returns what a process has in its environment.
+func (p process) variable(name string) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
+	if err != nil {
+		return ""
+	}
+	for entry := range strings.SplitSeq(string(data), "\x00") {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// ignores says whether a process ignores a signal: shells make what they run in the background ignore Ctrl-C.
+func (p process) ignores(s syscall.Signal) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	if err != nil {
+		return false
+	}
+	_, rest, found := strings.Cut(string(data), "\nSigIgn:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	mask, err := strconv.ParseUint(line, 16, 64)
+	return found && err == nil && mask&(1<<(s-1)) != 0
 }
 
 // processes lists all that /proc shows; none where there is no /proc.

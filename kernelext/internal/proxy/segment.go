@@ -22,6 +22,7 @@ type segment struct {
 	idle  chan struct{}
 	errs  stderrReader
 	shell bool
+	mute  bool // nothing that it prints is shown
 
 	mu     sync.Mutex
 	isIdle bool
@@ -29,11 +30,16 @@ type segment struct {
 
 // segment has GoNB run something, and says how it went.
 func (p *part) segment(ctx context.Context, code string, shell bool, from numbered, about keep.Cell) error {
+	return p.send(ctx, &segment{idle: make(chan struct{}), shell: shell}, code, from, about)
+}
+
+func (p *part) send(ctx context.Context, s *segment, code string, from numbered, about keep.Cell) error {
 	k, r := p.k, p.r
 	g, err := k.backend.get(ctx)
 	if err != nil {
 		return err
 	}
+	p.print("stderr", k.backend.news())
 	if err := keep.WriteCell(k.cellFile(), p.about(about, code)); err != nil {
 		return err
 	}
@@ -47,7 +53,6 @@ func (p *part) segment(ctx context.Context, code string, shell bool, from number
 		return err
 	}
 	request.Metadata, request.Buffers = []byte("{}"), nil
-	s := &segment{idle: make(chan struct{}), shell: shell}
 	r.mu.Lock()
 	r.segment = s
 	r.mu.Unlock()
@@ -69,7 +74,7 @@ func (p *part) segment(ctx context.Context, code string, shell bool, from number
 	}
 	if m == nil {
 		<-g.done
-		return g.gone()
+		return k.backend.gone(g)
 	}
 	// All that it printed has been published before it was idle.
 	select {
@@ -120,7 +125,7 @@ func (p *part) outcome(s *segment, m *wire.Message) error {
 	if e, ok := trace.FromCompiler(&k.cells, reply.Value, reply.Traceback); ok {
 		return &failure{e}
 	}
-	return &failure{trace.Plain(trace.Kernel, reply.Value)}
+	return &failure{trace.Plain(trace.Gonb, reply.Value)}
 }
 
 // print writes to a stream of the cell.
@@ -188,7 +193,7 @@ func (k *kernel) onOutput(g *gonb, m *wire.Message) {
 	case "execute_input", "error": // we say these ourselves
 	case "stream":
 		var content struct{ Name, Text string }
-		if m.Decode(&content) != nil {
+		if m.Decode(&content) != nil || s != nil && s.mute {
 			return
 		}
 		if content.Name == "stderr" && s != nil {

@@ -48,6 +48,8 @@ type Kernel interface {
 	Go(ctx context.Context, code string) error
 	// Gonb runs one of GoNB's commands, such as "%env A b".
 	Gonb(ctx context.Context, command string) error
+	// Forget forgets declarations.
+	Forget(ctx context.Context, names []string) error
 	// State is the directory of the notebook's variables.
 	State() string
 	// Magics are all commands of our own.

@@ -2,7 +2,6 @@ package magic
 
 import (
 	"context"
-	"strings"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/keep"
 )
@@ -23,6 +22,6 @@ var Reset = Magic{
 		if len(c.Args) == 0 {
 			return k.Gonb(ctx, "%reset")
 		}
-		return k.Gonb(ctx, "%rm "+strings.Join(c.Args, " "))
+		return k.Forget(ctx, c.Args)
 	},
 }

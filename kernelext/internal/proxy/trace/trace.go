@@ -25,7 +25,8 @@ const (
 	Shell       = "ShellError"
 	Interrupted = "Interrupted"
 	Command     = "MagicError"
-	Kernel      = "KernelError"
+	Gonb        = "GonbError"   // GoNB's own, of a kind that is not known
+	Kernel      = "KernelError" // the kernel's
 )
 
 // Plain is an error without a place.
