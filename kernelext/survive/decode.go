@@ -25,6 +25,7 @@ type reader struct {
 	maps    []reflect.Value
 	sizes   []int // of the maps
 	things  []*loading
+	depth   int // of interfaces in interfaces
 }
 
 // place is where a region goes.
@@ -343,11 +344,15 @@ func (r *reader) value(p unsafe.Pointer, t reflect.Type) {
 		if n == 0 {
 			return
 		}
-		if n > len(r.types) || !r.types[n-1].Implements(t) {
+		if n > len(r.types) || !r.types[n-1].Implements(t) || r.types[n-1].Kind() == reflect.Interface {
 			panic(damaged("an interface that holds what it can't"))
+		}
+		if r.depth++; r.depth > maxDepth {
+			panic(damaged("interfaces in interfaces without end"))
 		}
 		box := reflect.New(r.types[n-1])
 		r.value(box.UnsafePointer(), r.types[n-1])
+		r.depth--
 		reflect.NewAt(t, p).Elem().Set(box.Elem())
 	default:
 		panic(damaged("a " + t.String()))

@@ -47,11 +47,14 @@ type writer struct {
 	mapOf   map[*mapping]int
 	thingOf map[*thing]int
 
-	types   map[reflect.Type]int
-	table   []byte // of types
-	dynamic map[reflect.Type]bool
-	err     error
+	types map[reflect.Type]int
+	table []byte // of types
+	depth int    // of interfaces in interfaces
+	err   error
 }
+
+// maxDepth bounds how deep interfaces that hold values with interfaces may go: they are followed by recursion.
+const maxDepth = 1 << 20
 
 // borrowed is the size from which a value's memory is written as it is, without a copy of it.
 const borrowed = 4096
@@ -112,15 +115,15 @@ type group struct {
 	vars    []int
 	parts   [][]byte
 	size    int64
-	name    string   // of the file
-	objects []string // the directories of the things in it
-	dynamic []reflect.Type
-	sizes   map[int]int64 // of each variable
+	name    string         // of the file
+	objects []string       // the directories of the things in it
+	types   []reflect.Type // the defined ones in it
+	sizes   map[int]int64  // of each variable
 }
 
 // encode writes the variables of one set of those that share memory.
 func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
-	w := &writer{scan: s, all: merged, number: map[*region]int{}, mapOf: map[*mapping]int{}, thingOf: map[*thing]int{}, types: map[reflect.Type]int{}, dynamic: map[reflect.Type]bool{}}
+	w := &writer{scan: s, all: merged, number: map[*region]int{}, mapOf: map[*mapping]int{}, thingOf: map[*thing]int{}, types: map[reflect.Type]int{}}
 	g := &group{}
 	for i := range s.vars {
 		if s.set(i) == set {
@@ -180,6 +183,7 @@ func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
 			return g, err
 		}
 		g.objects = append(g.objects, name)
+		s.extra[o.owner] += sizeOf(filepath.Join(dir, name))
 		w.uint(w.typeNumber(o.t))
 		w.string(name)
 		w.uint(uint64(len(o.refs)))
@@ -213,8 +217,10 @@ func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
 		d.write(part)
 	}
 	g.name = d.sum() + manifest.ValueSuffix
-	for t := range w.dynamic {
-		g.dynamic = append(g.dynamic, t)
+	for t := range w.types {
+		if t.PkgPath() != "" {
+			g.types = append(g.types, t)
+		}
 	}
 	return g, nil
 }
@@ -339,9 +345,13 @@ func (w *writer) value(p unsafe.Pointer, t reflect.Type) {
 			return
 		}
 		v = v.Elem()
-		w.dynamic[v.Type()] = true
 		w.uint(w.typeNumber(v.Type()) + 1)
+		if w.depth++; w.depth > maxDepth {
+			w.err = errors.New("interfaces hold values that hold interfaces, more than a million times")
+			return
+		}
 		w.value(w.scan.box(v), v.Type())
+		w.depth--
 	}
 }
 
@@ -379,4 +389,15 @@ func (w *writer) marshal(p unsafe.Pointer, t reflect.Type) []byte {
 		w.err = err
 	}
 	return data
+}
+
+// sizeOf returns the bytes of the files in a directory; those that can't be looked at count for nothing.
+func sizeOf(dir string) (size int64) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			size += info.Size()
+		}
+	}
+	return size
 }

@@ -155,7 +155,7 @@ func (p *Program) Save() error {
 		if err := g.write(p.Dir); err != nil {
 			return p.unsaved(err)
 		}
-		dynamic := p.dynamic(g)
+		dynamic := p.madeOf(g)
 		for _, i := range g.vars {
 			d := declared[kept[i].Name]
 			v := entry(d)
@@ -198,33 +198,17 @@ func same(a, b manifest.Manifest) bool {
 	return true
 }
 
-// dynamic lists the types that a group's values have in interfaces, with their layouts.
-func (p *Program) dynamic(g *group) string {
-	names := map[string]bool{}
-	for _, t := range g.dynamic {
-		defined(t, names)
-	}
+// madeOf lists the defined types that a group's values are made of, with their layouts, as far as the next program can name them: it needs those that are in
+// interfaces, and those of variables that it no longer has.
+func (p *Program) madeOf(g *group) string {
 	var list []string
-	for name := range names {
-		list = append(list, name+"="+p.Layouts[name]) // of other packages' types there is none: they don't change
+	for _, t := range g.types {
+		if name := typeName(t); unfindable(t) == "" {
+			list = append(list, name+"="+p.Layouts[name]) // of other packages' types there is none: they don't change
+		}
 	}
 	slices.Sort(list)
 	return strings.Join(list, " ")
-}
-
-// defined adds the names of the defined types that a type is made of.
-func defined(t reflect.Type, names map[string]bool) {
-	switch {
-	case t.Name() != "":
-		if t.PkgPath() != "" {
-			names[typeName(t)] = true
-		}
-	case t.Kind() == reflect.Map:
-		defined(t.Key(), names)
-		defined(t.Elem(), names)
-	case t.Kind() == reflect.Pointer, t.Kind() == reflect.Slice, t.Kind() == reflect.Array:
-		defined(t.Elem(), names)
-	}
 }
 
 // groups encodes what can be kept. failed says why variables turn out not to be.
@@ -274,6 +258,9 @@ func (s *scan) sizes() map[int]int64 {
 	sizes := map[int]int64{}
 	for _, r := range s.regions {
 		sizes[r.owner] += int64(r.size())
+	}
+	for owner, size := range s.extra {
+		sizes[owner] += size
 	}
 	return sizes
 }

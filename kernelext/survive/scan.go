@@ -72,6 +72,7 @@ type scan struct {
 	current int            // the variable that is being looked at
 	failure string         // why it can't be kept
 	torn    map[int]string // why variables can't be kept that share memory in a way that can't be described
+	extra   map[int]int64  // bytes of what presents itself, of each variable
 	empty   []*region      // variables whose type has no size: they have no memory of their own
 	queue   []pending
 	parent  []int // of each variable in the trees of those that share memory
@@ -79,7 +80,7 @@ type scan struct {
 }
 
 func newScan(vars []Var) *scan {
-	s := &scan{vars: vars, seen: map[regionKey]*region{}, maps: map[unsafe.Pointer]*mapping{}, things: map[unsafe.Pointer]*thing{}, torn: map[int]string{}}
+	s := &scan{vars: vars, seen: map[regionKey]*region{}, maps: map[unsafe.Pointer]*mapping{}, things: map[unsafe.Pointer]*thing{}, torn: map[int]string{}, extra: map[int]int64{}}
 	for i := range vars {
 		s.parent = append(s.parent, i)
 	}

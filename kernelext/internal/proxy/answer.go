@@ -70,7 +70,7 @@ func (k *kernel) onShell(m *wire.Message) {
 	case "execute_request":
 		k.enqueue(m)
 	case "complete_request", "inspect_request":
-		go k.ask(m)
+		go k.ask(k.ctx, m)
 	case "shutdown_request":
 		k.shutdown(s, m)
 	case "comm_open", "comm_msg", "comm_close":

@@ -2,129 +2,221 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
+	"unicode/utf16"
 
+	"github.com/espalier-ml/espalier/kernelext/internal/keep"
 	"github.com/espalier-ml/espalier/kernelext/internal/proxy/cell"
+	"github.com/espalier-ml/espalier/kernelext/internal/proxy/gopls"
 	"github.com/espalier-ml/espalier/kernelext/internal/proxy/magic"
 	"github.com/espalier-ml/espalier/kernelext/internal/proxy/trace"
 	"github.com/espalier-ml/espalier/kernelext/internal/proxy/wire"
 )
 
-// askPatience is how long GoNB, and gopls behind it, get to answer a question. The first one after the start takes longest.
+// askPatience is how long gopls gets to answer a question. The first one after its start takes longest.
 const askPatience = 20 * time.Second
 
-// ask answers a complete_request or an inspect_request: of commands by ourselves, of Go by GoNB's gopls.
-func (k *kernel) ask(m *wire.Message) {
+// ask answers a complete_request or an inspect_request: of commands by ourselves, of Go by gopls.
+func (k *kernel) ask(ctx context.Context, m *wire.Message) {
 	var q struct {
 		Code   string `json:"code"`
 		Cursor *int   `json:"cursor_pos"`
-		Detail int    `json:"detail_level"`
 	}
 	if err := m.Decode(&q); err != nil {
 		k.refuse(k.front.shell, m, trace.Kernel, err.Error())
 		return
 	}
-	if q.Cursor == nil || *q.Cursor < 0 {
-		end := len([]rune(q.Code))
+	if end := len([]rune(q.Code)); q.Cursor == nil || *q.Cursor < 0 || *q.Cursor > end {
 		q.Cursor = &end
 	}
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
 	k.busy(m)
 	defer k.idle(m)
 	typing := cell.At(q.Code, *q.Cursor)
 	if m.Header.Type == "complete_request" {
-		k.reply(k.front.shell, m, k.complete(m, typing, *q.Cursor))
+		k.reply(k.front.shell, m, k.complete(ctx, typing, *q.Cursor))
 	} else {
-		k.reply(k.front.shell, m, k.inspect(m, typing, q.Detail))
+		k.reply(k.front.shell, m, k.inspect(ctx, typing))
 	}
 }
 
 // complete returns the content of a complete_reply.
-func (k *kernel) complete(m *wire.Message, t cell.Typing, cursor int) object {
-	none := object{"status": "ok", "matches": []string{}, "cursor_start": cursor, "cursor_end": cursor, "metadata": object{}}
+func (k *kernel) complete(ctx context.Context, t cell.Typing, cursor int) object {
+	reply := object{"status": "ok", "matches": []string{}, "cursor_start": cursor, "cursor_end": cursor, "metadata": object{}}
 	if magic.IsCommand(t.Line) {
 		matches, length := magic.Complete(k.Magics, k.state.Dir, t.Line)
 		if len(matches) > 0 {
-			none["matches"], none["cursor_start"] = matches, cursor-length
+			reply["matches"], reply["cursor_start"] = matches, cursor-length
 		}
-		return none
+		return reply
 	}
-	content := k.question(m, object{"code": t.Code, "cursor_pos": t.Cursor})
-	if content == nil {
-		return none
+	var items []gopls.Item
+	err := k.lookup(ctx, t, func(client *gopls.Client, at gopls.Position, texts []gopls.Text) (err error) {
+		items, err = client.Complete(ctx, at, texts...)
+		return err
+	})
+	if err != nil {
+		k.log.say("completion: " + err.Error())
 	}
-	matches := texts(content["matches"])
-	start, ok := content["cursor_start"].(float64)
-	if !ok || len(matches) == 0 {
-		return none
+	if len(items) == 0 {
+		return reply
 	}
-	none["cursor_start"] = min(t.Characters(int(start)), cursor)
+	// All replace the same text before the cursor; one that does not could not be told in a reply.
+	from := items[0].From
+	start := cursor - t.Back(from)
 	typed := []rune(t.Line)
-	if n := cursor - none["cursor_start"].(int); n <= len(typed) {
-		matches = thatBegin(matches, string(typed[len(typed)-n:]))
+	items = thatBegin(items, string(typed[max(0, len(typed)-(cursor-start)):]))
+	matches, types := []string{}, []object{}
+	for _, i := range items {
+		if i.From == from {
+			matches = append(matches, i.Text)
+			types = append(types, object{"start": start, "end": cursor, "text": i.Text, "type": i.Kind, "signature": i.Detail})
+		}
 	}
-	none["matches"] = matches
-	return none
+	reply["matches"], reply["cursor_start"] = matches, start
+	reply["metadata"] = object{"_jupyter_types_experimental": types}
+	return reply
 }
 
 // thatBegin leaves out what gopls only finds similar, unless all is.
-func thatBegin(matches []string, typed string) []string {
-	for _, same := range []func(match, typed string) bool{
+func thatBegin(items []gopls.Item, typed string) []gopls.Item {
+	for _, same := range []func(text, typed string) bool{
 		strings.HasPrefix,
-		func(match, typed string) bool {
-			return strings.HasPrefix(strings.ToLower(match), strings.ToLower(typed))
-		},
+		func(text, typed string) bool { return strings.HasPrefix(strings.ToLower(text), strings.ToLower(typed)) },
 	} {
-		var kept []string
-		for _, m := range matches {
-			if same(m, typed) {
-				kept = append(kept, m)
+		var kept []gopls.Item
+		for _, i := range items {
+			if same(i.Text, typed) {
+				kept = append(kept, i)
 			}
 		}
 		if len(kept) > 0 {
 			return kept
 		}
 	}
-	return matches
-}
-
-func texts(v any) []string {
-	list, _ := v.([]any)
-	found := []string{}
-	for _, e := range list {
-		if text, ok := e.(string); ok {
-			found = append(found, text)
-		}
-	}
-	return found
+	return items
 }
 
 // inspect returns the content of an inspect_reply.
-func (k *kernel) inspect(m *wire.Message, t cell.Typing, detail int) object {
-	none := object{"status": "ok", "found": false, "data": object{}, "metadata": object{}}
+func (k *kernel) inspect(ctx context.Context, t cell.Typing) object {
+	reply := object{"status": "ok", "found": false, "data": object{}, "metadata": object{}}
 	if magic.IsCommand(t.Line) {
 		if doc := magic.Document(k.Magics, t.Line); doc != "" {
-			none["found"], none["data"] = true, object{"text/plain": doc, "text/markdown": doc}
+			reply["found"], reply["data"] = true, object{"text/plain": doc, "text/markdown": "```\n" + doc + "\n```"}
 		}
-		return none
+		return reply
 	}
-	content := k.question(m, object{"code": t.Code, "cursor_pos": t.Cursor, "detail_level": detail})
-	data, _ := content["data"].(object)
-	if found, _ := content["found"].(bool); !found || len(data) == 0 {
-		return none
+	markdown, err := k.hover(ctx, t)
+	if err != nil {
+		k.log.say("inspection: " + err.Error())
 	}
-	markdown, _ := data["text/markdown"].(string)
-	if markdown == "" {
-		// GoNB answers with an error's text where it has nothing.
-		return none
+	if markdown != "" {
+		reply["found"], reply["data"] = true, object{"text/plain": plain(markdown), "text/markdown": markdown}
 	}
-	if _, ok := data["text/plain"]; !ok {
-		data["text/plain"] = plain(markdown)
+	return reply
+}
+
+// hover returns the documentation of what stands at the cursor, or right before it, as after a name or within a call's parentheses.
+func (k *kernel) hover(ctx context.Context, t cell.Typing) (markdown string, err error) {
+	err = k.lookup(ctx, t, func(client *gopls.Client, at gopls.Position, texts []gopls.Text) (err error) {
+		markdown, err = client.Hover(ctx, at, texts...)
+		if before := strings.TrimRight(t.Line, "( "); markdown == "" && err == nil && before != "" {
+			at.Column -= len(utf16.Encode([]rune(t.Line[len(before):]))) + 1
+			if at.Column >= 0 {
+				markdown, err = client.Hover(ctx, at, texts...)
+			}
+		}
+		return err
+	})
+	return markdown, err
+}
+
+// lookup has gopls look at the cell, together with what the notebook has declared before.
+func (k *kernel) lookup(ctx context.Context, t cell.Typing, do func(*gopls.Client, gopls.Position, []gopls.Text) error) error {
+	if strings.TrimSpace(t.Go) == "" {
+		return nil
 	}
-	none["found"], none["data"] = true, data
-	return none
+	client, err := k.gopls(ctx)
+	if err != nil {
+		return err
+	}
+	// The imports of earlier cells hold for this one. They stand on a line of their own before it.
+	text := "package main; import (" + strings.Join(k.importsBut(t.Go), "; ") + ")\n" + t.Go
+	before, err := os.ReadFile(filepath.Join(k.state.Dir, keep.DeclarationsFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	texts := []gopls.Text{{Name: "main.go", Content: text}, {Name: "espalier_before.go", Content: cell.Without(string(before), t.Declares)}}
+	return do(client, gopls.Position{Line: t.Row + 1, Column: t.Column}, texts)
+}
+
+// gopls returns the client for the gopls of the running GoNB.
+func (k *kernel) gopls(ctx context.Context) (*gopls.Client, error) {
+	g, err := k.backend.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for g.tempDir() == "" {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-g.done:
+			return nil, g.fate
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.client == nil {
+		g.client = gopls.New(g.temp)
+	}
+	return g.client, nil
+}
+
+// importTable holds the imports of the cells that ran.
+type importTable struct {
+	mu   sync.Mutex
+	list []string
+}
+
+const maxImports = 1000
+
+func (t *importTable) add(imports []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, i := range imports {
+		if !slices.Contains(t.list, i) && len(t.list) < maxImports {
+			t.list = append(t.list, i)
+		}
+	}
+}
+
+// importsBut lists the imports of earlier cells that the text does not have itself.
+func (k *kernel) importsBut(text string) []string {
+	k.imports.mu.Lock()
+	defer k.imports.mu.Unlock()
+	own := map[string]bool{}
+	if c, _ := cell.Read(text); c != nil {
+		for _, i := range c.Imports() {
+			own[i] = true
+		}
+	}
+	var rest []string
+	for _, i := range k.imports.list {
+		if !own[i] {
+			rest = append(rest, i)
+		}
+	}
+	return rest
 }
 
 var link = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
@@ -142,54 +234,8 @@ func plain(markdown string) string {
 	return strings.TrimSpace(strings.Join(lines, "\n"))
 }
 
-// question has GoNB answer m with another content. It returns nil if there is no answer: while a cell runs GoNB would answer after it, and the reader has
-// typed on by then.
-func (k *kernel) question(m *wire.Message, content object) object {
-	k.mu.Lock()
-	busy := k.running != nil
-	k.mu.Unlock()
-	if busy {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), askPatience)
-	defer cancel()
-	reply, err := k.forward(ctx, m, content)
-	if err != nil {
-		k.log.say("a question got no answer: " + err.Error())
-		return nil
-	}
-	return reply
-}
-
-// forward has GoNB answer m with another content.
-func (k *kernel) forward(ctx context.Context, m *wire.Message, content object) (object, error) {
-	g, err := k.backend.get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	request, err := m.With(content)
-	if err != nil {
-		return nil, err
-	}
-	request.Metadata, request.Buffers = []byte("{}"), nil
-	replies := make(chan *wire.Message, 1)
-	g.ask(request, func(m *wire.Message) { replies <- m })
-	select {
-	case m := <-replies:
-		if m == nil {
-			return nil, g.fate
-		}
-		return m.Object()
-	case <-ctx.Done():
-		g.mu.Lock()
-		delete(g.pending, request.Header.ID)
-		g.mu.Unlock()
-		return nil, ctx.Err()
-	}
-}
-
 // page is the documentation that `name?` asks for, as a front end shows it beside the notebook.
-func (k *kernel) page(ctx context.Context, r *running, topic string) (object, error) {
+func (k *kernel) page(ctx context.Context, topic string) (object, error) {
 	text := ""
 	switch {
 	case topic == "":
@@ -197,22 +243,13 @@ func (k *kernel) page(ctx context.Context, r *running, topic string) (object, er
 	case magic.IsCommand(topic):
 		text = magic.Document(k.Magics, topic)
 	default:
-		t := cell.At(topic, len([]rune(topic)))
-		header := r.request.Header
-		header.ID, header.Type = wire.NewID(), "inspect_request"
-		raw, err := json.Marshal(header)
+		ctx, cancel := context.WithTimeout(ctx, askPatience)
+		defer cancel()
+		markdown, err := k.hover(ctx, cell.At(topic, len([]rune(topic))))
 		if err != nil {
 			return nil, err
 		}
-		request := &wire.Message{Header: header, RawHeader: raw, RawParent: []byte("{}")}
-		content, err := k.forward(ctx, request, object{"code": t.Code, "cursor_pos": t.Cursor, "detail_level": 0})
-		if err != nil {
-			return nil, err
-		}
-		data, _ := content["data"].(object)
-		if markdown, _ := data["text/markdown"].(string); markdown != "" {
-			text = plain(markdown)
-		}
+		text = plain(markdown)
 	}
 	if text == "" {
 		return nil, &failure{trace.Plain("NotFound", "nothing is known of "+topic)}

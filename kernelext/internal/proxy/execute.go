@@ -142,7 +142,7 @@ func (k *kernel) explain(r *running, err error) trace.Error {
 func (k *kernel) run(ctx context.Context, r *running, q executeRequest) (pages []any, err error) {
 	pages = []any{}
 	if topic, ok := question(q.Code); ok {
-		page, err := k.page(ctx, r, topic)
+		page, err := k.page(ctx, topic)
 		if err != nil {
 			return pages, err
 		}
@@ -294,7 +294,12 @@ func (p *part) all(ctx context.Context, plan plan) error {
 	if c.Shows && !p.r.silent {
 		about.Show = showFunction
 	}
-	return p.segment(ctx, c.Code(func(line int) bool { return p.done[line] }), false, numbered{c, p.r.number}, about)
+	err := p.segment(ctx, c.Code(func(line int) bool { return p.done[line] }), false, numbered{c, p.r.number}, about)
+	var f *failure
+	if err == nil || errors.As(err, &f) && f.shown.Name != trace.Compile {
+		p.k.imports.add(c.Imports()) // GoNB keeps what compiles, even if it then fails
+	}
+	return err
 }
 
 func (p *part) mark(lines map[int]bool, l cell.Line) {

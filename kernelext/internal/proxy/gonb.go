@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/keep"
+	"github.com/espalier-ml/espalier/kernelext/internal/proxy/gopls"
 	"github.com/espalier-ml/espalier/kernelext/internal/proxy/trace"
 	"github.com/espalier-ml/espalier/kernelext/internal/proxy/wire"
 	"github.com/espalier-ml/espalier/kernelext/internal/proxy/zmtp"
@@ -32,6 +33,7 @@ type gonb struct {
 	count   int                            // of execute requests that it got: by this number it calls cells
 	pending map[string]func(*wire.Message) // by msg_id: what waits for a reply
 	temp    string                         // its temporary directory, once known
+	client  *gopls.Client                  // nil: not asked yet
 	gopls   process                        // which GoNB starts in a group of its own, once known
 }
 
@@ -393,6 +395,11 @@ func (g *gonb) cleanUp() {
 			_ = c.Close()
 		}
 	}
+	g.mu.Lock()
+	if g.client != nil {
+		g.client.Close()
+	}
+	g.mu.Unlock()
 	if temp != "" {
 		_ = os.RemoveAll(temp) // GoNB's own clean-up has been here if it could
 	}

@@ -10,7 +10,8 @@
 //	gonb.go           the process that compiles and runs
 //	execute.go        the queue of cells, and what running one is
 //	output.go         what goes to the reader, in order, neither too often nor too late
-//	ask.go, answer.go questions that GoNB answers, questions that we answer
+//	ask.go, gopls     completion and documentation
+//	answer.go         questions that need neither
 //	interrupt.go      stopping what runs, at whatever stage
 package proxy
 
@@ -60,6 +61,8 @@ type kernel struct {
 	cells   cellTable
 	comms   comms
 	backend backend
+	imports importTable
+	ctx     context.Context // of the kernel, for what requests start
 
 	mu      sync.Mutex
 	count   int      // of cells that were run
@@ -89,7 +92,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	k := &kernel{Config: c, log: &logger{out: c.Log}, session: wire.NewID(), stop: stop}
+	k := &kernel{Config: c, log: &logger{out: c.Log}, session: wire.NewID(), stop: stop, ctx: ctx}
 	k.queue.changed = sync.NewCond(&k.queue.mu)
 	if k.dir, err = os.MkdirTemp("", "espalier-"); err != nil {
 		return err

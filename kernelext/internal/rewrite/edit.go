@@ -20,14 +20,8 @@ func (pl *plan) edits() []edit {
 	p := pl.p
 	var edits []edit
 	insert := func(at token.Pos, text string) { edits = append(edits, edit{p.offset(at), 0, text}) }
-	done := map[*ast.ValueSpec]bool{}
-	for o, s := range pl.g.specs {
-		v := pl.vars[o.Name()]
-		if done[s.ValueSpec] || v.fresh || v.always || len(s.Values) == 0 {
-			continue
-		}
-		done[s.ValueSpec] = true
-		edits = append(edits, pl.defuse(s)...)
+	for _, d := range p.file.Decls {
+		edits = append(edits, pl.prune(d)...)
 	}
 	for _, h := range p.hoist {
 		edits = append(edits, edit{p.offset(h.statement.TokPos), 2, "="})
@@ -38,35 +32,152 @@ func (pl *plan) edits() []edit {
 		insert(p.shown.X.End(), ")")
 	}
 	for _, d := range p.file.Decls {
-		pl.guard(d, insert)
+		if f, ok := d.(*ast.FuncDecl); !ok || pl.reached[p.info.Defs[f.Name]] {
+			pl.guard(d, insert)
+		}
 	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.at, b.at) })
 	return edits
 }
 
-// defuse declares a specification's variables without a value. Their initialiser becomes a function that nobody calls: what it imports is still used.
-//
-//	counter, err = f()  →  counter esp_T_counter; err esp_T_err; _ = func() (esp_T_counter, esp_T_err) { return f() }
-func (pl *plan) defuse(s spec) []edit {
+// prune takes out of a declaration what the program has no use for, so that no more is compiled and linked than it needs: a notebook's declarations
+// come to be many, and what they import large. Of a variable that is restored the initialiser goes.
+func (pl *plan) prune(d ast.Decl) []edit {
 	p := pl.p
-	var decls, results []string
-	for _, n := range s.Names {
-		if n.Name == "_" {
-			text, _ := p.typeText(p.info.Defs[n].Type(), nil)
-			results = append(results, text)
-			continue
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		if !pl.reached[p.info.Defs[d.Name]] {
+			return []edit{p.blank(d, "")}
 		}
-		decls = append(decls, n.Name+" "+prefix+"T_"+n.Name)
-		results = append(results, prefix+"T_"+n.Name)
+	case *ast.GenDecl:
+		var edits []edit
+		left := len(d.Specs)
+		drop := func(s ast.Spec, text string) {
+			edits = append(edits, p.blank(s, text))
+			if text == "" {
+				left--
+			}
+		}
+		for _, s := range d.Specs {
+			switch s := s.(type) {
+			case *ast.ImportSpec:
+				edits = append(edits, pl.imported(s)...)
+			case *ast.TypeSpec:
+				if !pl.reached[p.info.Defs[s.Name]] {
+					drop(s, "")
+				}
+			case *ast.ValueSpec:
+				if text, change := pl.declaration(s, d); change {
+					drop(s, text)
+				}
+			}
+		}
+		if left == 0 && !d.Lparen.IsValid() {
+			return []edit{p.blank(d, "")}
+		}
+		return edits
+	}
+	return nil
+}
+
+// declaration returns what stands in place of a specification of variables, and whether anything does.
+//
+//	counter, err = f()  →  counter esp_T_counter; err esp_T_err
+func (pl *plan) declaration(s *ast.ValueSpec, d *ast.GenDecl) (text string, change bool) {
+	if d.Tok != token.VAR {
+		return "", false
 	}
 	separator := "; "
-	if !s.grouped {
+	if !d.Lparen.IsValid() {
 		separator = "; var "
 	}
-	from, to, end := p.offset(s.Names[0].Pos()), p.offset(s.Values[0].Pos()), p.offset(s.Values[len(s.Values)-1].End())
-	lines := strings.Count(string(p.src[from:to]), "\n")
-	text := strings.Join(decls, separator) + separator + "_ = func() (" + strings.Join(results, ", ") + ") {" + strings.Repeat("\n", lines) + " return "
-	return []edit{{from, to - from, text}, {end, 0, " }"}}
+	var decls []string
+	for _, n := range s.Names {
+		v := pl.vars[n.Name]
+		if n.Name == "_" {
+			if len(s.Names) == 1 {
+				return "", false
+			}
+			continue
+		}
+		if v == nil || v.fresh || v.always {
+			return "", false
+		}
+		if v.live {
+			decls = append(decls, n.Name+" "+prefix+"T_"+n.Name)
+		}
+	}
+	return strings.Join(decls, separator), true
+}
+
+// blank replaces a node, and keeps its lines.
+func (p *program) blank(n ast.Node, text string) edit {
+	at, end := p.offset(n.Pos()), p.offset(n.End())
+	return edit{at, end - at, text + strings.Repeat("\n", strings.Count(string(p.src[at:end]), "\n"))}
+}
+
+// imported makes an import fit what is left of the program. A package of the standard library that is no longer named stays linked, since some, such as
+// image/png, register themselves with others; those of modules go, as they are large.
+func (pl *plan) imported(s *ast.ImportSpec) []edit {
+	if s.Name != nil && (s.Name.Name == "_" || s.Name.Name == ".") {
+		return nil
+	}
+	if pl.named()[pl.p.importOf(s)] {
+		return nil
+	}
+	path := strings.Trim(s.Path.Value, "`\"")
+	if first, _, _ := strings.Cut(path, "/"); strings.Contains(first, ".") {
+		return []edit{pl.p.blank(s, "")}
+	}
+	return []edit{pl.p.blank(s, "_ "+s.Path.Value)}
+}
+
+// importOf returns the object of an import.
+func (p *program) importOf(s *ast.ImportSpec) types.Object {
+	if s.Name != nil {
+		return p.info.Defs[s.Name]
+	}
+	return p.info.Implicits[s]
+}
+
+// named returns the imports that the program names once it is pruned.
+func (pl *plan) named() map[types.Object]bool {
+	if pl.imports != nil {
+		return pl.imports
+	}
+	pl.imports = map[types.Object]bool{}
+	look := func(n ast.Node) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok {
+				if o, ok := pl.p.info.Uses[id].(*types.PkgName); ok {
+					pl.imports[o] = true
+				}
+			}
+			return true
+		})
+	}
+	for _, d := range pl.p.file.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if pl.reached[pl.p.info.Defs[d.Name]] {
+				look(d)
+			}
+		case *ast.GenDecl:
+			for _, s := range d.Specs {
+				switch s := s.(type) {
+				case *ast.TypeSpec:
+					if pl.reached[pl.p.info.Defs[s.Name]] {
+						look(s)
+					}
+				case *ast.ValueSpec:
+					if _, change := pl.declaration(s, d); !change {
+						look(s)
+					}
+				}
+			}
+		}
+	}
+	return pl.imports
 }
 
 // guard lets outermost loops end when the reader presses the stop button, and has the variables saved before the program ends itself.

@@ -60,12 +60,37 @@ func (c Config) findExports(paths []string) (exports, error) {
 		}
 	}
 	data, err := json.Marshal(e)
-	if err == nil {
-		if err = os.MkdirAll(c.Cache, 0o700); err == nil {
-			err = manifest.Replace(file, data)
-		}
+	if err != nil {
+		return e, err
 	}
-	return e, err
+	// Where it can't be written, the next cell asks again: that is slower, and no less right.
+	if os.MkdirAll(c.Cache, 0o700) == nil && manifest.Replace(file, data) == nil {
+		c.tidy()
+	}
+	return e, nil
+}
+
+// maxExports bounds the answers that are kept: there is one for each set of imports.
+const maxExports = 200
+
+// tidy removes the oldest answers.
+func (c Config) tidy() {
+	entries, _ := os.ReadDir(c.Cache) // nothing to remove where it can't be read
+	if len(entries) <= maxExports {
+		return
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return modified(a).Compare(modified(b)) })
+	for _, e := range entries[:len(entries)-maxExports/2] {
+		_ = os.Remove(filepath.Join(c.Cache, e.Name())) // another kernel may have done so
+	}
+}
+
+func modified(e fs.DirEntry) time.Time {
+	info, err := e.Info()
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 // exportsKey is the digest of what the Go command's answer depends on, less the files of local packages.

@@ -23,7 +23,7 @@ func (pl *plan) file(state string, gomlx bool) string {
 	var body, declared, addresses, registered, layouts strings.Builder
 	for _, name := range sorted(pl.vars) {
 		v := pl.vars[name]
-		if v.nameable && !(v.local && !v.live) && (v.local || !v.fresh && !v.always) {
+		if v.live && (v.local || !v.fresh && !v.always) {
 			text, _ := pl.p.typeText(v.object.Type(), imports)
 			fmt.Fprintf(&body, "type %sT_%s = %s\n", prefix, name, text)
 		}
@@ -39,7 +39,7 @@ func (pl *plan) file(state string, gomlx bool) string {
 	}
 	for _, name := range pl.p.pkg.Scope().Names() {
 		o, ok := pl.p.pkg.Scope().Lookup(name).(*types.TypeName)
-		if !ok || o.IsAlias() || types.IsInterface(o.Type()) {
+		if !ok || o.IsAlias() || types.IsInterface(o.Type()) || !pl.reached[o] {
 			continue
 		}
 		if named, ok := o.Type().(*types.Named); !ok || named.TypeParams().Len() > 0 {
@@ -48,10 +48,19 @@ func (pl *plan) file(state string, gomlx bool) string {
 		fmt.Fprintf(&registered, "\t\t%s.TypeOf[%s](),\n", surviveAlias, name)
 		fmt.Fprintf(&layouts, "\t\t%q: %q,\n", "main."+name, pl.p.layout(o.Type()))
 	}
-	for _, name := range sorted(pl.types) {
-		if text, ok := pl.p.typeText(pl.types[name].Type(), imports); ok {
-			fmt.Fprintf(&registered, "\t\t%s.TypeOf[%s](),\n", surviveAlias, text)
+	others := map[string]bool{}
+	for _, v := range pl.vars {
+		if v.live && !v.fresh {
+			for _, o := range pl.madeOf(v) {
+				if text, ok := pl.p.typeText(o.Type(), nil); ok && o.Pkg() != pl.p.pkg && !others[text] {
+					others[text] = true
+					pl.p.typeText(o.Type(), imports)
+				}
+			}
 		}
+	}
+	for _, text := range sorted(others) {
+		fmt.Fprintf(&registered, "\t\t%s.TypeOf[%s](),\n", surviveAlias, text)
 	}
 	adapters := "nil"
 	if gomlx {

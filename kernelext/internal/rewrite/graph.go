@@ -38,7 +38,7 @@ func (p *program) graph() *graph {
 					continue
 				}
 				g.add(o, "func", d, own)
-				if d.Recv == nil && (d.Name.Name == "main" || d.Name.Name == "init") {
+				if d.Recv == nil && (d.Name.Name == "main" || d.Name.Name == "init") || p.beside(f) {
 					g.roots = append(g.roots, o)
 				}
 			case *ast.GenDecl:
@@ -52,7 +52,7 @@ func (p *program) graph() *graph {
 							}
 							g.add(o, d.Tok.String(), s, own)
 							switch {
-							case d.Tok == token.VAR && name.Name == "_", d.Tok == token.VAR && f != p.file && f != p.locals:
+							case d.Tok == token.VAR && name.Name == "_", p.beside(f):
 								g.roots = append(g.roots, o)
 							case d.Tok == token.VAR && own:
 								g.specs[o] = spec{s, d.Lparen.IsValid()}
@@ -61,6 +61,9 @@ func (p *program) graph() *graph {
 					case *ast.TypeSpec:
 						if o := p.info.Defs[s.Name]; o != nil {
 							g.add(o, "type", s, own)
+							if p.beside(f) {
+								g.roots = append(g.roots, o)
+							}
 						}
 					}
 				}
@@ -75,6 +78,9 @@ func (p *program) graph() *graph {
 	}
 	return g
 }
+
+// beside tells whether a file is one that the user put beside main.go.
+func (p *program) beside(f *ast.File) bool { return f != p.file && f != p.locals }
 
 func (g *graph) add(o types.Object, kind string, n ast.Node, own bool) {
 	g.kinds[o] = kind
@@ -128,6 +134,7 @@ func receiver(o types.Object) types.Object {
 // reach returns all that is used, directly or not, by some declarations, themselves among it. What stops says true of is not looked into.
 func (g *graph) reach(from []types.Object, stops func(types.Object) bool) map[types.Object]bool {
 	seen := map[types.Object]bool{}
+	from = slices.Clone(from)
 	for len(from) > 0 {
 		o := from[len(from)-1]
 		from = from[:len(from)-1]

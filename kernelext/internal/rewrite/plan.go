@@ -44,11 +44,13 @@ type plan struct {
 	vars   map[string]*variable
 	notes  []string
 	gone   []string
-	types  map[string]types.Object // of other packages: those that kept values have in interfaces, by their names
+
+	reached map[types.Object]bool // the declarations that the program needs
+	imports map[types.Object]bool // the imports that it then names
 }
 
 func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, kept manifest.Manifest) (*plan, error) {
-	pl := &plan{p: p, g: p.graph(), cell: cell, before: before, kept: kept, vars: map[string]*variable{}, types: map[string]types.Object{}}
+	pl := &plan{p: p, g: p.graph(), cell: cell, before: before, kept: kept, vars: map[string]*variable{}}
 	pl.code = pl.g.code(before, cell.Number)
 	declares := map[string]bool{}
 	if known {
@@ -91,6 +93,13 @@ func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, k
 		}
 	}
 	pl.decide(c.State, declares)
+	for s, err := range p.broken {
+		for _, n := range s.Names {
+			if v := pl.vars[n.Name]; v == nil || v.live || v.always {
+				return nil, err
+			}
+		}
+	}
 	return pl, pl.hoist()
 }
 
@@ -163,7 +172,7 @@ func (pl *plan) decide(dir string, declares map[string]bool) {
 	}
 	for _, h := range pl.p.hoist {
 		for _, o := range h.objects {
-			if v := pl.named(o); v != nil && !v.local {
+			if v := pl.variable(o); v != nil && !v.local {
 				starts = append(starts, v.object) // x := 1 where x was declared by var: it is assigned to
 			}
 		}
@@ -173,9 +182,9 @@ func (pl *plan) decide(dir string, declares map[string]bool) {
 		return v != nil && !v.fresh && !v.gone && !v.always
 	}
 	for {
-		reached := pl.g.reach(starts, restored)
+		pl.reached = pl.g.reach(starts, restored)
 		before := len(starts)
-		for o := range reached {
+		for o := range pl.reached {
 			v := byObject[o]
 			if v == nil || v.live {
 				continue
@@ -184,9 +193,8 @@ func (pl *plan) decide(dir string, declares map[string]bool) {
 			if restored(o) {
 				// Methods of its type can be called, and of those that it has in interfaces.
 				starts = append(starts, pl.defined(o.Type())...)
-				for _, entry := range strings.Fields(pl.kept.Vars[v.name].Dynamic) {
-					name, _, _ := strings.Cut(entry, "=")
-					if t := pl.find(name); t != nil {
+				for _, t := range pl.madeOf(v) {
+					if t.Pkg() == pl.p.pkg {
 						starts = append(starts, t)
 					}
 				}
@@ -220,8 +228,8 @@ func (pl *plan) decide(dir string, declares map[string]bool) {
 	slices.Sort(pl.gone)
 }
 
-// named returns the variable of the notebook that has the name of an object, or nil.
-func (pl *plan) named(o types.Object) *variable {
+// variable returns the variable of the notebook that has the name of an object, or nil.
+func (pl *plan) variable(o types.Object) *variable {
 	if o == nil {
 		return nil
 	}
@@ -235,7 +243,7 @@ func (pl *plan) hoist() error {
 			if o == nil {
 				continue
 			}
-			old := pl.named(o)
+			old := pl.variable(o)
 			if old != nil && !old.local {
 				continue // declared by var, and assigned to
 			}
@@ -353,17 +361,25 @@ func (pl *plan) lost(dir string, v manifest.Var) bool {
 	return false
 }
 
-// changedInside returns the first type that a kept value has in interfaces and that this program has no longer, or otherwise. It notes those that
-// the value needs.
+// madeOf returns the types that a variable's kept value is made of, as far as they have names.
+func (pl *plan) madeOf(v *variable) []types.Object {
+	var list []types.Object
+	for _, entry := range strings.Fields(pl.kept.Vars[v.name].Dynamic) {
+		name, _, _ := strings.Cut(entry, "=")
+		if t := pl.find(name); t != nil {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// changedInside returns the first type that a kept value is made of and that this program has no longer, or otherwise.
 func (pl *plan) changedInside(v manifest.Var) string {
 	for _, entry := range strings.Fields(v.Dynamic) {
 		name, layout, _ := strings.Cut(entry, "=")
 		o := pl.find(name)
 		if o == nil || layout != "" && pl.p.layout(o.Type()) != layout {
 			return name
-		}
-		if o.Pkg() != pl.p.pkg {
-			pl.types[name] = o
 		}
 	}
 	return ""

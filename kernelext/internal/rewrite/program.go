@@ -32,10 +32,11 @@ type program struct {
 
 	importer types.Importer
 
-	main  *ast.FuncDecl // nil: there is none
-	hoist []hoisting
-	shown *ast.ExprStmt // the last expression, if it is to be shown
-	notes []string
+	main   *ast.FuncDecl // nil: there is none
+	hoist  []hoisting
+	shown  *ast.ExprStmt // the last expression, if it is to be shown
+	notes  []string
+	broken map[*ast.ValueSpec]*CompileError // initialisers that do not compile
 }
 
 // hoisting is a statement among a cell's, x := 1, that declares variables which survive.
@@ -145,7 +146,7 @@ func (p *program) declared() map[string]bool {
 // check type-checks the program. statements: main's statements are the cell's, so that x := 1 among them declares variables that survive; show: the
 // value of the last of them is shown.
 func (p *program) check(e exports, statements, show bool) error {
-	p.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}, Instances: map[*ast.Ident]types.Instance{}}
+	p.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}, Implicits: map[ast.Node]types.Object{}}
 	var errs []types.Error
 	p.importer = importer.ForCompiler(p.fset, "gc", func(path string) (io.ReadCloser, error) {
 		file, there := e.Files[path]
@@ -172,6 +173,7 @@ func (p *program) check(e exports, statements, show bool) error {
 		p.findShown()
 	}
 	var problems []string
+	p.broken = map[*ast.ValueSpec]*CompileError{}
 	for _, e := range errs {
 		// A variable that survives is used by later cells; what is shown is used.
 		if strings.HasPrefix(e.Msg, "declared and not used") && allowed[e.Pos] ||
@@ -179,13 +181,38 @@ func (p *program) check(e exports, statements, show bool) error {
 			continue
 		}
 		at := p.fset.Position(e.Pos)
-		problems = append(problems, fmt.Sprintf("./%s:%d:%d: %s", at.Filename, at.Line, at.Column, e.Msg))
+		problem := fmt.Sprintf("./%s:%d:%d: %s", at.Filename, at.Line, at.Column, e.Msg)
+		// An old initialiser that does not fit a new type is no matter to a program that has no use for it.
+		if s := p.initialiser(e.Pos); s != nil {
+			if p.broken[s] == nil {
+				p.broken[s] = &CompileError{}
+			}
+			p.broken[s].Problems = append(p.broken[s].Problems, problem)
+			continue
+		}
+		problems = append(problems, problem)
 	}
 	if len(problems) > 10 {
 		problems = append(problems[:10], "too many errors")
 	}
 	if len(problems) > 0 {
 		return &CompileError{problems}
+	}
+	return nil
+}
+
+// initialiser returns the specification of variables whose values a position lies in, or nil.
+func (p *program) initialiser(at token.Pos) *ast.ValueSpec {
+	for _, d := range p.file.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.VAR || at < g.Pos() || at >= g.End() {
+			continue
+		}
+		for _, s := range g.Specs {
+			if v := s.(*ast.ValueSpec); len(v.Values) > 0 && at >= v.Values[0].Pos() && at < v.End() {
+				return v
+			}
+		}
 	}
 	return nil
 }
@@ -406,14 +433,20 @@ func codeDigest(text string) string {
 	fset := token.NewFileSet()
 	var s scanner.Scanner
 	s.Init(fset.AddFile("", fset.Base(), len(text)), []byte(text), nil, 0)
-	for {
+	for separated := false; ; {
 		_, tok, literal := s.Scan()
 		if tok == token.EOF {
 			break
 		}
+		// A new line separates what a semicolon does, and nothing before a bracket.
 		if tok == token.SEMICOLON {
-			literal = ";"
+			separated = true
+			continue
 		}
+		if separated && tok != token.RBRACE && tok != token.RPAREN {
+			fmt.Fprintln(h, ";")
+		}
+		separated = false
 		fmt.Fprintf(h, "%d %s\n", tok, literal)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])

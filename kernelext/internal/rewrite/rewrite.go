@@ -76,10 +76,10 @@ func (c Config) Rewrite() (Build, error) {
 	if slices.Contains(paths, "C") {
 		return Build{}, errors.New("it uses cgo")
 	}
-	if p.locals, err = parser.ParseFile(p.fset, localsFile, localsSource(usedLocals(locals, p.file)), parser.SkipObjectResolution); err != nil {
+	if p.locals, err = parser.ParseFile(p.fset, localsFile, localsSource(usedLocals(locals, kept, p.file)), parser.SkipObjectResolution); err != nil {
 		return Build{}, err
 	}
-	for _, l := range locals {
+	for _, l := range usedLocals(locals, kept, p.file) {
 		for _, path := range l.Imports {
 			paths = append(paths, path)
 		}
@@ -187,16 +187,24 @@ func (c Config) locals(kept manifest.Manifest, declared map[string]bool) (map[st
 	return all, err
 }
 
-func usedLocals(locals map[string]local, f *ast.File) map[string]local {
-	used := map[string]local{}
+// usedLocals returns those that the program names, and those that share memory with a variable that it names.
+func usedLocals(locals map[string]local, kept manifest.Manifest, f *ast.File) map[string]local {
+	names := map[string]bool{}
 	ast.Inspect(f, func(n ast.Node) bool {
-		if id, ok := n.(*ast.Ident); ok {
-			if l, there := locals[id.Name]; there {
-				used[id.Name] = l
+		if id, ok := n.(*ast.Ident); ok && !names[id.Name] {
+			names[id.Name] = true
+			for _, other := range kept.Sharing(kept.Vars[id.Name]) {
+				names[other] = true
 			}
 		}
 		return true
 	})
+	used := map[string]local{}
+	for name, l := range locals {
+		if names[name] {
+			used[name] = l
+		}
+	}
 	return used
 }
 

@@ -81,15 +81,18 @@ func (p Paths) steps(progress io.Writer) []step {
 			do: p.plugin,
 		},
 		step{
-			name: "build the kernel's Go command", made: []string{"shim"},
-			from:  func() (string, error) { return p.sourceDigest("kernelext/internal/shim") },
+			// What the kernel makes while it runs, the notebooks' variables, goes with it.
+			name: "build the kernel's Go command", made: []string{"shim", "state"},
+			from: func() (string, error) {
+				return p.sourceDigest("kernelext/internal/shim", "kernelext/internal/rewrite", "kernelext/internal/keep", "kernelext/internal/keep/manifest", "pkg/backend/home")
+			},
 			there: func() bool { return exists(filepath.Join(p.ShimDir, "go")) },
 			do: func(ctx context.Context) error {
 				return p.buildOwn(ctx, "./kernelext/internal/shim", filepath.Join(p.ShimDir, "go"))
 			},
 		},
 		step{
-			name: "build the kernel", made: []string{"bin/espalier"},
+			name: "build the kernel", made: []string{"bin/espalier", "history.jsonl", "history.jsonl.lock"},
 			from:  func() (string, error) { return p.sourceDigest(kernelSources...) },
 			there: func() bool { return exists(p.Espalier) },
 			do:    func(ctx context.Context) error { return p.buildOwn(ctx, "./kernelext/cmd/espalier", p.Espalier) },
@@ -518,7 +521,10 @@ func (p Paths) sourceDigest(dirs ...string) (string, error) {
 			if !f.Type().IsRegular() || strings.HasSuffix(path, "_test.go") {
 				return nil
 			}
-			parts[path], err = os.ReadFile(path)
+			relative, err := filepath.Rel(p.Project, path)
+			if err == nil {
+				parts[relative], err = os.ReadFile(path)
+			}
 			return err
 		})
 		if err != nil {

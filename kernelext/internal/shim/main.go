@@ -85,8 +85,8 @@ func overlaid(dir, path string, args []string) ([]string, func() error, error) {
 		c.State = filepath.Join(dir, ".espalier", "variables")
 	}
 	c.Cache = filepath.Join(dir, ".espalier", "exports")
-	if cache, err := home.CacheDir(); err == nil {
-		c.Cache = filepath.Join(cache, "exports")
+	if dir, err := home.Dir(); err == nil {
+		c.Cache = filepath.Join(dir, "shim", "exports")
 	}
 	for i, a := range args {
 		if flag := strings.TrimLeft(a, "-"); a != flag && (strings.HasPrefix(flag, "tags=") || strings.HasPrefix(flag, "mod") || flag == "race") {

@@ -43,6 +43,7 @@ type part struct {
 var parts = []part{
 	{"static", (*suite).static},
 	{"unit", (*suite).unit}, // the test of import directions among them
+	{"variables", (*suite).variables},
 	{"notebooks", (*suite).notebooks},
 	{"conformance", (*suite).conformance},
 }

@@ -18,9 +18,16 @@ IMPORTS = """import (
 	"github.com/gomlx/gomlx/core/graph"
 )
 """
+DECLARATIONS = """import "fmt"
+var counter = 0
+var state = make([]float32, 1<<20)
+"""
 # Each cell differs from all before, so that nothing is found linked.
 CELLS = {
     "trivial": '%%%%\nfmt.Println("cell", %d)',
+    "counter": '%%%%\ncounter++\nfmt.Println("counter", counter, %d)',
+    "4 MB read": '%%%%\nfmt.Println("sum", state[0], %d)',
+    "4 MB changed": '%%%%\nstate[7]++\nfmt.Println("state", state[7], %d)',
     "GoMLX": "%%%%\nb, err := backend.Open()\nif err != nil {\n\tpanic(err)\n}\n"
              "fmt.Println(graph.MustExecOnce(b, func(x *graph.Node) *graph.Node { return graph.AddScalar(x, %d) }, float32(1)).Value())",
 }
@@ -57,22 +64,36 @@ def interleaved(kernels, case, template, prefix=""):
     global number
     for kernel in random.sample(kernels, len(kernels)):
         number += 1
-        kernel.run(case, prefix + template % number)
+        if kernel.name != "python3":
+            kernel.run(case, prefix + template % number)
+        elif case in PYTHON:
+            kernel.run(case, PYTHON[case] % number)
 
+
+PYTHON_DECLARATIONS = "from array import array\ncounter = 0\nstate = array('f', bytes(4 << 20))"
+PYTHON = {
+    "trivial": 'print("cell", %d)',
+    "counter": 'counter += 1\nprint("counter", counter, %d)',
+    "4 MB read": 'print("sum", state[0], %d)',
+    "4 MB changed": 'state[7] += 1\nprint("state", state[7], %d)',
+}
 
 kernels = []
 try:
     kernels = [Kernel(name) for name in request["kernels"]]
-    interleaved(kernels, None, CELLS["trivial"], 'import "fmt"\n')  # not counted
+    for kernel in kernels:
+        kernel.run(None, PYTHON_DECLARATIONS if kernel.name == "python3" else DECLARATIONS)
+    interleaved(kernels, None, CELLS["counter"])  # not counted
     for _ in range(request["rounds"]):
-        interleaved(kernels, "trivial", CELLS["trivial"])
+        for case in ["trivial", "counter", "4 MB read", "4 MB changed"]:
+            interleaved(kernels, case, CELLS[case])
     interleaved(kernels, None, CELLS["GoMLX"], IMPORTS)  # not counted
     for _ in range(request["rounds"]):
         interleaved(kernels, "GoMLX", CELLS["GoMLX"])
     for _ in range(max(3, request["rounds"] // 3)):
         while kernels:
             kernels.pop().stop()
-        kernels = [Kernel(name) for name in request["kernels"]]
+        kernels = [Kernel(name) for name in request["kernels"] if name != "python3"]
         interleaved(kernels, "first GoMLX cell of a kernel", CELLS["GoMLX"], IMPORTS)
 finally:
     for kernel in kernels:

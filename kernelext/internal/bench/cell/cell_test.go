@@ -22,9 +22,10 @@ func TestMedian(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	ours := func(seconds float64) sample { return sample{setup.KernelName, "trivial", seconds} }
-	got := table([]sample{ours(0.5), {"plain", "trivial", 1}, ours(0.25), {"plain", "trivial", 0.5}, ours(0.375), {"plain", "GoMLX", 1}})
+	got := table([]sample{ours(0.5), {"plain", "trivial", 1}, ours(0.25), {"plain", "trivial", 0.5}, ours(0.375), {"plain", "GoMLX", 1},
+		{pythonName, "trivial", 0.0078125}})
 	// GoMLX was not measured in our kernel, so there is nothing to compare.
-	want := [][]any{{"trivial", 0.375, 0.25, 0.5, 0.75, 0.5, budgetTrivial, 3}}
+	want := [][]any{{"trivial", 0.375, 0.25, 0.5, 0.75, 0.5, 0.0078125, budgetTrivial, 3}}
 	if diff := cmp.Diff(want, got.Rows); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}

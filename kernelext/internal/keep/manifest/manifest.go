@@ -205,8 +205,10 @@ func parse(line string) (v Var, err error) {
 		return v, fmt.Errorf("a variable with %d fields, want 14", len(fields))
 	}
 	v = Var{Name: fields[0], Type: fields[1], Layout: fields[2], Dynamic: fields[3], Code: fields[4], Noted: fields[5], File: fields[8], Objects: fields[10], Reason: fields[11]}
-	if v.File != "" && (!filepath.IsLocal(v.File) || filepath.Base(v.File) != v.File) {
-		return v, fmt.Errorf("file %q leads elsewhere", v.File)
+	for _, file := range append(strings.Fields(v.Objects), v.File) {
+		if file != "" && (!filepath.IsLocal(file) || filepath.Base(file) != file) {
+			return v, fmt.Errorf("file %q leads elsewhere", file)
+		}
 	}
 	for _, number := range []struct {
 		to   *int

@@ -140,26 +140,39 @@ func TestIsComplete(t *testing.T) {
 
 func TestAt(t *testing.T) {
 	for _, c := range []struct {
-		source string
-		cursor int
-		code   string
-		at     int
-		line   string
+		source      string
+		cursor      int
+		text        string
+		row, column int
+		line        string
 	}{
-		{"fmt.Pri", 7, "func main() { fmt.Pri\n}", 21, "fmt.Pri"},
-		{"import \"fmt\"\nfmt.Pri", 3, "import \"fmt\"\nfunc main() { fmt.Pri\n}", 3, "imp"},
-		{"func f() { fmt.Pri", 18, "func f() { fmt.Pri", 18, "func f() { fmt.Pri"},
-		{"%%\nfmt.Pri", 10, "%%\nfmt.Pri", 10, "fmt.Pri"},
-		{"s := \"😀\"; s.", 11, "func main() { s := \"😀\"; s.\n}", 26, "s := \"😀\"; s"},
-		{"%who", 4, "%who", 4, "%who"},
+		{"fmt.Pri", 7, "func main() { fmt.Pri\n}", 0, 21, "fmt.Pri"},
+		{"import \"fmt\"\nfmt.Pri", 3, "import \"fmt\"\nfunc main() { fmt.Pri\n}", 0, 3, "imp"},
+		{"func f() { fmt.Pri", 18, "func f() { fmt.Pri", 0, 18, "func f() { fmt.Pri"},
+		{"%env A b\n%%\nfmt.Pri", 19, "\nfunc main() {\nfmt.Pri\n}", 2, 7, "fmt.Pri"},
+		{"s := \"😀\"; s.", 12, "func main() { s := \"😀\"; s.\n}", 0, 27, "s := \"😀\"; s."},
+		{"a()\n\nb", 4, "func main() { a()\n\nb\n}", 1, 0, ""},
+		{"%who", 4, "", 0, 0, "%who"},
+		{"%%bash\nls", 9, "", 1, 0, "ls"},
 	} {
 		got := At(c.source, c.cursor)
-		if got.Code != c.code || got.Cursor != c.at || got.Line != c.line {
-			t.Errorf("At(%q, %d) = %q, %d, line %q; want %q, %d, %q", c.source, c.cursor, got.Code, got.Cursor, got.Line, c.code, c.at, c.line)
+		if got.Go != c.text || got.Row != c.row || got.Column != c.column || got.Line != c.line {
+			t.Errorf("At(%q, %d) = %q, %d:%d, line %q; want %q, %d:%d, %q", c.source, c.cursor, got.Go, got.Row, got.Column, got.Line, c.text, c.row, c.column, c.line)
 		}
-		if back := got.Characters(got.Cursor); back != c.cursor {
-			t.Errorf("At(%q, %d): back at %d", c.source, c.cursor, back)
-		}
+	}
+	typing := At("s := \"😀\"; s.", 12)
+	if n := typing.Back(typing.Column - 7); n != 6 { // the face has two units
+		t.Errorf("seven units back are %d characters, want 6", n)
+	}
+}
+
+func TestImports(t *testing.T) {
+	c, err := Read("import (\n\t\"fmt\"\n\tg \"github.com/x/y\"\n)\nimport _ \"embed\"\nx := 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`"fmt"`, `g "github.com/x/y"`, `_ "embed"`}, c.Imports()); diff != "" {
+		t.Errorf("imports (-want +got):\n%s", diff)
 	}
 }
 
@@ -174,6 +187,14 @@ func TestDeclarations(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"import \"fmt\"", "// T is a type.\ntype T int", "func f() {} // of f"}, c.Declarations()); diff != "" {
 		t.Errorf("declarations (-want +got):\n%s", diff)
+	}
+}
+
+func TestWithout(t *testing.T) {
+	got := Without("package main\n\nvar (\n\ta = 1\n\tb = 2\n)\n\nfunc f() {\n}\n\nfunc (t T) M() {}", []string{"a", "f", "T~M"})
+	want := "package main\n\nvar (\n\t     \n\tb = 2\n)\n\n          \n \n\n                 "
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -197,6 +218,8 @@ func FuzzRead(f *testing.F) {
 		c.Declarations()
 		IsComplete(source)
 		typing := At(source, cursor)
-		typing.Characters(typing.Cursor)
+		if n := typing.Back(0); n < 0 || n > typing.Column {
+			t.Errorf("%d characters in %d units", n, typing.Column)
+		}
 	})
 }

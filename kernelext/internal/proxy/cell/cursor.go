@@ -4,20 +4,21 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf16"
-	"unicode/utf8"
 )
 
 // Typing is a cell in which the reader asks what could come at the cursor, or what stands there. It need not parse.
 type Typing struct {
-	Line   string // up to the cursor
-	Code   string // for GoNB
-	Cursor int    // in it, in GoNB's count: UTF-16 units
+	Line string // the cell's, up to the cursor
+	Go   string // the cell as Go declarations, with main where it has to be; "": the cell is not Go
+	Row  int    // of the cursor in it, from 0
+	// Column of the cursor in it, from 0, in UTF-16 units, as the Language Server Protocol counts.
+	Column   int
+	Declares []string // what the cell declares, as far as that can be told
 
-	shift  int // bytes that the code has more than the source before the cursor
-	source string
+	before []uint16 // the row up to the cursor
 }
 
-// At looks at a cell while it is typed; cursor counts characters, as the protocol does.
+// At looks at a cell while it is typed; cursor counts characters, as Jupyter's protocol does.
 func At(source string, cursor int) Typing {
 	offset := len(source)
 	n := 0
@@ -28,55 +29,74 @@ func At(source string, cursor int) Typing {
 		}
 		n++
 	}
-	t := Typing{Line: source[strings.LastIndexByte(source[:offset], '\n')+1 : offset], Code: source, source: source}
-	c := &Cell{Source: source, Lines: strings.Split(source, "\n")}
-	c.Commands = commands(c.Lines)
+	start := strings.LastIndexByte(source[:offset], '\n') + 1
+	t := Typing{Line: source[start:offset], Row: strings.Count(source[:offset], "\n")}
+	c, _ := Read(source) // as good as can be
+	if c.Other != nil {
+		return t
+	}
+	t.Declares = c.Declares
+	lines := strings.Split(c.goText(), "\n")
+	inLine, shift := offset-start, 0
 	explicit := slices.ContainsFunc(c.Commands, func(l Line) bool {
 		begins, makes := starter(l)
-		return begins || makes || l.First == 0 && l.Kind == Magic && strings.HasPrefix(l.Text, "%")
+		if begins {
+			lines[l.First] = "func main() {"
+			lines = append(lines, "}")
+		}
+		return begins || makes
 	})
 	if !explicit {
-		t.wrap(c, offset)
+		shift = wrapTyped(lines, t.Row, inLine)
 	}
-	t.Cursor = len(utf16.Encode([]rune(t.Code[:offset+t.shift])))
+	t.Go = strings.Join(lines, "\n")
+	row := strings.Split(t.Go, "\n")[t.Row]
+	t.before = utf16.Encode([]rune(row[:min(inLine+shift, len(row))]))
+	t.Column = len(t.before)
 	return t
 }
 
-// wrap puts main around the statements, but leaves declarations among them where they are: gopls can live with that.
-func (t *Typing) wrap(c *Cell, offset int) {
-	text := c.goText()
-	if len(text) != len(t.source) {
-		// The lines of commands were emptied: fill them up, so that offsets agree.
-		lines := strings.Split(text, "\n")
-		for i, line := range lines {
-			lines[i] = line + strings.Repeat(" ", len(c.Lines[i])-len(line))
-		}
-		text = strings.Join(lines, "\n")
-	}
+// wrapTyped puts main around the statements among lines, but leaves declarations among them where they are: gopls can live with that. It returns by
+// how much the given place moves to the right.
+func wrapTyped(lines []string, row, column int) (shift int) {
+	text := strings.Join(lines, "\n")
 	parts := split(text)
 	first := slices.IndexFunc(parts, func(p part) bool { return !p.declaration })
 	if first < 0 || parses(head+text) {
-		return
+		return 0
 	}
 	last := len(parts) - 1
 	for parts[last].declaration {
 		last--
 	}
-	from, to := parts[first].from, max(parts[last].to, min(offset, len(t.source)))
-	t.Code = t.source[:from] + opening + t.source[from:to] + "\n}" + t.source[to:]
-	if offset >= from {
-		t.shift = len(opening)
+	place := func(offset int) (row, column int) {
+		return strings.Count(text[:offset], "\n"), offset - strings.LastIndexByte(text[:offset], '\n') - 1
 	}
+	// The end first, so that the beginning stays where it is. The cursor is within main, so that main ends after it.
+	endRow, _ := place(parts[last].to)
+	endRow = max(endRow, row)
+	beginRow, beginColumn := place(parts[first].from)
+	lines[endRow] += "\n}"
+	lines[beginRow] = lines[beginRow][:beginColumn] + opening + lines[beginRow][beginColumn:]
+	if row == beginRow && column >= beginColumn {
+		return len(opening)
+	}
+	return 0
 }
 
-// Characters turns a cursor in GoNB's count of UTF-16 units in its code into characters of the source, the protocol's count.
-func (t Typing) Characters(units int) int {
-	n := 0
-	for i, r := range t.Code {
-		if n >= units {
-			return max(0, utf8.RuneCountInString(t.Code[:i])-t.shift)
-		}
-		n += utf16.RuneLen(r)
+// Back returns how many characters before the cursor a column is.
+func (t Typing) Back(column int) int {
+	if column < 0 || column > len(t.before) {
+		return 0
 	}
-	return max(0, utf8.RuneCountInString(t.Code)-t.shift)
+	return len(utf16.Decode(t.before[column:]))
+}
+
+// Imports lists the imports of the cell, as they are written.
+func (c *Cell) Imports() []string {
+	var list []string
+	for _, d := range c.Declarations() {
+		list = append(list, importsOf(d)...)
+	}
+	return list
 }

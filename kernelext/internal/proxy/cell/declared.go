@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"slices"
 	"strings"
 )
 
@@ -136,4 +137,56 @@ func shortened(text string) (string, bool) {
 		return "", false
 	}
 	return strings.TrimPrefix(text[:equals], "var ") + ":" + text[equals:], true
+}
+
+// importsOf lists the imports in a declaration: name, where there is one, and path.
+func importsOf(declaration string) []string {
+	file, err := parser.ParseFile(token.NewFileSet(), "", head+declaration, parser.ImportsOnly)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, i := range file.Imports {
+		text := i.Path.Value
+		if i.Name != nil {
+			text = i.Name.Name + " " + text
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+// Without returns a file's text with the declarations of some names blanked out, lines as they are; "package main" if it does not parse.
+func Without(text string, names []string) string {
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, "", text, parser.SkipObjectResolution)
+	if err != nil {
+		return "package main\n"
+	}
+	out := []byte(text)
+	blank := func(n ast.Node) {
+		for i := files.Position(n.Pos()).Offset; i < files.Position(n.End()).Offset; i++ {
+			if out[i] != '\n' {
+				out[i] = ' '
+			}
+		}
+	}
+	of := func(d ast.Decl) bool {
+		return slices.ContainsFunc(declared(&ast.File{Decls: []ast.Decl{d}}), func(name string) bool { return slices.Contains(names, name) })
+	}
+	for _, d := range file.Decls {
+		g, group := d.(*ast.GenDecl)
+		if !group || !g.Lparen.IsValid() {
+			if of(d) {
+				blank(d)
+			}
+			continue
+		}
+		for _, s := range g.Specs {
+			if of(&ast.GenDecl{Tok: g.Tok, Specs: []ast.Spec{s}}) {
+				blank(s)
+			}
+		}
+	}
+	return string(out)
 }
