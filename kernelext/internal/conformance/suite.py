@@ -27,7 +27,7 @@ class KernelTests(jupyter_kernel_test.KernelTests):
         {"code": 'import ("image"; "github.com/espalier-ml/espalier/kernelext")\n\n%%\n'
                  "kernelext.Show(image.NewGray(image.Rect(0, 0, 2, 2)))", "mime": "image/png"},
     ]
-    code_history_pattern = "1?2*"
+    code_history_pattern = "1?+?2*"
     supported_history_operations = ("tail", "range", "search")
     code_inspect_sample = "fmt.Println"
     code_clear_output = ""

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -60,9 +61,10 @@ func (k *kernel) complete(ctx context.Context, t cell.Typing, cursor int) object
 		return reply
 	}
 	var items []gopls.Item
-	err := k.lookup(ctx, t, func(client *gopls.Client, at gopls.Position, texts []gopls.Text) (err error) {
+	err := k.lookup(ctx, t, func(client *gopls.Client, at gopls.Position, texts []gopls.Text) (bool, error) {
+		var err error
 		items, err = client.Complete(ctx, at, texts...)
-		return err
+		return true, err // what is not imported is offered too
 	})
 	if err != nil {
 		k.log.say("completion: " + err.Error())
@@ -127,21 +129,27 @@ func (k *kernel) inspect(ctx context.Context, t cell.Typing) object {
 
 // hover returns the documentation of what stands at the cursor, or right before it, as after a name or within a call's parentheses.
 func (k *kernel) hover(ctx context.Context, t cell.Typing) (markdown string, err error) {
-	err = k.lookup(ctx, t, func(client *gopls.Client, at gopls.Position, texts []gopls.Text) (err error) {
-		markdown, err = client.Hover(ctx, at, texts...)
-		if before := strings.TrimRight(t.Line, "( "); markdown == "" && err == nil && before != "" {
-			at.Column -= len(utf16.Encode([]rune(t.Line[len(before):]))) + 1
-			if at.Column >= 0 {
-				markdown, err = client.Hover(ctx, at, texts...)
+	err = k.lookup(ctx, t, func(client *gopls.Client, at gopls.Position, texts []gopls.Text) (bool, error) {
+		before := strings.TrimRight(t.Line, "( ")
+		name := at
+		name.Column -= len(utf16.Encode([]rune(t.Line[len(before):]))) + 1
+		places := []gopls.Position{at, name}
+		if before != "" && strings.Contains(t.Line[len(before):], "(") {
+			places = []gopls.Position{name, at}
+		}
+		var err error
+		for _, place := range places {
+			if place.Column >= 0 && markdown == "" && err == nil {
+				markdown, err = client.Hover(ctx, place, texts...)
 			}
 		}
-		return err
+		return markdown != "", err
 	})
 	return markdown, err
 }
 
 // lookup has gopls look at the cell, together with what the notebook has declared before.
-func (k *kernel) lookup(ctx context.Context, t cell.Typing, do func(*gopls.Client, gopls.Position, []gopls.Text) error) error {
+func (k *kernel) lookup(ctx context.Context, t cell.Typing, do func(*gopls.Client, gopls.Position, []gopls.Text) (found bool, err error)) error {
 	if strings.TrimSpace(t.Go) == "" {
 		return nil
 	}
@@ -149,14 +157,38 @@ func (k *kernel) lookup(ctx context.Context, t cell.Typing, do func(*gopls.Clien
 	if err != nil {
 		return err
 	}
-	// The imports of earlier cells hold for this one. They stand on a line of their own before it.
-	text := "package main; import (" + strings.Join(k.importsBut(t.Go), "; ") + ")\n" + t.Go
 	before, err := os.ReadFile(filepath.Join(k.state.Dir, keep.DeclarationsFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	texts := []gopls.Text{{Name: "main.go", Content: text}, {Name: "espalier_before.go", Content: cell.Without(string(before), t.Declares)}}
-	return do(client, gopls.Position{Line: t.Row + 1, Column: t.Column}, texts)
+	rest := gopls.Text{Name: "espalier_before.go", Content: cell.Without(string(before), t.Declares)}
+	// The imports of earlier cells hold for this one. They stand on a line of their own before it.
+	imports := k.importsBut(t.Go)
+	for tried := false; ; tried = true {
+		text := "package main; import (" + strings.Join(imports, "; ") + ")\n" + t.Go
+		found, err := do(client, gopls.Position{Line: t.Row + 1, Column: t.Column}, []gopls.Text{{Name: "main.go", Content: text}, rest})
+		if found || tried || err != nil {
+			return err
+		}
+		// Those that are still missing GoNB has goimports find when the cell runs.
+		more := missingImports(ctx, text)
+		if len(more) == 0 {
+			return nil
+		}
+		imports = append(imports, more...)
+	}
+}
+
+// missingImports has goimports find the imports that a text lacks; none if it does not parse.
+func missingImports(ctx context.Context, text string) []string {
+	cmd := exec.CommandContext(ctx, "goimports")
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil
+	}
+	have := cell.FileImports(text)
+	return slices.DeleteFunc(cell.FileImports(string(out)), func(i string) bool { return slices.Contains(have, i) })
 }
 
 // gopls returns the client for the gopls of the running GoNB.

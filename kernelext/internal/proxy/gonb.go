@@ -184,9 +184,11 @@ func (b *backend) now() *gonb {
 	return b.current
 }
 
-// tell passes on a message that has no reply.
+// tell passes on a message that has no reply. Messages keep their order, so that it waits for a GoNB that is about to be there.
 func (b *backend) tell(m *wire.Message) {
-	if g := b.now(); g != nil {
+	ctx, cancel := context.WithTimeout(b.k.ctx, stopPatience)
+	defer cancel()
+	if g, err := b.get(ctx); err == nil {
 		_ = g.send(g.shell, m) // if it is gone, so is what would listen
 	}
 }

@@ -140,8 +140,11 @@ func shortened(text string) (string, bool) {
 }
 
 // importsOf lists the imports in a declaration: name, where there is one, and path.
-func importsOf(declaration string) []string {
-	file, err := parser.ParseFile(token.NewFileSet(), "", head+declaration, parser.ImportsOnly)
+func importsOf(declaration string) []string { return FileImports(head + declaration) }
+
+// FileImports lists the imports of a file: name, where there is one, and path; none if it does not parse.
+func FileImports(text string) []string {
+	file, err := parser.ParseFile(token.NewFileSet(), "", text, parser.ImportsOnly)
 	if err != nil {
 		return nil
 	}
