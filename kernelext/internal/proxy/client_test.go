@@ -21,7 +21,7 @@ func fakeChild(seconds string) *exec.Cmd { return exec.Command("sleep", seconds)
 
 // client is a front end.
 type client struct {
-	t                     *testing.T
+	t                     testing.TB
 	connection            wire.Connection
 	key                   wire.Key
 	session               string
@@ -53,7 +53,7 @@ func (l *lockedBuffer) String() string {
 }
 
 // startKernel starts a kernel with a fake GoNB, and connects to it.
-func startKernel(t *testing.T) *client {
+func startKernel(t testing.TB) *client {
 	t.Helper()
 	t.Setenv(fakeVariable, "1")
 	dir := t.TempDir()
@@ -123,7 +123,7 @@ func startKernel(t *testing.T) *client {
 	return c
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -182,7 +182,7 @@ func (c *client) next(from chan *wire.Message, kind string) *wire.Message {
 	return nil
 }
 
-func content(t *testing.T, m *wire.Message) object {
+func content(t testing.TB, m *wire.Message) object {
 	t.Helper()
 	o, err := m.Object()
 	if err != nil {

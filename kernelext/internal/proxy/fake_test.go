@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ import (
 const fakeVariable = "ESPALIER_TEST_FAKE_GONB"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(fakeVariable) != "" {
+	if os.Getenv(fakeVariable) != "" && slices.Contains(os.Args, "--kernel") { // workers of a fuzz test inherit the variable
 		fakeGonb(os.Args[len(os.Args)-2])
 		return
 	}
@@ -159,6 +160,7 @@ func (f *fake) run(m *wire.Message) object {
 		case "fails":
 			f.stream(m, "stderr", argument+"\n") // as a shell command that fails, for which GoNB says ok
 		case "ask":
+			time.Sleep(100 * time.Millisecond) // the kernel may still be connecting, and a ROUTER drops what is for nobody
 			f.send(f.stdin, m, "input_request", object{"prompt": argument, "password": false})
 			f.stream(m, "stdout", "got "+<-f.input)
 		case "sleep":
