@@ -365,7 +365,8 @@ func (p Paths) venv(ctx context.Context, dir, name string) error {
 	return nil
 }
 
-// EnsurePeer sets up a Python environment for something that is only measured against, and returns its interpreter. name is "jax".
+// EnsurePeer sets up a Python environment for something that is only measured against or tried with, and returns its interpreter. name is "jax", or
+// "interop" for the programs that run notebooks.
 func EnsurePeer(ctx context.Context, progress io.Writer, name string) (python string, err error) {
 	p, err := Locate()
 	if err != nil {
@@ -374,9 +375,9 @@ func EnsurePeer(ctx context.Context, progress io.Writer, name string) (python st
 	dir := filepath.Join(p.Home, "peers", name)
 	python = filepath.Join(dir, "bin", "python")
 	return python, ensure(ctx, progress, p.Home, []step{{
-		name: "install " + name + " to measure against", made: []string{"peers"},
+		name: "install what is only measured against or tried with: " + name, made: []string{"peers"},
 		from:  func() (string, error) { return p.venvDigest(name) },
-		there: func() bool { return imports(python, name) },
+		there: func() bool { return imports(python, map[string]string{"jax": "jax", "interop": "papermill"}[name]) },
 		do: func(ctx context.Context) error {
 			if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 				return err

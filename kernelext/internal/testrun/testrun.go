@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/conformance"
+	"github.com/espalier-ml/espalier/kernelext/internal/interop"
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
 	"github.com/espalier-ml/espalier/kernelext/internal/setup"
 )
@@ -46,6 +47,7 @@ var parts = []part{
 	{"variables", (*suite).variables},
 	{"notebooks", (*suite).notebooks},
 	{"conformance", (*suite).conformance},
+	{"interop", (*suite).interop}, // in full mode only
 }
 
 // Run runs all tests, or the parts named by -only, and ends with a line that counts them.
@@ -321,4 +323,20 @@ func (s *suite) conformance(ctx context.Context) error {
 		return err
 	}
 	return conformance.Table(results).Text(s.out)
+}
+
+// interop tries the kernel with other programs that run notebooks. They are installed for it, so that it is part of the full mode only.
+func (s *suite) interop(ctx context.Context) error {
+	if !s.full {
+		s.skipped++
+		fmt.Fprintln(s.out, "skip interop: other programs that run notebooks are tried in full mode")
+		return nil
+	}
+	return interop.Run(ctx, s.p, filepath.Join(s.p.Project, "notebooks", "00-start-here.ipynb"), s.out, func(r interop.Result) {
+		if r.OK {
+			s.pass(r.Check)
+		} else {
+			s.fail(r.Check, r.Detail)
+		}
+	})
 }
