@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/espalier-ml/espalier/kernelext/internal/interop"
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
 	"github.com/espalier-ml/espalier/kernelext/internal/setup"
+	"github.com/espalier-ml/espalier/kernelext/internal/soak"
 )
 
 // ErrFailed says that tests failed; which ones has been printed.
@@ -48,6 +50,7 @@ var parts = []part{
 	{"notebooks", (*suite).notebooks},
 	{"conformance", (*suite).conformance},
 	{"interop", (*suite).interop}, // in full mode only
+	{"soak", (*suite).soak},       // likewise
 }
 
 // Run runs all tests, or the parts named by -only, and ends with a line that counts them.
@@ -339,4 +342,36 @@ func (s *suite) interop(ctx context.Context) error {
 			s.fail(r.Check, r.Detail)
 		}
 	})
+}
+
+// soakCells is enough for a leak of a kilobyte a cell to show.
+const soakCells = 1000
+
+// soak runs many cells in one kernel, which takes minutes.
+func (s *suite) soak(ctx context.Context) error {
+	if !s.full {
+		s.skipped++
+		fmt.Fprintln(s.out, "skip soak: a thousand cells in one kernel are run in full mode")
+		return nil
+	}
+	samples, err := soak.Run(ctx, s.p, soakCells)
+	if err != nil {
+		return err
+	}
+	for _, m := range samples {
+		var held []string
+		for _, name := range slices.Sorted(maps.Keys(m.Of)) {
+			held = append(held, fmt.Sprintf("%s %d MB, %d files", name, m.Of[name].RSS>>20, m.Of[name].Files))
+		}
+		if !m.End {
+			fmt.Fprintf(s.out, "%5d cells: %s\n", m.Cells, strings.Join(held, "; "))
+		}
+	}
+	name := fmt.Sprintf("%d cells in one kernel", soakCells)
+	if problems := soak.Judge(samples); len(problems) > 0 {
+		s.fail(name, strings.Join(problems, "; "))
+	} else {
+		s.pass(name)
+	}
+	return nil
 }

@@ -151,9 +151,9 @@ func WithPlaces(cells Cells, text string) string {
 	}
 	return markAndFile.ReplaceAllStringFunc(text, func(found string) string {
 		if p, ok := marked(cells, found); ok {
-			return fmt.Sprintf("Cell [%d], line %d", p.number, p.line)
+			return fmt.Sprintf(" Cell [%d], line %d", p.number, p.line)
 		}
-		return mark.ReplaceAllString(found, "")
+		return mark.ReplaceAllString(found, " ")
 	})
 }
 
