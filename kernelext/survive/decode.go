@@ -278,13 +278,18 @@ func (r *reader) value(p unsafe.Pointer, t reflect.Type) {
 	case text:
 		*(*string)(p) = r.string()
 		return
-	case zeroOnly:
+	case zeroOnly, renewed:
 		if r.uint() != 0 {
 			panic(damaged("a " + t.String() + " that is not zero"))
 		}
 		return
 	case marshals, gobs:
 		r.unmarshal(p, t)
+		return
+	case coded:
+		if r.uint() == 1 {
+			r.unmarshal(p, t)
+		}
 		return
 	case object:
 		panic(damaged("a " + t.String() + " that is not pointed to"))
@@ -424,9 +429,12 @@ func (r *reader) unmarshal(p unsafe.Pointer, t reflect.Type) {
 	data := append([]byte(nil), r.take(r.size())...) // what unmarshals it may keep it
 	v := reflect.NewAt(t, p).Interface()
 	var err error
-	if classOf(t) == marshals {
+	switch classOf(t) {
+	case coded:
+		err = codes[t].Unmarshal(data, v)
+	case marshals:
 		err = v.(encoding.BinaryUnmarshaler).UnmarshalBinary(data)
-	} else {
+	default:
 		err = v.(interface{ GobDecode([]byte) error }).GobDecode(data)
 	}
 	if err != nil {

@@ -112,13 +112,13 @@ func (w *writer) typeNumber(t reflect.Type) uint64 {
 
 // group is the variables that share memory, as a file.
 type group struct {
-	vars    []int
+	vars    []string
 	parts   [][]byte
 	size    int64
-	name    string         // of the file
-	objects []string       // the directories of the things in it
-	types   []reflect.Type // the defined ones in it
-	sizes   map[int]int64  // of each variable
+	name    string           // of the file
+	objects []string         // the directories of the things in it
+	types   []reflect.Type   // the defined ones in it
+	sizes   map[string]int64 // of each variable
 }
 
 // encode writes the variables of one set of those that share memory.
@@ -127,7 +127,7 @@ func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
 	g := &group{}
 	for i := range s.vars {
 		if s.set(i) == set {
-			g.vars = append(g.vars, i)
+			g.vars = append(g.vars, s.vars[i].Name)
 		}
 	}
 	var regions []*region
@@ -298,10 +298,18 @@ func (w *writer) value(p unsafe.Pointer, t reflect.Type) {
 	case text:
 		w.string(*(*string)(p))
 		return
-	case zeroOnly:
+	case zeroOnly, renewed:
 		w.uint(0)
 		return
 	case marshals, gobs:
+		w.bytes(w.marshal(p, t))
+		return
+	case coded:
+		if zero(p, t) {
+			w.uint(0)
+			return
+		}
+		w.uint(1)
 		w.bytes(w.marshal(p, t))
 		return
 	}
@@ -380,9 +388,12 @@ func (w *writer) marshal(p unsafe.Pointer, t reflect.Type) []byte {
 	v := reflect.NewAt(t, p).Interface()
 	var data []byte
 	var err error
-	if classOf(t) == marshals {
+	switch classOf(t) {
+	case coded:
+		data, err = codes[t].Marshal(v)
+	case marshals:
 		data, err = v.(encoding.BinaryMarshaler).MarshalBinary()
-	} else {
+	default:
 		data, err = v.(interface{ GobEncode() ([]byte, error) }).GobEncode()
 	}
 	if err != nil && w.err == nil {

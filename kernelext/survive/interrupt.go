@@ -38,9 +38,9 @@ func Graceful() { graceful.Store(true) }
 
 // How long an interrupted program is waited for. GoNB kills it after five seconds.
 const (
-	patience = 2500 * time.Millisecond // for one that ends as it wants
+	patience = 3500 * time.Millisecond // for one that ends as it wants
 	blocked  = 200 * time.Millisecond  // until one that waits for something is taken to go on waiting
-	stuck    = 1500 * time.Millisecond // until one that computes in a library is given up
+	stuck    = 1200 * time.Millisecond // until one that computes in a library is given up
 )
 
 // watch waits for interrupts.

@@ -9,7 +9,7 @@ type Keeper interface {
 	KeepDigest() (string, error)
 	// KeepSave writes the value into a directory that is empty.
 	KeepSave(dir string) error
-	// KeepLoad makes a new, zero value what KeepSave wrote.
+	// KeepLoad makes a new, zero value what KeepSave wrote. It is called before the program's own variables are initialised.
 	KeepLoad(dir string) error
 }
 
@@ -30,15 +30,21 @@ type Adapter struct {
 	Load   func(dir string, refs []any) (pointer any, err error) // makes a new value of what Save wrote
 }
 
+// Code writes values of another package's type that hold functions, and reads them again: by name, for instance.
+type Code struct {
+	Type      reflect.Type
+	Marshal   func(pointer any) ([]byte, error)
+	Unmarshal func(data []byte, pointer any) error
+}
+
+var codes = map[reflect.Type]Code{}
+
 var adapters = map[reflect.Type]Adapter{}
 
 // Adapt makes the values of a type survive. The last adapter for a type counts.
 func Adapt(a Adapter) { adapters[a.Type] = a }
 
-var (
-	keeperType   = reflect.TypeFor[Keeper]()
-	referrerType = reflect.TypeFor[Referrer]()
-)
+var keeperType = reflect.TypeFor[Keeper]()
 
 // presents tells whether pointers to t present themselves.
 func presents(t reflect.Type) bool {

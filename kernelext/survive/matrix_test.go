@@ -232,6 +232,29 @@ func TestMatrix(t *testing.T) {
 				t.Errorf("got %d and %v", out.count.Load(), out.names)
 			}
 		},
+		"a lock is open, and what was done once is done": func(t *testing.T) {
+			type locked struct {
+				mu    sync.Mutex
+				rw    sync.RWMutex
+				group sync.WaitGroup
+				once  sync.Once
+				n     int
+			}
+			var in, out locked
+			in.mu.Lock()
+			in.rw.RLock()
+			in.group.Add(1)
+			in.once.Do(func() { in.n = 5 })
+			if reasons := carry(t, private(t), []Var{Of("v", &in)}, []Var{Of("v", &out)}); len(reasons) > 0 {
+				t.Fatalf("not kept: %v", reasons)
+			}
+			out.mu.Lock()
+			out.rw.Lock()
+			out.group.Wait()
+			if out.once.Do(func() { out.n = 6 }); out.n != 5 {
+				t.Errorf("got %d", out.n)
+			}
+		},
 		"a cycle": func(t *testing.T) {
 			in, out := &node{name: "root"}, (*node)(nil)
 			in.left, in.right = &node{name: "l", parent: in}, in
@@ -356,7 +379,7 @@ func TestMatrix(t *testing.T) {
 		"function":      refused(func() {}, "a function"),
 		"file":          refused(os.Stdout, "os.File"),
 		"error":         refused(io.EOF, "errors"),
-		"locked mutex":  refused(func() *sync.Mutex { m := new(sync.Mutex); m.Lock(); return m }(), "sync.Mutex"),
+		"condition":     refused(sync.NewCond(new(sync.Mutex)), "sync.Cond"),
 		"in an any":     refused[any](map[string]any{"f": func() {}}, "func"),
 		"address":       refused(uintptr(1), "uintptr"),
 		"hidden struct": refused(strings.NewReader("x"), "strings.Reader"),
@@ -366,6 +389,66 @@ func TestMatrix(t *testing.T) {
 		},
 	} {
 		t.Run(name, test)
+	}
+}
+
+// web is a node of a random graph, with all ways in which memory can be shared.
+type web struct {
+	Next  *web
+	Many  []*web
+	Near  []web // some are slices of one array
+	By    map[string]*web
+	Any   any
+	Field *int // in another node
+	value int
+	text  string
+}
+
+// What is saved again is the same file, which carry checks: so it has the same shape, aliases and all.
+func TestRandomGraphs(t *testing.T) {
+	register(reflect.TypeFor[web]())
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		nodes := make([]*web, 1+random.IntN(20))
+		array := make([]web, len(nodes))
+		for i := range nodes {
+			if random.IntN(3) == 0 {
+				nodes[i] = &array[i] // one that lies in an array
+			} else {
+				nodes[i] = new(web)
+			}
+		}
+		pick := func() *web { return nodes[random.IntN(len(nodes))] }
+		for _, n := range nodes {
+			n.value, n.text = random.IntN(100), strings.Repeat("x", random.IntN(5))
+			switch random.IntN(7) {
+			case 0:
+				n.Next = pick()
+			case 1:
+				n.Many = []*web{pick(), nil, pick()}
+			case 2:
+				from := random.IntN(len(array))
+				to := from + random.IntN(len(array)-from+1)
+				n.Near = array[from:to:to]
+			case 3:
+				n.By = map[string]*web{"a": pick(), "b": pick()}
+			case 4:
+				n.Any = pick()
+			case 5:
+				n.Any = []any{pick(), *pick(), n.value}
+			case 6:
+				n.Field = &pick().value
+			}
+		}
+		a, b, c := nodes[0], pick(), array[len(array)/2:]
+		var d, e *web
+		var f []web
+		if reasons := carry(t, private(t), []Var{Of("a", &a), Of("b", &b), Of("c", &c)}, []Var{Of("a", &d), Of("b", &e), Of("c", &f)}); len(reasons) > 0 {
+			t.Fatalf("seed %d: not kept: %v", seed, reasons)
+		}
+		if !reflect.DeepEqual(a, d) || !reflect.DeepEqual(b, e) || !reflect.DeepEqual(c, f) || (a == b) != (d == e) {
+			t.Fatalf("seed %d: another graph came back", seed)
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ type Program struct {
 	Types    []Type            // by which values in interfaces are found again
 	Layouts  map[string]string // of the notebook's types, and of others that values in interfaces have, by their names
 	Adapters []Adapter
+	Codes    []Code
 	Gone     []string // variables that the notebook no longer has
 	Notes    []string // what the reader has to be told first
 	Graceful bool     // the program deals with interrupts itself
@@ -61,6 +62,9 @@ func Begin(p *Program, addresses Addresses) *Program {
 	for _, a := range p.Adapters {
 		Adapt(a)
 	}
+	for _, c := range p.Codes {
+		codes[c.Type] = c
+	}
 	for _, t := range p.Types {
 		learn(t)
 		registered[t] = true
@@ -86,6 +90,7 @@ func (p *Program) restore() error {
 		learn(v.t)
 		targets[v.Name] = target{v, p.Vars[i].Fresh}
 	}
+	var plain, others []manifest.Var // a file each
 	done := map[string]bool{}
 	for _, d := range p.Vars {
 		kept := p.manifest.Vars[d.Name]
@@ -93,6 +98,14 @@ func (p *Program) restore() error {
 			continue
 		}
 		done[kept.File] = true
+		if kept.Objects == "" {
+			plain = append(plain, kept)
+		} else {
+			others = append(others, kept)
+		}
+	}
+	// What presents itself may look at the other variables when it is made.
+	for _, kept := range append(plain, others...) {
 		if err := p.load(kept.File, targets); err != nil {
 			names := strings.Join(p.manifest.Sharing(kept), " ")
 			return fmt.Errorf("the kept value of %s can't be read: %v; `%%reset %s` forgets it, and the next use evaluates the declaration", names, err, names)
@@ -156,10 +169,10 @@ func (p *Program) Save() error {
 			return p.unsaved(err)
 		}
 		dynamic := p.madeOf(g)
-		for _, i := range g.vars {
-			d := declared[kept[i].Name]
+		for _, name := range g.vars {
+			d := declared[name]
 			v := entry(d)
-			v.File, v.Objects, v.Size, v.Dynamic = g.name, strings.Join(g.objects, " "), g.sizes[i], dynamic
+			v.File, v.Objects, v.Size, v.Dynamic = g.name, strings.Join(g.objects, " "), g.sizes[name], dynamic
 			if old := p.manifest.Vars[d.Name]; old.File == v.File && !d.Fresh {
 				v.Changed = old.Changed
 			}
@@ -217,18 +230,18 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 	for {
 		s := newScan(vars)
 		again := false
-		drop := func(i int, why string) {
-			failed[vars[i].Name] = why
+		drop := func(name, why string) {
+			failed[name] = why
 			again = true
 		}
 		for i := range vars {
 			if why := s.variable(i); why != "" {
-				drop(i, why)
+				drop(vars[i].Name, why)
 			}
 		}
 		merged := s.merge()
 		for owner, why := range s.torn {
-			drop(owner, why)
+			drop(vars[owner].Name, why)
 		}
 		groups = groups[:0]
 		for i := range vars {
@@ -237,8 +250,8 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 			}
 			g, err := s.encode(p.Dir, i, merged)
 			if err != nil {
-				for _, i := range g.vars {
-					drop(i, err.Error())
+				for _, name := range g.vars {
+					drop(name, err.Error())
 				}
 				break
 			}
@@ -254,16 +267,19 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 }
 
 // sizes returns the bytes that each variable takes; what several share counts for the first.
-func (s *scan) sizes() map[int]int64 {
-	sizes := map[int]int64{}
+func (s *scan) sizes() map[string]int64 {
+	sizes := map[string]int64{}
 	for _, r := range s.regions {
-		sizes[r.owner] += int64(r.size())
+		sizes[s.vars[r.owner].Name] += int64(r.size())
 	}
 	for owner, size := range s.extra {
-		sizes[owner] += size
+		sizes[s.vars[owner].Name] += size
 	}
 	return sizes
 }
+
+// Together begins the reason of a variable that is not kept because another one that is declared with it can't be.
+const Together = "it is declared together with "
 
 // unit spreads the reasons to the variables that are declared by one value with those that have one.
 func (p *Program) unit(reasons map[string]string) {
@@ -271,7 +287,7 @@ func (p *Program) unit(reasons map[string]string) {
 		if why := reasons[d.Name]; why != "" {
 			for _, other := range d.Unit {
 				if reasons[other] == "" {
-					reasons[other] = "it is declared together with " + d.Name + ": " + why
+					reasons[other] = Together + d.Name + ": " + why
 				}
 			}
 		}

@@ -262,7 +262,12 @@ func (s *scan) mapping(p unsafe.Pointer, t reflect.Type) {
 		e.SetIterValue(it)
 		entries = append(entries, entry{k.Addr().UnsafePointer(), e.Addr().UnsafePointer()})
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return compare(a.key, b.key, t.Key()) })
+	slices.SortFunc(entries, func(a, b entry) int {
+		if c := compare(a.key, b.key, t.Key()); c != 0 {
+			return c
+		}
+		return compare(a.value, b.value, t.Elem()) // there can be several NaN
+	})
 	for _, e := range entries {
 		m.keys, m.values = append(m.keys, e.key), append(m.values, e.value)
 	}
@@ -285,7 +290,7 @@ func (s *scan) box(v reflect.Value) unsafe.Pointer {
 	return b.UnsafePointer()
 }
 
-// compare orders keys of maps, pointers by what they point to. Keys may come out equal: their order changes nothing but the digest.
+// compare orders the keys of maps, pointers by what they point to. They may come out equal: their order changes nothing but the digest.
 func compare(a, b unsafe.Pointer, t reflect.Type) int {
 	return compareValues(reflect.NewAt(t, a).Elem(), reflect.NewAt(t, b).Elem(), 4)
 }

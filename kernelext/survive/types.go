@@ -16,9 +16,11 @@ const (
 	text                      // a string
 	marshals                  // by MarshalBinary
 	gobs                      // by GobEncode
+	coded                     // by a Code
 	object                    // it presents itself; reached through pointers only
 	parts                     // pointer, slice, array, struct, map, interface: by what they consist of
 	zeroOnly                  // only if it is zero or nil
+	renewed                   // as zero: whoever held a lock is gone with the program
 )
 
 var (
@@ -29,10 +31,13 @@ var (
 	gobDecoder  = reflect.TypeFor[interface{ GobDecode([]byte) error }]()
 )
 
+// renewing names what belongs to the goroutines of one program.
+var renewing = map[string]bool{"sync.Mutex": true, "sync.RWMutex": true, "sync.WaitGroup": true}
+
 // open names structs of the standard library that hide fields and are nothing but these fields.
 var open = map[string]bool{
 	"bytes.Buffer": true, "container/list.List": true, "container/list.Element": true, "container/ring.Ring": true, "math/rand/v2.Rand": true,
-	"sync/atomic.Bool": true, "sync/atomic.Int32": true, "sync/atomic.Int64": true, "sync/atomic.Uint32": true, "sync/atomic.Uint64": true,
+	"sync.Once": true, "sync/atomic.Bool": true, "sync/atomic.Int32": true, "sync/atomic.Int64": true, "sync/atomic.Uint32": true, "sync/atomic.Uint64": true,
 	// These are in the ones above, and empty.
 	"sync/atomic.noCopy": true, "sync/atomic.align64": true,
 }
@@ -51,6 +56,9 @@ func classOf(t reflect.Type) class {
 }
 
 func classify(t reflect.Type) class {
+	if _, there := codes[t]; there {
+		return coded
+	}
 	if foreign(t) && t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface {
 		if p := reflect.PointerTo(t); presents(t) {
 			return object
@@ -75,6 +83,9 @@ func classify(t reflect.Type) class {
 	case reflect.Struct:
 		if presents(t) {
 			return object
+		}
+		if renewing[typeName(t)] {
+			return renewed
 		}
 		if hidden(t) != "" {
 			return zeroOnly
@@ -115,9 +126,9 @@ func reason(t reflect.Type) string {
 	case reflect.Func:
 		return "a function can't be kept"
 	case reflect.Struct:
-		return "a " + t.String() + " can't be kept, since it hides its field " + hidden(t)
+		return "a value of " + t.String() + " can't be kept, since it hides its field " + hidden(t)
 	}
-	return "a " + t.String() + " can't be kept"
+	return "a value of " + t.String() + " can't be kept"
 }
 
 // certain tells whether every value of a type can be kept, so that none has to be looked at to know that.
@@ -127,7 +138,7 @@ func certain(t reflect.Type, seen map[reflect.Type]bool) bool {
 	}
 	seen[t] = true
 	switch classOf(t) {
-	case flat, text:
+	case flat, text, renewed:
 		return true
 	case parts:
 		switch t.Kind() {
@@ -213,7 +224,7 @@ func describe(b *strings.Builder, t reflect.Type, seen map[reflect.Type]bool) {
 	if t.Name() != "" {
 		b.WriteString(typeName(t))
 		// What presents or marshals itself answers for its format.
-		if t.PkgPath() == "" || seen[t] || classOf(t) == object || classOf(t) == marshals || classOf(t) == gobs {
+		if t.PkgPath() == "" || seen[t] || classOf(t) == object || classOf(t) == marshals || classOf(t) == gobs || classOf(t) == coded {
 			return
 		}
 		seen[t] = true

@@ -13,18 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/espalier-ml/espalier/pkg/backend"
-	"github.com/espalier-ml/espalier/pkg/budget"
-	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/store/checkpoint"
-	"github.com/espalier-ml/espalier/pkg/unit"
 )
 
 // Kind says how values of a type are saved, loaded and recognised as unchanged. Its fields are those of kernelext/survive.Adapter, which says what each is for.
@@ -114,15 +110,13 @@ type pruner struct {
 
 const prunerFile = "pruner.json"
 
-var normalizes = []criterion.Normalize{criterion.ByL2, criterion.ByMean, criterion.ByLAMP, {}}
-
-// pruned describes a pruner. Its recipe has to be of named parts: a function of the notebook's can't be kept.
+// pruned describes a pruner. Its recipe has to be of the library's parts: a function of the notebook's can't be kept.
 func pruned(p *prune.Pruner) (pruner, error) {
 	r := p.Recipe()
 	d := pruner{p.Given(), r.Criterion.Name, r.Unit.Name, r.Normalize.Name, r.Budget.Name, r.Revive, r.KeepMin, r.MinUnits, r.RoundTo, r.Seed}
 	made, err := d.recipe()
-	if err == nil && (made.String() != r.String() || !sameCode(made.Criterion.Score, r.Criterion.Score)) {
-		err = fmt.Errorf("recipe %q can't be told by the names of its parts", r)
+	if made = made.Complete(); err == nil && !same(reflect.ValueOf(made), reflect.ValueOf(r)) {
+		err = fmt.Errorf("a part of its recipe %q is not the one that this library has under the name", r)
 	}
 	if err != nil {
 		return d, fmt.Errorf("this pruner can't be kept: %w", err)
@@ -130,27 +124,21 @@ func pruned(p *prune.Pruner) (pruner, error) {
 	return d, nil
 }
 
-// sameCode tells whether two functions are one in the source: a criterion of the notebook's can have the name of one of the library's.
-func sameCode(a, b any) bool { return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() }
-
-func (d pruner) recipe() (prune.Recipe, error) {
-	r := prune.Recipe{Revive: d.Revive, KeepMin: d.KeepMin, MinUnits: d.MinUnits, RoundTo: d.RoundTo, Seed: d.Seed}
-	var ok bool
-	if r.Criterion, ok = criterion.ByName(d.Criterion); !ok {
-		return r, fmt.Errorf("criterion %q is not one of this library's", d.Criterion)
+func (d pruner) recipe() (r prune.Recipe, err error) {
+	r = prune.Recipe{Revive: d.Revive, KeepMin: d.KeepMin, MinUnits: d.MinUnits, RoundTo: d.RoundTo, Seed: d.Seed}
+	if r.Criterion, err = criteria.find(d.Criterion); err != nil {
+		return r, err
 	}
-	if r.Unit, ok = unit.ByName(d.Unit); !ok {
-		return r, fmt.Errorf("unit %q is not one of this library's", d.Unit)
+	if r.Unit, err = units.find(d.Unit); err != nil {
+		return r, err
 	}
-	if r.Budget, ok = budget.ByName(d.Budget); !ok {
-		return r, fmt.Errorf("budget %q is not one of this library's", d.Budget)
+	if r.Budget, err = budgets.find(d.Budget); err != nil {
+		return r, err
 	}
-	at := slices.IndexFunc(normalizes, func(n criterion.Normalize) bool { return n.Name == d.Normalize })
-	if at < 0 {
-		return r, fmt.Errorf("normalisation %q is not one of this library's", d.Normalize)
+	if d.Normalize != "" {
+		r.Normalize, err = normalizes.find(d.Normalize)
 	}
-	r.Normalize = normalizes[at]
-	return r, nil
+	return r, err
 }
 
 func prunerDigest(p *prune.Pruner) (string, error) {

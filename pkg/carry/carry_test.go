@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
@@ -202,5 +203,62 @@ func TestPrunerOfOnesOwnCriterion(t *testing.T) {
 	}
 	if _, err := kind[prune.Pruner](t).Digest(p); err == nil || !strings.Contains(err.Error(), "can't be kept") {
 		t.Errorf("error %v, want one that says that it can't be kept", err)
+	}
+}
+
+func TestCodes(t *testing.T) {
+	code := func(v any) Code {
+		for _, c := range Codes() {
+			if c.Type == reflect.TypeOf(v).Elem() {
+				return c
+			}
+		}
+		t.Fatalf("no code for %T", v)
+		return Code{}
+	}
+	for _, c := range criterion.All() {
+		var got criterion.Criterion
+		data, err := code(&c).Marshal(&c)
+		if err == nil {
+			err = code(&c).Unmarshal(data, &got)
+		}
+		if err != nil || got.Name != c.Name || got.Score == nil {
+			t.Errorf("criterion %s: %q, %v", c.Name, got.Name, err)
+		}
+	}
+	for _, u := range append(unit.All(), unit.Block(8, 8), unit.NofM(2, 8, unit.In)) {
+		var got unit.Unit
+		data, err := code(&u).Marshal(&u)
+		if err == nil {
+			err = code(&u).Unmarshal(data, &got)
+		}
+		if err != nil || got.Name != u.Name {
+			t.Errorf("unit %s: %q, %v", u.Name, got.Name, err)
+		}
+	}
+	for _, b := range budget.All() {
+		var got budget.Budget
+		data, err := code(&b).Marshal(&b)
+		if err == nil {
+			err = code(&b).Unmarshal(data, &got)
+		}
+		if err != nil || got.Name != b.Name || got.Divide == nil {
+			t.Errorf("budget %s: %q, %v", b.Name, got.Name, err)
+		}
+	}
+	for name, change := range map[string]func(c *criterion.Criterion){
+		"another name":  func(c *criterion.Criterion) { c.Name = "mine" },
+		"another score": func(c *criterion.Criterion) { c.Score = func(in criterion.Inputs) *graph.Node { return in.Weight } },
+		"more rounds":   func(c *criterion.Criterion) { c.Rounds = 7 },
+		"another pool":  func(c *criterion.Criterion) { c.Pool = criterion.L2 },
+	} {
+		c := criterion.SNIP
+		change(&c)
+		if _, err := code(&c).Marshal(&c); err == nil {
+			t.Errorf("%s: it was taken for the library's", name)
+		}
+	}
+	if err := code(new(unit.Unit)).Unmarshal([]byte("no such unit"), new(unit.Unit)); err == nil {
+		t.Error("an unknown unit was found")
 	}
 }

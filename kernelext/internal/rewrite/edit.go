@@ -119,13 +119,11 @@ func (p *program) blank(n ast.Node, text string) edit {
 // imported makes an import fit what is left of the program. A package of the standard library that is no longer named stays linked, since some, such as
 // image/png, register themselves with others; those of modules go, as they are large.
 func (pl *plan) imported(s *ast.ImportSpec) []edit {
-	if s.Name != nil && (s.Name.Name == "_" || s.Name.Name == ".") {
-		return nil
-	}
-	if pl.named()[pl.p.importOf(s)] {
-		return nil
-	}
 	path := strings.Trim(s.Path.Value, "`\"")
+	imports, dotted := pl.named()
+	if s.Name != nil && s.Name.Name == "_" || s.Name != nil && s.Name.Name == "." && dotted[path] || imports[pl.p.importOf(s)] {
+		return nil
+	}
 	if first, _, _ := strings.Cut(path, "/"); strings.Contains(first, ".") {
 		return []edit{pl.p.blank(s, "")}
 	}
@@ -140,17 +138,23 @@ func (p *program) importOf(s *ast.ImportSpec) types.Object {
 	return p.info.Implicits[s]
 }
 
-// named returns the imports that the program names once it is pruned.
-func (pl *plan) named() map[types.Object]bool {
+// named returns the imports that the program names once it is pruned, and the paths of the packages of which it names something.
+func (pl *plan) named() (imports map[types.Object]bool, paths map[string]bool) {
 	if pl.imports != nil {
-		return pl.imports
+		return pl.imports, pl.paths
 	}
-	pl.imports = map[types.Object]bool{}
+	pl.imports, pl.paths = map[types.Object]bool{}, map[string]bool{}
 	look := func(n ast.Node) {
 		ast.Inspect(n, func(n ast.Node) bool {
 			if id, ok := n.(*ast.Ident); ok {
-				if o, ok := pl.p.info.Uses[id].(*types.PkgName); ok {
+				switch o := pl.p.info.Uses[id].(type) {
+				case *types.PkgName:
 					pl.imports[o] = true
+				case nil:
+				default:
+					if o.Pkg() != nil && o.Parent() == o.Pkg().Scope() {
+						pl.paths[o.Pkg().Path()] = true
+					}
 				}
 			}
 			return true
@@ -177,7 +181,7 @@ func (pl *plan) named() map[types.Object]bool {
 			}
 		}
 	}
-	return pl.imports
+	return pl.imports, pl.paths
 }
 
 // guard lets outermost loops end when the reader presses the stop button, and has the variables saved before the program ends itself.

@@ -28,6 +28,7 @@ func exitCode(t *testing.T, err error) int {
 
 // A cell that fails keeps what its variables held then.
 func TestFailuresKeep(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"os\"\nimport \"log\"\nvar x = 1", "")
 	for _, c := range []struct {
@@ -85,6 +86,7 @@ func (n *notebook) interrupt(text string) (code int, took time.Duration) {
 }
 
 func TestInterrupt(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"time\"\nimport \"sync\"\nimport \"math/big\"\nimport \"os\"\nimport \"os/signal\"\nvar x = 0", "")
 	for _, c := range []struct{ name, text, said, x string }{
@@ -105,8 +107,42 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// An interrupt while the variables are being saved changes nothing about that.
+func TestInterruptWhileSaving(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want(`import "fmt"
+import "os"
+import "time"
+type album struct { title string; open chan int }
+func (a *album) KeepDigest() (string, error) { return a.title, nil }
+func (a *album) KeepSave(dir string) error {
+	if slow {
+		fmt.Println("started")
+		time.Sleep(time.Second)
+	}
+	return os.WriteFile(dir+"/title", []byte(a.title), 0o600)
+}
+func (a *album) KeepLoad(dir string) error {
+	title, err := os.ReadFile(dir + "/title")
+	a.title, a.open = string(title), make(chan int)
+	return err
+}
+var slow = false
+var a = &album{"first", nil}
+var same = a
+var counter = 1`, "")
+	n.want("%%\nfmt.Println(a.title, a.open != nil, same == a, counter)", "first true true 1")
+	code, _ := n.interrupt("%%\nslow = true\na.title = \"second\"\ncounter = 2")
+	if code != 0 || n.stderr != "" {
+		t.Errorf("exit code %d and %q", code, n.stderr)
+	}
+	n.want("%%\nslow = false\nfmt.Println(a.title, same == a, counter)", "second true 2")
+}
+
 // A kill at any moment, also in the middle of saving, leaves the variables of this cell or those of the cell before.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar a = make([]int, 1<<20)\nvar b = make([]int, 1<<18)", "")
 	if err := n.build(source{text: "%%\nfor i := range a { a[i]++ }\nfor i := range b { b[i]++ }\nfmt.Println(a[0], a[len(a)-1], b[0], b[len(b)-1])"}); err != nil {
@@ -175,6 +211,7 @@ func TestKill(t *testing.T) {
 
 // What can't be written is an error of the cell, and the variables are as they were.
 func TestUnwritable(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 1", "")
 	if err := n.build(source{text: "%%\nx = 2"}); err != nil {

@@ -62,12 +62,20 @@ func (pl *plan) file(state string, gomlx bool) string {
 	for _, text := range sorted(others) {
 		fmt.Fprintf(&registered, "\t\t%s.TypeOf[%s](),\n", surviveAlias, text)
 	}
-	adapters := "nil"
+	carried := ""
 	if gomlx {
 		imports[carryAlias] = carryPath
-		adapters = prefix + "adapters()"
-		fmt.Fprintf(&body, "func %[1]sadapters() (list []%[2]s.Adapter) {\n\tfor _, k := range %[3]s.Kinds() {\n\t\tlist = append(list, %[2]s.Adapter(k))\n\t}\n\treturn list\n}\n",
-			prefix, surviveAlias, carryAlias)
+		carried = prefix + "carried(" // a function around the program, which adds what package carry knows
+		fmt.Fprintf(&body, `func %[1]scarried(p *%[2]s.Program) *%[2]s.Program {
+	for _, k := range %[3]s.Kinds() {
+		p.Adapters = append(p.Adapters, %[2]s.Adapter(k))
+	}
+	for _, c := range %[3]s.Codes() {
+		p.Codes = append(p.Codes, %[2]s.Code(c))
+	}
+	return p
+}
+`, prefix, surviveAlias, carryAlias)
 	}
 	if pl.p.shown != nil {
 		dot := strings.LastIndexByte(pl.cell.Show, '.')
@@ -81,15 +89,15 @@ func (pl *plan) file(state string, gomlx bool) string {
 		fmt.Fprintf(&b, "\t%s %q\n", alias, imports[alias])
 	}
 	fmt.Fprintf(&b, ")\n\n%s\n", body.String())
-	fmt.Fprintf(&b, `var %[1]sP = %[2]s.Begin(&%[2]s.Program{
-	Dir: %[3]q, Cell: %[4]d, Gone: %#[5]v, Notes: %#[6]v, Graceful: %[7]t, Adapters: %[8]s,
+	fmt.Fprintf(&b, `var %[1]sP = %[2]s.Begin(%[8]s&%[2]s.Program{
+	Dir: %[3]q, Cell: %[4]d, Gone: %#[5]v, Notes: %#[6]v, Graceful: %[7]t,
 	Vars: []%[2]s.Declared{
 %[9]s	},
 	Types: []%[2]s.Type{
 %[10]s	},
 	Layouts: map[string]string{
 %[11]s	},
-}, %[1]saddresses{})
+}%[13]s, %[1]saddresses{})
 
 type %[1]saddresses struct{}
 
@@ -103,8 +111,8 @@ func %[1]sC() {
 		%[2]s.Halt()
 	}
 }
-`, prefix, surviveAlias, state, pl.cell.Number, pl.gone, slices.Concat(pl.notes, pl.p.notes), pl.handlesInterrupts(), adapters,
-		declared.String(), registered.String(), layouts.String(), addresses.String())
+`, prefix, surviveAlias, state, pl.cell.Number, pl.gone, slices.Concat(pl.notes, pl.p.notes), pl.handlesInterrupts(), carried,
+		declared.String(), registered.String(), layouts.String(), addresses.String(), strings.Repeat(")", strings.Count(carried, "(")))
 	return b.String()
 }
 
@@ -133,6 +141,10 @@ var carried = map[string]bool{
 	"github.com/gomlx/gomlx/ml/model.Store":      true,
 	"github.com/gomlx/gomlx/core/tensors.Tensor": true,
 	module + "pkg/prune.Pruner":                  true,
+	module + "pkg/criterion.Criterion":           true,
+	module + "pkg/criterion.Normalize":           true,
+	module + "pkg/unit.Unit":                     true,
+	module + "pkg/budget.Budget":                 true,
 }
 
 // gomlx tells whether a variable that the program reaches may hold a value that package carry makes survive.

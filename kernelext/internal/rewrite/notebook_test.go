@@ -130,7 +130,7 @@ func (n *notebook) build(s source) error {
 	}
 	for _, path := range sorted(n.imports) {
 		name := strings.Trim(path[strings.LastIndex(path, "/")+1:], `"`)
-		if strings.HasPrefix(path, "_ ") || strings.Contains(used, name+".") { // goimports drops the others
+		if strings.HasPrefix(path, "_ ") || strings.HasPrefix(path, ". ") || strings.Contains(used, name+".") { // goimports drops the others
 			b.WriteString("\t" + path + "\n")
 		}
 	}

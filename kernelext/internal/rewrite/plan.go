@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"fmt"
+	"go/ast"
 	"go/types"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/espalier-ml/espalier/kernelext/internal/keep"
 	"github.com/espalier-ml/espalier/kernelext/internal/keep/manifest"
+	"github.com/espalier-ml/espalier/kernelext/survive"
 )
 
 // variable is what becomes of one of the notebook's variables in a program.
@@ -47,6 +49,7 @@ type plan struct {
 
 	reached map[types.Object]bool // the declarations that the program needs
 	imports map[types.Object]bool // the imports that it then names
+	paths   map[string]bool       // of the packages of which it names something
 }
 
 func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, kept manifest.Manifest) (*plan, error) {
@@ -79,7 +82,7 @@ func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, k
 		v.code, v.from = pl.g.origins(o, pl.code)
 		switch {
 		case pl.registers(s):
-			v.always, v.reason = true, "it registers itself elsewhere"
+			v.always, v.reason = true, aFlag
 		case !v.nameable:
 			v.always, v.reason = true, "its type "+o.Type().String()+" can't be named in another cell"
 		}
@@ -103,14 +106,22 @@ func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, k
 	return pl, pl.hoist()
 }
 
+// aFlag is why flags are not kept. The reader is not told: it is what flags are for.
+const aFlag = "a flag has the value that the arguments of each cell give it"
+
 // registers tells whether a variable's initialiser makes a flag, which has to exist in each program.
 func (pl *plan) registers(s spec) bool {
+	found := false
 	for _, value := range s.Values {
-		if strings.Contains(pl.p.text(value), "flag.") {
-			return true
-		}
+		ast.Inspect(value, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok {
+				f, ok := pl.p.info.Uses[id].(*types.Func)
+				found = found || ok && f.Pkg() != nil && f.Pkg().Path() == "flag"
+			}
+			return !found
+		})
 	}
-	return false
+	return found
 }
 
 // localObjects returns the variables that earlier cells declared by :=.
@@ -323,7 +334,13 @@ func (pl *plan) tell(dir string, v *variable) {
 		why := ""
 		switch inside := pl.changedInside(old); {
 		case old.Reason != "":
-			if v.noted = old.Reason; old.Noted != old.Reason {
+			// Those that are declared together are named together, where the one is that can't be kept.
+			if v.noted = old.Reason; old.Noted == old.Reason || old.Reason == aFlag || strings.HasPrefix(old.Reason, survive.Together) {
+				return
+			}
+			if len(v.unit) > 1 {
+				pl.notes = append(pl.notes, strings.Join(v.unit, ", ")+" are evaluated again in each cell that uses them: "+old.Reason)
+			} else {
 				pl.notes = append(pl.notes, v.name+" is evaluated again in each cell that uses it: "+old.Reason)
 			}
 			return

@@ -94,6 +94,10 @@ func (c Config) Rewrite() (Build, error) {
 	}
 	paths = slices.DeleteFunc(paths, func(path string) bool { return path == "unsafe" })
 	e, err := c.findExports(paths)
+	var missing *ImportError
+	if errors.As(err, &missing) && strings.Contains(missing.Output, survivePath) {
+		return Build{}, fmt.Errorf("the Go command does not find %s; start the kernel with this project as workspace (-go_work), as the set-up does", survivePath)
+	}
 	if err != nil {
 		return Build{}, err
 	}
@@ -124,6 +128,13 @@ func (c Config) Notice(why error) (Build, error) {
 	text := fmt.Sprintf("package main\n\nimport %[1]sos \"os\"\n\nfunc init() { %[1]sos.Stderr.WriteString(%[2]q) }\n", prefix,
 		"espalier: this cell's program starts with fresh variables, and leaves none: "+strings.ReplaceAll(why.Error(), "\n", "; ")+"\n")
 	overlay, err := c.overlay(map[string][]byte{generated: []byte(text), localsFile: nil})
+	return Build{overlay, func() error { return nil }}, err
+}
+
+// Bare makes a program that is compiled as it is, and does not find the variables that cells declared by :=. They are declared for gopls alone: without
+// the values that they have in the notebook.
+func (c Config) Bare() (Build, error) {
+	overlay, err := c.overlay(map[string][]byte{localsFile: nil})
 	return Build{overlay, func() error { return nil }}, err
 }
 

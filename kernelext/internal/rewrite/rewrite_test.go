@@ -14,6 +14,7 @@ import (
 )
 
 func TestCounter(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar counter = 0", "")
 	n.want("%%\ncounter++\nfmt.Println(counter)", "1")
@@ -23,6 +24,7 @@ func TestCounter(t *testing.T) {
 }
 
 func TestEvaluatedOnce(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nfunc slow() []int { fmt.Println(\"evaluated\"); return make([]int, 1<<20) }\nvar big = slow()", "evaluated")
 	n.want("%%\nbig[7] = 3", "")
@@ -32,6 +34,7 @@ func TestEvaluatedOnce(t *testing.T) {
 
 // What a cell's program has no use for is neither restored nor linked.
 func TestLazy(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"time\"\nvar a = []int{1}\nvar b = []int{2}\nfunc use() time.Time { return time.Now().Add(time.Duration(b[0])) }", "")
 	n.want("%%\nfmt.Println(a)", "[1]")
@@ -60,6 +63,7 @@ func TestLazy(t *testing.T) {
 
 // A value whose file is unreachable is not needed by a cell that does not use it.
 func TestUnusedIsNotRead(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar a = []int{1}\nvar b = []int{2}", "")
 	list, err := keep.List(n.c.State)
@@ -90,6 +94,7 @@ func TestUnusedIsNotRead(t *testing.T) {
 }
 
 func TestAliasesCrossCells(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype P struct{ A int; b string }\nvar m = map[string]*P{\"x\": {1, \"q\"}}\nvar p = m[\"x\"]\nvar n = 5\nvar q = &n\nvar w = []int{1, 2, 3, 4}\nvar sub = w[1:3]", "")
 	n.want("%%\np.A = 42\n*q = 6\nsub[0] = 22", "")
@@ -100,6 +105,7 @@ func TestAliasesCrossCells(t *testing.T) {
 }
 
 func TestFreshSeesRestored(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 3", "")
 	n.want("%%\nx = 10", "")
@@ -107,15 +113,17 @@ func TestFreshSeesRestored(t *testing.T) {
 }
 
 func TestWhatCannotBeKept(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"os\"\nvar ch = make(chan int, 1)\nvar f = func() int { return 1 }\nvar out, err = os.Open(\"go.mod\")", "")
 	n.want("%%\nch <- 1\nfmt.Println(len(ch), f())", "1 1", "ch is evaluated again in each cell that uses it: a channel", "f is evaluated again in each cell that uses it: a function")
-	n.want("%%\nfmt.Println(len(ch), out != nil, err)", "0 true <nil>", "err is evaluated again in each cell that uses it: it is declared together with out", "out is evaluated again in each cell that uses it: a os.File")
+	n.want("%%\nfmt.Println(len(ch), out != nil, err)", "0 true <nil>", "out, err are evaluated again in each cell that uses them: a value of os.File can't be kept, since it hides its field file")
 	n.want("%%\nfmt.Println(len(ch))", "0") // it is said once
 }
 
 // What came from something that is evaluated again would be tied to one that is gone.
 func TestTiedToWhatCannotBeKept(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype server struct { jobs chan int; config *int }\nvar config = new(int)\nvar s = &server{make(chan int), config}\nvar c = s.config\nvar into = &s.jobs", "")
 	n.want("%%\n*config = 7\nfmt.Println(*s.config, s.config == config, into == &s.jobs)", "7 true true", "into is evaluated again", "s is evaluated again")
@@ -123,6 +131,7 @@ func TestTiedToWhatCannotBeKept(t *testing.T) {
 }
 
 func TestStaleness(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nconst k = 2\nfunc load() int { return k }\nvar w = load()\nvar v = w", "")
 	n.want("%%\nfmt.Println(w, v)", "2 2")
@@ -151,6 +160,7 @@ func TestStaleness(t *testing.T) {
 }
 
 func TestTypeChanged(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype P struct{ A int }\nvar p = &P{A: 1}\nvar held any = P{A: 2}\nvar counter = 1", "")
 	n.want("%%\np.A = 5\ncounter = 2", "")
@@ -161,6 +171,7 @@ func TestTypeChanged(t *testing.T) {
 
 // An initialiser that no longer compiles is no matter to a cell that does not need it.
 func TestBrokenInitialiser(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype P struct{ A int }\nvar p = P{1}\nvar x = 1", "")
 	n.want("type P struct{ A int; B string }\n%%\nfmt.Println(x)", "1")
@@ -171,6 +182,7 @@ func TestBrokenInitialiser(t *testing.T) {
 }
 
 func TestStatements(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar declared = 1", "")
 	n.statements("x := 3\ny, z := \"s\", []int{1, 2}", "")
@@ -195,6 +207,7 @@ func TestStatements(t *testing.T) {
 }
 
 func TestLocalSharesMemory(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"strings\"\nvar w = []int{1, 2}\nvar r = strings.NewReplacer()", "")
 	n.statements("sub := w[:1]", "")
@@ -203,6 +216,7 @@ func TestLocalSharesMemory(t *testing.T) {
 }
 
 func TestShow(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 3\nfunc two() (int, int) { return 1, 2 }\nfunc none() {}", "")
 	for _, c := range []struct{ text, want string }{
@@ -216,6 +230,7 @@ func TestShow(t *testing.T) {
 }
 
 func TestGenericsAndMethods(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want(`import "fmt"
 type stack[T any] struct{ items []T }
@@ -231,6 +246,7 @@ var numbers stack[int]`, "")
 }
 
 func TestCompileErrors(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar counter = 1", "")
 	for text, want := range map[string]string{
@@ -248,7 +264,82 @@ func TestCompileErrors(t *testing.T) {
 	n.want("%%\nfmt.Println(counter)", "1")
 }
 
+func TestDotImports(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.imports[`. "strings"`] = true
+	n.imports[`. "github.com/google/go-cmp/cmp"`] = true
+	n.want("import \"fmt\"\nvar x = ToUpper(\"a\")\nfunc diff() string { return Diff(1, 2) }\n%%\nfmt.Println(diff() != \"\")", "true")
+	n.want("%%\nfmt.Println(x)", "A")
+	n.want("%%\nfmt.Println(ToLower(x), diff() != \"\")", "a true")
+}
+
+func TestWithoutWorkspace(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	if err := os.Remove(filepath.Join(n.c.Dir, "go.work")); err != nil {
+		t.Fatal(err)
+	}
+	n.c.Cache = t.TempDir()
+	_, err := n.run(source{text: "import \"fmt\"\nvar x = 1\n%%\nfmt.Println(x)"})
+	if err == nil || !strings.Contains(err.Error(), "with this project as workspace") {
+		t.Fatalf("error %v, want one that says what is missing", err)
+	}
+	// The cell is run all the same, and says what it does without.
+	build, err := n.c.Notice(err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(n.c.Go, "build", "-overlay="+build.Overlay, "-o", n.binary)
+	cmd.Dir = n.c.Dir
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	output, err := n.start().CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(output), "espalier: this cell's program starts with fresh variables, and leaves none: ") || !strings.HasSuffix(string(output), "\n1\n") {
+		t.Errorf("it printed %q (%v)", output, err)
+	}
+}
+
+// What a kernel left is brought back in the next: its values, without evaluating anything.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	first, err := keep.Open(home, "notebook.ipynb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNotebook(t)
+	n.c.State = first.Dir
+	n.want("import \"fmt\"\nfunc slow() int { fmt.Println(\"evaluated\"); return 1 }\nvar x = slow()", "evaluated")
+	n.want("%%\nx = 5", "")
+	n.statements("y := x + 1", "")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	second, err := keep.Open(home, "notebook.ipynb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	text, err := keep.Restore(second.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, "x = slow()") || strings.Contains(text, "func main") {
+		t.Errorf("declarations:\n%s", text)
+	}
+	m := newNotebook(t)
+	m.c.State = second.Dir
+	// GoNB knows the declarations once it ran them as a cell that declares nothing.
+	m.imports, m.decls, m.keys = n.imports, n.decls, n.keys
+	m.want("%%\n", "")
+	m.want("%%\nfmt.Println(x, y)", "5 6")
+}
+
 func TestUnknownImport(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	var imports *ImportError
 	if _, err := n.run(source{text: "import \"example.org/nothing\"\n%%\nnothing.F()"}); !errors.As(err, &imports) {
@@ -257,6 +348,7 @@ func TestUnknownImport(t *testing.T) {
 }
 
 func TestWithoutProxy(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.proxy = false
 	n.want("import \"fmt\"\nvar counter = 0", "")
@@ -265,7 +357,17 @@ func TestWithoutProxy(t *testing.T) {
 	n.want("var counter = 00\n%%\nfmt.Println(counter)", "0")
 }
 
+// A flag is there in each program, or its arguments could not be parsed.
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\nimport \"flag\"\nvar n = flag.Int(\"n\", 3, \"a number\")", "")
+	n.want("%%\nflag.Parse()\nfmt.Println(*n, flag.Lookup(\"n\") != nil)", "3 true")
+	n.want("%%\nfmt.Println(flag.Lookup(\"n\") != nil)", "true")
+}
+
 func TestRemovedVariable(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\ntype P struct{ a int }\nvar a = &P{1}\nvar b = a\nvar c = 3", "")
 	delete(n.decls, "var b")
@@ -278,6 +380,7 @@ func TestRemovedVariable(t *testing.T) {
 }
 
 func TestUserFileBesideMain(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.write("extra.go", "package main\n\nvar extra = helper() + 1\n\nfunc twice(x int) int { return 2 * x }\n")
 	n.want("import \"fmt\"\nfunc helper() int { return 1 }\nvar x = 4", "")
@@ -286,6 +389,7 @@ func TestUserFileBesideMain(t *testing.T) {
 }
 
 func TestOthersCannotRead(t *testing.T) {
+	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 1", "")
 	if err := os.Chmod(n.c.State, 0o755); err != nil {

@@ -84,7 +84,8 @@ func (p Paths) steps(progress io.Writer) []step {
 			// What the kernel makes while it runs, the notebooks' variables, goes with it.
 			name: "build the kernel's Go command", made: []string{"shim", "state"},
 			from: func() (string, error) {
-				return p.sourceDigest("kernelext/internal/shim", "kernelext/internal/rewrite", "kernelext/internal/keep", "kernelext/internal/keep/manifest", "pkg/backend/home")
+				return p.sourceDigest("kernelext/internal/shim", "kernelext/internal/rewrite", "kernelext/internal/keep", "kernelext/internal/keep/manifest",
+					"kernelext/survive", "pkg/backend/home")
 			},
 			there: func() bool { return exists(filepath.Join(p.ShimDir, "go")) },
 			do: func(ctx context.Context) error {

@@ -62,10 +62,10 @@ func main() {
 	}
 }
 
-// cell tells whether a command builds a cell's program, and where that is. Cells that are tests, or for the browser, have no variables that survive.
+// cell tells whether a command builds a cell's program, and where that is.
 func cell(args []string) (dir string, ok bool) {
 	dir = os.Getenv("GONB_TMP_DIR")
-	if dir == "" || len(args) == 0 || args[0] != "build" || os.Getenv("GOOS") == "js" {
+	if dir == "" || len(args) == 0 || args[0] != "build" && args[0] != "test" {
 		return "", false
 	}
 	if slices.ContainsFunc(args, func(a string) bool {
@@ -77,8 +77,8 @@ func cell(args []string) (dir string, ok bool) {
 	return dir, err == nil && here == dir
 }
 
-// overlaid returns the arguments that build a cell so that its variables survive, and what is to be done once it is built. The error is what the
-// Go command would say of a program that does not compile, in its words.
+// overlaid returns the arguments that build a cell so that its variables survive, and what is to be done once it is built. The error is what is wrong with
+// a program that does not compile, as the Go command would say it.
 func overlaid(dir, path string, args []string) ([]string, func() error, error) {
 	c := rewrite.Config{Go: path, Dir: dir, State: os.Getenv(keep.StateEnv), Cell: os.Getenv(keep.CellEnv)}
 	if c.State == "" {
@@ -95,18 +95,23 @@ func overlaid(dir, path string, args []string) ([]string, func() error, error) {
 			c.Flags = append(c.Flags, a, args[i+1])
 		}
 	}
-	build, err := c.Rewrite()
+	rewritten := c.Rewrite
+	if args[0] == "test" || os.Getenv("GOOS") == "js" {
+		rewritten = c.Bare // tests, and programs for the browser, have no variables that survive
+	}
+	build, err := rewritten()
 	var compile *rewrite.CompileError
 	var imports *rewrite.ImportError
 	switch {
 	case errors.As(err, &compile):
 		return nil, nil, fmt.Errorf("# %s\n%w", filepath.Base(dir), err)
 	case errors.As(err, &imports):
-		return args, func() error { return nil }, nil // the real command says what is wrong
+		build, err = c.Bare() // the real command says what is wrong
 	case err != nil:
-		if build, err = c.Notice(err); err != nil {
-			return nil, nil, fmt.Errorf("espalier: %w", err)
-		}
+		build, err = c.Notice(err)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("espalier: %w", err)
 	}
 	return append([]string{args[0], "-overlay=" + build.Overlay}, args[1:]...), build.Commit, nil
 }

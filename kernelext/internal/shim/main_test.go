@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,6 +21,34 @@ func TestArguments(t *testing.T) {
 	} {
 		if diff := cmp.Diff(test.want, arguments(test.args)); diff != "" {
 			t.Errorf("arguments(%q) (-want +got):\n%s", test.args, diff)
+		}
+	}
+}
+
+func TestCell(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	here, err := os.Getwd() // without links
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		tmp  string
+		args []string
+		want bool
+	}{
+		{here, []string{"build", "-o", "bin"}, true},
+		{here, []string{"test", "-c", "-o", "bin"}, true},
+		{here, []string{"run", "."}, false},
+		{here, []string{"build", "other.go"}, false},
+		{here, []string{"build", "-overlay=mine.json"}, false},
+		{here, nil, false},
+		{"", []string{"build"}, false},
+		{filepath.Dir(here), []string{"build"}, false},
+	} {
+		t.Setenv("GONB_TMP_DIR", c.tmp)
+		if _, got := cell(c.args); got != c.want {
+			t.Errorf("in %q, cell(%q) = %v, want %v", c.tmp, c.args, got, c.want)
 		}
 	}
 }

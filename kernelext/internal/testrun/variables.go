@@ -102,8 +102,8 @@ func (s *suite) many(ctx context.Context) error {
 	}
 	fmt.Fprintf(s.out, "after %d and %d cells: %d and %d KiB, %d and %d open files, %d and %d children, %d and %d files\n", manyCells/10, manyCells,
 		measured[0][0], measured[1][0], measured[0][1], measured[1][1], measured[0][2], measured[1][2], measured[0][3], measured[1][3])
-	// Memory may grow by what a garbage collector leaves; of files and processes there are no more.
-	if measured[1][0] > measured[0][0]+32<<10 || measured[1][1] > measured[0][1] || measured[1][2] > measured[0][2] || measured[1][3] > measured[0][3] {
+	// Memory may grow by what a garbage collector leaves, and the Go command makes a file or two once; what leaks does so with each cell.
+	if measured[1][0] > measured[0][0]+32<<10 || measured[1][1] > measured[0][1] || measured[1][2] > measured[0][2] || measured[1][3] > measured[0][3]+manyCells/100 {
 		s.fail("many cells", fmt.Sprintf("memory, open files, children and files grew from %v to %v", measured[0], measured[1]))
 		return nil
 	}

@@ -2,6 +2,7 @@
 import json
 import random
 import signal
+import subprocess
 import sys
 import time
 
@@ -38,7 +39,7 @@ class Kernel:
     def __init__(self, name):
         self.name = name
         self.manager = KernelManager(kernel_name=name)
-        self.manager.start_kernel()
+        self.manager.start_kernel(stderr=subprocess.DEVNULL if name == "python3" else None)  # it warns of what is no matter here
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
