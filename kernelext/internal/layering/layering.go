@@ -54,7 +54,7 @@ func Check(packages []Package) []string {
 		}
 		for _, dep := range p.Deps {
 			// Cells are compiled each time, so what they import has to stay small.
-			if (name == "kernelext" || name == "kernelext/survive" || name == "kernelext/figure" || name == "kernelext/cmd/espalier") && strings.HasPrefix(dep, "github.com/gomlx/") {
+			if (name == "kernelext" || name == "kernelext/survive" || name == "kernelext/result" || name == "kernelext/figure" || name == "kernelext/cmd/espalier") && strings.HasPrefix(dep, "github.com/gomlx/") {
 				problems = append(problems, fmt.Sprintf("%s depends on %s", name, dep))
 			}
 		}

@@ -112,7 +112,7 @@ func thatBegin(items []gopls.Item, typed string) []gopls.Item {
 func (k *kernel) inspect(ctx context.Context, t cell.Typing) object {
 	reply := object{"status": "ok", "found": false, "data": object{}, "metadata": object{}}
 	if magic.IsCommand(t.Line) {
-		if doc := magic.Document(k.Magics, t.Line); doc != "" {
+		if doc := magic.Document(k.Magics, t.Full); doc != "" {
 			reply["found"], reply["data"] = true, object{"text/plain": doc, "text/markdown": "```\n" + doc + "\n```"}
 		}
 		return reply

@@ -438,3 +438,61 @@ func FuzzMessages(f *testing.F) {
 		}
 	})
 }
+
+// What VS Code's Jupyter extension sends over a session, in its order and with its fields, and what it looks at of the answers.
+func TestVSCode(t *testing.T) {
+	c := startKernel(t)
+	send := func(s *zmtp.Conn, kind string, content object, metadata string) *wire.Message {
+		m := c.message(kind, content)
+		m.RawHeader = []byte(fmt.Sprintf(`{"date":"2026-01-02T03:04:05.678Z","msg_id":%q,"msg_type":%q,"session":%q,"username":"","version":"5.2"}`, m.Header.ID, kind, c.session))
+		m.Metadata = []byte(metadata)
+		if err := s.Send(m.Frames(c.key)...); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	// It connects, on both channels, and asks for widgets of a kind that is not there.
+	send(c.shell, "kernel_info_request", object{}, "{}")
+	info := content(t, c.next(c.replies, "kernel_info_reply"))
+	language, _ := info["language_info"].(object)
+	if language["name"] != "go" || info["protocol_version"] != wire.Version || info["debugger"] != false {
+		t.Errorf("kernel_info: %v", info)
+	}
+	send(c.control, "kernel_info_request", object{}, "{}")
+	c.next(c.controls, "kernel_info_reply")
+	send(c.shell, "comm_info_request", object{"target_name": "jupyter.widget"}, "{}")
+	if got := content(t, c.next(c.replies, "comm_info_reply")); len(got["comms"].(object)) != 0 {
+		t.Errorf("comms: %v", got)
+	}
+	// It runs a cell, with the cell's address in the metadata.
+	m := send(c.shell, "execute_request", object{"code": "out(\"a\")", "silent": false, "store_history": true, "user_expressions": object{}, "allow_stdin": true, "stop_on_error": false},
+		`{"cellId":"vscode-notebook-cell:/work/a.ipynb#W0sZmlsZQ%3D%3D"}`)
+	if o := c.collect(m); o.reply["status"] != "ok" || o.text("stdout") != "a" {
+		t.Errorf("the cell: %v %v", o.reply, o.all)
+	}
+	// It completes and hovers while the reader types.
+	send(c.shell, "complete_request", object{"code": "%wh", "cursor_pos": 3}, "{}")
+	if got := content(t, c.next(c.replies, "complete_reply")); got["status"] != "ok" || got["cursor_start"] != 0.0 {
+		t.Errorf("completion: %v", got)
+	}
+	send(c.shell, "inspect_request", object{"code": "%who", "cursor_pos": 2, "detail_level": 0}, "{}")
+	if got := content(t, c.next(c.replies, "inspect_reply")); got["found"] != true {
+		t.Errorf("hovering: %v", got)
+	}
+	// It runs code of its own without the reader seeing it, in Python's words where the kernel is not asked first; an error is no harm.
+	m = send(c.shell, "execute_request", object{"code": "import sys as _VSCODE_sys", "silent": true, "store_history": false, "user_expressions": object{}, "allow_stdin": false, "stop_on_error": false}, "{}")
+	if o := c.collect(m); o.reply["status"] != "error" || len(o.kinds) != 0 {
+		t.Errorf("silent code: %v, published %v", o.reply, o.kinds)
+	}
+	// It interrupts and restarts by messages.
+	m = send(c.shell, "execute_request", object{"code": "program(\"30\")", "silent": false}, "{}")
+	c.next(c.published, "")
+	time.Sleep(200 * time.Millisecond)
+	send(c.control, "interrupt_request", object{}, "{}")
+	c.next(c.controls, "interrupt_reply")
+	if o := c.collect(m); o.reply["ename"] != trace.Interrupted {
+		t.Errorf("the cell that was interrupted: %v", o.reply)
+	}
+	send(c.control, "shutdown_request", object{"restart": true}, "{}")
+	c.next(c.controls, "shutdown_reply")
+}

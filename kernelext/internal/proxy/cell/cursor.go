@@ -9,6 +9,7 @@ import (
 // Typing is a cell in which the reader asks what could come at the cursor, or what stands there. It need not parse.
 type Typing struct {
 	Line string // the cell's, up to the cursor
+	Full string // the same to its end
 	Go   string // the cell as Go declarations, with main where it has to be; "": the cell is not Go
 	Row  int    // of the cursor in it, from 0
 	// Column of the cursor in it, from 0, in UTF-16 units, as the Language Server Protocol counts.
@@ -30,7 +31,8 @@ func At(source string, cursor int) Typing {
 		n++
 	}
 	start := strings.LastIndexByte(source[:offset], '\n') + 1
-	t := Typing{Line: source[start:offset], Row: strings.Count(source[:offset], "\n")}
+	full, _, _ := strings.Cut(source[start:], "\n")
+	t := Typing{Line: source[start:offset], Full: full, Row: strings.Count(source[:offset], "\n")}
 	c, _ := Read(source) // as good as can be
 	if c.Other != nil {
 		return t
