@@ -116,9 +116,15 @@ func TestFormsOfOthers(t *testing.T) {
 }
 
 func TestTensor(t *testing.T) {
-	got, _ := shown(t, tensors.FromValue([][]float32{{1, 2, 3}, {4, 5, 6}}))["text/plain"].(string)
-	if !strings.HasPrefix(got, "[2][3]float32") || !strings.Contains(got, "4") {
-		t.Errorf("a tensor is shown as %q, want its shape and its values", got)
+	got := shown(t, tensors.FromValue([][]float32{{1, 2, 3}, {4, 5, 6}}))["text/plain"]
+	if want := "(Float32)[2, 3]\n[[1 2 3] [4 5 6]]"; got != want {
+		t.Errorf("a small tensor is shown as %q, want %q", got, want)
+	}
+	large := make([]float32, 1000)
+	large[0], large[999] = -1, 3
+	got, _ = shown(t, tensors.FromValue(large))["text/plain"].(string)
+	if want := "(Float32)[1000]: from -1 to 3, mean 0.002, 99.8% zeros\n"; !strings.HasPrefix(got.(string), want) || len(got.(string)) > 200 {
+		t.Errorf("a large tensor is shown as %q, want it to begin with %q", got, want)
 	}
 }
 

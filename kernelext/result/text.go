@@ -18,6 +18,8 @@ const (
 func Text(v any) string {
 	var text string
 	switch v := v.(type) {
+	case tensor:
+		text = tensorText(v)
 	case error:
 		text = fmt.Sprint(v)
 	case fmt.Stringer:

@@ -35,7 +35,11 @@ var Export = Magic{
 		if err != nil {
 			return fmt.Errorf("%%export: %w", err)
 		}
-		k.Print(fmt.Sprintf("%d declarations written to %s\n", n, c.Args[0]))
+		what := "declarations"
+		if n == 1 {
+			what = "declaration"
+		}
+		k.Print(fmt.Sprintf("%d %s written to %s\n", n, what, c.Args[0]))
 		return nil
 	},
 }
