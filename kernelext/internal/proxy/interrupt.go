@@ -27,6 +27,10 @@ func (k *kernel) interrupt() {
 	if g == nil {
 		return
 	}
+	if len(processes()) == 0 {
+		_ = syscall.Kill(g.pid, syscall.SIGINT) // no /proc here: what GoNB can do
+		return
+	}
 	switch times {
 	case 1:
 		go r.chase(g)

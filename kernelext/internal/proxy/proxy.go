@@ -24,6 +24,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -94,7 +95,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	defer stop(nil)
 	k := &kernel{Config: c, log: &logger{out: c.Log}, session: wire.NewID(), stop: stop, ctx: ctx}
 	k.queue.changed = sync.NewCond(&k.queue.mu)
-	if k.dir, err = os.MkdirTemp("", "espalier-"); err != nil {
+	removeStale()
+	if k.dir, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid())); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(k.dir)) }()
@@ -124,6 +126,23 @@ func Run(ctx context.Context, c Config) (err error) {
 		return cause
 	}
 	return nil
+}
+
+// dirPrefix begins the names of kernels' directories; the process's id follows.
+const dirPrefix = "espalier-kernel-"
+
+// removeStale removes the directories of kernels that were killed.
+func removeStale() {
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+	if err != nil {
+		return // no pattern of ours is malformed
+	}
+	for _, dir := range dirs {
+		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
+		if pid, err := strconv.Atoi(id); err == nil && pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_ = os.RemoveAll(dir) // another's can't be removed, and need not
+		}
+	}
 }
 
 // watchSignals makes Ctrl-C in the kernel's terminal stop the cell and not the kernel.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -364,7 +365,7 @@ func TestSilent(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	c := startKernel(t)
 	c.execute("out(\"a\")")
-	m := c.request(c.control, "shutdown_request", object{"restart": true})
+	c.request(c.control, "shutdown_request", object{"restart": true})
 	if got := content(t, c.next(c.controls, "shutdown_reply")); got["restart"] != true || got["status"] != "ok" {
 		t.Errorf("the reply is %v", got)
 	}
@@ -377,13 +378,34 @@ func TestShutdown(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("the kernel does not end")
 	}
-	_ = m
-	if left, err := os.ReadDir(os.TempDir()); err == nil {
-		for _, e := range left {
-			if strings.HasPrefix(e.Name(), "espalier-") && strings.HasSuffix(e.Name(), fmt.Sprint(os.Getpid())) {
-				t.Errorf("%s is left", e.Name())
-			}
+	if left, err := filepath.Glob(filepath.Join(os.TempDir(), fmt.Sprintf("%s%d-*", dirPrefix, os.Getpid()))); err != nil || len(left) > 0 {
+		t.Errorf("left: %q (error %v)", left, err)
+	}
+}
+
+func TestStaleDirectoriesAreRemoved(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	ended := fakeChild("0")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	stale, own, other := fmt.Sprintf("%s%d-1", dirPrefix, ended.Process.Pid), fmt.Sprintf("%s%d-1", dirPrefix, os.Getpid()), "espalier-run-1"
+	for _, name := range []string{stale, own, other} {
+		if err := os.Mkdir(filepath.Join(os.TempDir(), name), 0o700); err != nil {
+			t.Fatal(err)
 		}
+	}
+	removeStale()
+	entries, err := os.ReadDir(os.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if diff := cmp.Diff([]string{own, other}, left); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
 	}
 }
 
