@@ -30,7 +30,7 @@ type running struct {
 	silent  bool
 	cancel  context.CancelFunc // of the magic that runs, if one does
 	ended   chan struct{}
-	chased  chased
+	chased  chased // when it is interrupted
 
 	mu         sync.Mutex
 	interrupts int
@@ -99,6 +99,7 @@ func (k *kernel) execute(ctx context.Context, m *wire.Message) (stop, failed boo
 	}
 	pages, err := k.run(ctx, r, q)
 	k.out.flush()
+	r.chased.end()
 	close(r.ended)
 	content := object{"execution_count": r.number}
 	if err != nil {

@@ -49,6 +49,7 @@ type backend struct {
 	deaths  []time.Time
 	told    bool // the reader has seen that the present one died
 	note    bool // the reader has yet to be told that the last one died
+	empty   bool // the present one has yet to get what cells declared before the last one died
 }
 
 const (
@@ -110,7 +111,7 @@ func (b *backend) again(g *gonb) bool {
 		return false
 	}
 	b.current, b.ready, b.note = nil, make(chan struct{}), !b.told
-	b.told = false
+	b.told, b.empty = false, true
 	now := time.Now()
 	b.deaths = append(b.deaths, now)
 	recent := 0
@@ -122,6 +123,7 @@ func (b *backend) again(g *gonb) bool {
 	b.mu.Unlock()
 	b.k.log.say(fmt.Sprintf("GoNB died (%v) and is started again", g.fate))
 	g.abandon()
+	b.k.cells.reset()
 	if recent >= maxDeaths {
 		err := fmt.Errorf("GoNB died %d times within a minute, at last with: %w", recent, g.fate)
 		b.mu.Lock()
@@ -166,15 +168,13 @@ func (b *backend) get(ctx context.Context) (*gonb, error) {
 	}
 }
 
-// news says what the reader has to know before the next cell, once.
-func (b *backend) news() string {
+// reborn says, once, that GoNB was started again, and whether the reader has yet to be told.
+func (b *backend) reborn() (empty, note bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.note {
-		return ""
-	}
-	b.note = false
-	return "GoNB, which compiles and runs cells, died and was started again. What cells declared is gone: run them again.\n"
+	empty, note = b.empty, b.note
+	b.empty, b.note = false, false
+	return empty, note
 }
 
 // now returns the running GoNB; nil: none is.
@@ -482,5 +482,5 @@ func (b *backend) gone(g *gonb) *failure {
 	b.mu.Lock()
 	b.told, b.note = true, false
 	b.mu.Unlock()
-	return &failure{trace.Plain(trace.Kernel, fmt.Sprintf("GoNB died while the cell ran (%v)", g.fate), "It is started again. What cells declared is gone: run them again.")}
+	return &failure{trace.Plain(trace.Kernel, fmt.Sprintf("GoNB died while the cell ran (%v)", g.fate), "It is started again, with what cells declared.")}
 }

@@ -52,10 +52,7 @@ func (r *running) chase(g *gonb) {
 	defer tick.Stop()
 	start := time.Now()
 	for {
-		r.chased.signal(g, syscall.SIGINT)
-		if time.Since(start) > toolPatience {
-			r.chased.killTools(g)
-		}
+		r.chased.signal(g, syscall.SIGINT, time.Since(start) > toolPatience)
 		select {
 		case <-tick.C:
 		case <-r.ended:
@@ -68,42 +65,51 @@ func (r *running) chase(g *gonb) {
 
 // chased are the processes that were signalled.
 type chased struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // held while processes are looked for and signalled, so that none of the next cell's is
 	seen map[process]bool
+	over bool
 }
 
-// signal signals those that were not signalled before.
-func (c *chased) signal(g *gonb, s syscall.Signal) {
+// end has no process signalled any more.
+func (c *chased) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.over = true
+}
+
+// signal signals those that were not signalled before, and kills tools that did not heed it. Programs and shell commands may take their time to save.
+func (c *chased) signal(g *gonb, s syscall.Signal, killTools bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
 	if c.seen == nil {
 		c.seen = map[process]bool{}
 	}
 	for _, p := range ofCell(g) {
-		if !c.seen[p] {
-			c.seen[p] = true
-			if p.ignores(s) {
-				_ = syscall.Kill(p.pid, syscall.SIGTERM)
-				continue
-			}
+		switch {
+		case c.seen[p] && killTools && slices.Contains(tools, p.executable()):
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+		case c.seen[p]:
+		case p.ignores(s):
+			_ = syscall.Kill(p.pid, syscall.SIGTERM)
+		default:
 			_ = syscall.Kill(p.pid, s) // it may have ended
 		}
+		c.seen[p] = true
 	}
 }
 
 // again signals all there are.
 func (c *chased) again(g *gonb, s syscall.Signal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
 	for _, p := range ofCell(g) {
 		_ = syscall.Kill(p.pid, s)
-	}
-}
-
-// killTools ends the tools that did not heed the signal. Programs and shell commands may take their time to save.
-func (c *chased) killTools(g *gonb) {
-	for _, p := range ofCell(g) {
-		if slices.Contains(tools, p.executable()) {
-			_ = syscall.Kill(p.pid, syscall.SIGKILL)
-		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -30,7 +31,36 @@ type segment struct {
 
 // segment has GoNB run something, and says how it went.
 func (p *part) segment(ctx context.Context, code string, shell bool, from numbered, about keep.Cell) error {
+	if err := p.revive(ctx); err != nil {
+		return err
+	}
 	return p.send(ctx, &segment{idle: make(chan struct{}), shell: shell}, code, from, about)
+}
+
+// revive gives a GoNB that was started again what cells had declared. Its variables have their values still: nothing is evaluated.
+func (p *part) revive(ctx context.Context) error {
+	if _, err := p.k.backend.get(ctx); err != nil {
+		return err
+	}
+	empty, note := p.k.backend.reborn()
+	if note {
+		p.print("stderr", "GoNB, which compiles and runs cells, died and was started again, with what cells declared.\n")
+	}
+	if !empty {
+		return nil
+	}
+	declarations, err := os.ReadFile(filepath.Join(p.k.state.Dir, keep.DeclarationsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was declared
+	}
+	if err == nil {
+		s := &segment{idle: make(chan struct{}), mute: true}
+		err = p.send(ctx, s, string(declarations), numbered{nil, p.r.number}, keep.Cell{Declares: []string{}})
+	}
+	if err != nil {
+		return fmt.Errorf("GoNB was started again, but what cells declared could not be given to it (%w): run the cells again", err)
+	}
+	return nil
 }
 
 func (p *part) send(ctx context.Context, s *segment, code string, from numbered, about keep.Cell) error {
@@ -39,7 +69,6 @@ func (p *part) send(ctx context.Context, s *segment, code string, from numbered,
 	if err != nil {
 		return err
 	}
-	p.print("stderr", k.backend.news())
 	if err := keep.WriteCell(k.cellFile(), p.about(about, code)); err != nil {
 		return err
 	}

@@ -177,11 +177,10 @@ func TestImports(t *testing.T) {
 }
 
 func TestDeclarations(t *testing.T) {
-	c, err := Read("import \"fmt\"\n\n// T is a type.\ntype T int\n\nx := 1\n\nfunc f() {} // of f\n%%\nf()")
-	if err == nil {
+	if _, err := Read("x := 1\n%%\nf()"); err == nil {
 		t.Fatal("statements and an explicit main: want an error")
 	}
-	c, err = Read("import \"fmt\"\n\n// T is a type.\ntype T int\n\nfunc f() {} // of f\n%%\nf()")
+	c, err := Read("import \"fmt\"\n\n// T is a type.\ntype T int\n\nfunc f() {} // of f\n%%\nf()")
 	if err != nil {
 		t.Fatal(err)
 	}
