@@ -60,24 +60,21 @@ func (k *kernel) work(ctx context.Context) {
 		if m == nil {
 			return
 		}
-		stop, failed := k.execute(ctx, m)
-		if failed && stop {
-			for _, waiting := range k.queue.clear() {
-				k.answer(k.front.shell, waiting, withStatus("aborted", object{"execution_count": k.count}))
-			}
+		for _, waiting := range k.execute(ctx, m) {
+			k.answer(k.front.shell, waiting, withStatus("aborted", object{"execution_count": k.count}))
 		}
 	}
 }
 
-// execute runs a cell and answers the request.
-func (k *kernel) execute(ctx context.Context, m *wire.Message) (stop, failed bool) {
+// execute runs a cell and answers the request. It returns the cells that are not to be run because it failed: those that waited before the answer, since what
+// a front end sends after that it sends knowing.
+func (k *kernel) execute(ctx context.Context, m *wire.Message) (aborted []*wire.Message) {
 	var q executeRequest
 	if err := m.Decode(&q); err != nil {
 		k.refuse(k.front.shell, m, trace.Kernel, err.Error())
-		return false, false
+		return nil
 	}
 	store := !q.Silent && (q.StoreHistory == nil || *q.StoreHistory)
-	stop = q.StopOnError == nil || *q.StopOnError
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &running{request: m, silent: q.Silent, cancel: cancel, ended: make(chan struct{})}
@@ -103,6 +100,9 @@ func (k *kernel) execute(ctx context.Context, m *wire.Message) (stop, failed boo
 	close(r.ended)
 	content := object{"execution_count": r.number}
 	if err != nil {
+		if q.StopOnError == nil || *q.StopOnError {
+			aborted = k.queue.clear()
+		}
 		e := k.explain(r, err)
 		if !q.Silent {
 			k.out.message(m, "error", e)
@@ -122,7 +122,7 @@ func (k *kernel) execute(ctx context.Context, m *wire.Message) (stop, failed boo
 	k.running = nil
 	k.mu.Unlock()
 	k.idle(m)
-	return stop, err != nil
+	return aborted
 }
 
 // explain turns what ended a cell into what is shown.
