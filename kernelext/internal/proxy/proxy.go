@@ -108,7 +108,18 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	k.out = newOutput(func(m *wire.Message) { k.front.publish(m) }, k.session)
-	if k.front, err = listenFront(connection, k.log, k.onShell, k.onControl, k.onStdin); err != nil {
+	// A front end may be quicker than we are: messages wait until all is there that answers them.
+	ready := make(chan struct{})
+	late := func(handle func(*wire.Message)) func(*wire.Message) {
+		return func(m *wire.Message) {
+			select {
+			case <-ready:
+				handle(m)
+			case <-ctx.Done():
+			}
+		}
+	}
+	if k.front, err = listenFront(connection, k.log, late(k.onShell), late(k.onControl), late(k.onStdin)); err != nil {
 		return err
 	}
 	defer k.front.close()
@@ -117,6 +128,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer k.backend.close()
+	close(ready)
 	go k.work(ctx)
 	defer k.queue.close()
 	k.watchSignals(ctx)
