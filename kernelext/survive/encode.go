@@ -121,7 +121,10 @@ type group struct {
 	sizes   map[string]int64 // of each variable
 }
 
-// encode writes the variables of one set of those that share memory.
+// refusal says that a value does not let itself be kept, as opposed to a disk that is full.
+type refusal struct{ error }
+
+// encode writes the variables of one set of those that share memory. The error is a refusal where these can't be kept.
 func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
 	w := &writer{scan: s, all: merged, number: map[*region]int{}, mapOf: map[*mapping]int{}, thingOf: map[*thing]int{}, types: map[reflect.Type]int{}}
 	g := &group{}
@@ -207,7 +210,7 @@ func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
 		}
 	}
 	if w.err != nil {
-		return g, w.err
+		return g, refusal{w.err}
 	}
 	head := binary.AppendUvarint([]byte(magic), uint64(len(w.types)))
 	g.parts = append([][]byte{append(head, w.table...)}, append(w.parts, w.buf)...)
@@ -253,7 +256,7 @@ func (o *thing) write(dir string) (string, error) {
 	pointer := reflect.NewAt(o.t, o.p).Interface()
 	sum, err := objectDigest(o.t, pointer)
 	if err != nil {
-		return "", err
+		return "", refusal{err}
 	}
 	var d digest
 	for _, part := range []string{typeName(o.t), "\n", sum} {

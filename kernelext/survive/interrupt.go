@@ -43,26 +43,39 @@ const (
 	stuck    = 1200 * time.Millisecond // until one that computes in a library is given up
 )
 
-// watch waits for interrupts.
+// watch waits for interrupts. A second one shortens what the first began.
 func (p *Program) watch() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt)
 	go func() {
 		<-signals
 		if p.Graceful || graceful.Load() {
-			time.Sleep(patience)
+			select {
+			case <-signals:
+			case <-time.After(patience):
+			}
 		}
 		Stop.Store(true)
-		start := time.Now()
-		for time.Since(start) < stuck {
-			time.Sleep(20 * time.Millisecond)
-			if p.saved.Load() {
-				return // it is at its end already
+		look := time.NewTicker(20 * time.Millisecond)
+		giveUp := time.After(stuck)
+		for start, waiting := time.Now(), true; waiting; {
+			select {
+			case <-look.C:
+				if p.saved.Load() {
+					return // it is at its end already
+				}
+				if time.Since(start) > blocked && waits() {
+					say("interrupted while it was waiting; what the variables held then is kept")
+					p.end(exitInterrupted)
+				}
+			case <-signals:
+				waiting = false
+			case <-giveUp:
+				waiting = false
 			}
-			if time.Since(start) > blocked && waits() {
-				say("interrupted while it was waiting; what the variables held then is kept")
-				p.end(exitInterrupted)
-			}
+		}
+		if p.saved.Load() {
+			return
 		}
 		say("interrupted in a function that can't be stopped halfway; the variables are as they were before this cell")
 		os.Exit(exitInterrupted)

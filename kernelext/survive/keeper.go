@@ -5,7 +5,8 @@ import "reflect"
 // Keeper is a value too big, or too much alive, to be copied field by field: a network's weights, a data set, something that holds a connection. It is
 // implemented by pointers to structs.
 type Keeper interface {
-	// KeepDigest returns a digest of all that KeepSave writes: while it stays the same, nothing is written again.
+	// KeepDigest returns a digest of all that KeepSave writes: while it stays the same, nothing is written again. An error says why the value can't be
+	// kept now; one of KeepSave says that it could not be written, and leaves all variables as they were before the cell.
 	KeepDigest() (string, error)
 	// KeepSave writes the value into a directory that is empty.
 	KeepSave(dir string) error

@@ -25,6 +25,9 @@ func (a *album) KeepDigest() (string, error) {
 }
 
 func (a *album) KeepSave(dir string) error {
+	if a.title == "full" {
+		return errors.New("no space left")
+	}
 	*a.saves++
 	return os.WriteFile(filepath.Join(dir, "title"), []byte(a.title), 0o600)
 }
@@ -102,6 +105,26 @@ func TestKeeperThatFails(t *testing.T) {
 	reasons := carry(t, private(t), []Var{Of("album", &in), Of("healthy", &healthy)}, []Var{Of("album", &out), Of("healthy", &read)})
 	if reasons["album"] != "this album is broken" || reasons["healthy"] != "" || read != 1 {
 		t.Errorf("reasons %v, and %d of the other", reasons, read)
+	}
+}
+
+// What could not be written is not what can't be kept: the last state stays.
+func TestFullDisk(t *testing.T) {
+	dir := private(t)
+	in, out := &album{"a", nil, new(int)}, (*album)(nil)
+	carry(t, dir, []Var{Of("v", &in)}, []Var{Of("v", &out)})
+	p := &Program{Dir: dir, Vars: []Declared{{Name: "v", Layout: layout(reflect.TypeFor[*album]())}}, addresses: vars{Of("v", &out)}}
+	if err := p.restore(); err != nil {
+		t.Fatal(err)
+	}
+	out.title = "full"
+	if err := p.Save(); err == nil || !strings.Contains(err.Error(), "as they were before this cell: no space left") {
+		t.Errorf("error %v, want one that says that the variables are as they were", err)
+	}
+	var again *album
+	p = &Program{Dir: dir, Vars: p.Vars, addresses: vars{Of("v", &again)}}
+	if err := p.restore(); err != nil || again.title != "a" {
+		t.Errorf("after it %+v, %v", again, err)
 	}
 }
 

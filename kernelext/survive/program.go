@@ -32,6 +32,7 @@ type Program struct {
 	Dir      string // of the kept variables
 	Cell     int
 	Vars     []Declared        // those that the program reaches, by name
+	Outgoing []Declared        // variables that the program reads for the last time: their names are those of others from now on
 	Types    []Type            // by which values in interfaces are found again
 	Layouts  map[string]string // of the notebook's types, and of others that values in interfaces have, by their names
 	Adapters []Adapter
@@ -45,7 +46,7 @@ type Program struct {
 	saved     atomic.Bool
 }
 
-// Addresses says where a program's variables lie. It is an interface so that the compiler does not take what uses it to depend on the variables: it is
+// Addresses says where a program's variables lie: those of Program.Vars, then those of Program.Outgoing. It is an interface so that the compiler does not take what uses it to depend on the variables: it is
 // called before they are initialised.
 type Addresses interface{ Vars() []Var }
 
@@ -88,11 +89,11 @@ func (p *Program) restore() error {
 	targets := map[string]target{}
 	for i, v := range vars {
 		learn(v.t)
-		targets[v.Name] = target{v, p.Vars[i].Fresh}
+		targets[v.Name] = target{v, i < len(p.Vars) && p.Vars[i].Fresh} // the outgoing ones come last, in place of those that have their names
 	}
 	var plain, others []manifest.Var // a file each
 	done := map[string]bool{}
-	for _, d := range p.Vars {
+	for _, d := range slices.Concat(p.Vars, p.Outgoing) {
 		kept := p.manifest.Vars[d.Name]
 		if d.Fresh || kept.File == "" || kept.Layout != d.Layout || done[kept.File] {
 			continue
@@ -133,7 +134,7 @@ func (p *Program) Save() error {
 	if !p.saved.CompareAndSwap(false, true) {
 		return nil
 	}
-	vars := p.addresses.Vars()
+	vars := p.addresses.Vars()[:len(p.Vars)]
 	reasons, notes := p.unkeepable(vars)
 	var kept []Var
 	for _, v := range vars {
@@ -141,7 +142,10 @@ func (p *Program) Save() error {
 			kept = append(kept, v)
 		}
 	}
-	groups, failed := p.groups(kept)
+	groups, failed, err := p.groups(kept)
+	if err != nil {
+		return p.unsaved(err)
+	}
 	for name, why := range failed {
 		reasons[name] = why
 	}
@@ -224,8 +228,8 @@ func (p *Program) madeOf(g *group) string {
 	return strings.Join(list, " ")
 }
 
-// groups encodes what can be kept. failed says why variables turn out not to be.
-func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string) {
+// groups encodes what can be kept. failed says why variables turn out not to be; the error is of what could be, and was not written.
+func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string, err error) {
 	failed = map[string]string{}
 	for {
 		s := newScan(vars)
@@ -249,6 +253,9 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 				continue
 			}
 			g, err := s.encode(p.Dir, i, merged)
+			if err != nil && !errors.As(err, new(refusal)) {
+				return nil, nil, err
+			}
 			if err != nil {
 				for _, name := range g.vars {
 					drop(name, err.Error())
@@ -259,7 +266,7 @@ func (p *Program) groups(vars []Var) (groups []*group, failed map[string]string)
 			groups = append(groups, g)
 		}
 		if !again {
-			return groups, failed
+			return groups, failed, nil
 		}
 		p.unit(failed)
 		vars = slices.DeleteFunc(slices.Clone(vars), func(v Var) bool { return failed[v.Name] != "" })

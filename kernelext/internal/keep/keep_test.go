@@ -145,17 +145,21 @@ func TestReset(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	leave(t, dir, manifest.Var{Name: "a", File: "a.value"}, manifest.Var{Name: "b", File: "b.value"}, manifest.Var{Name: "c", File: "b.value"})
+	leave(t, dir, manifest.Var{Name: "a", File: "a.value"}, manifest.Var{Name: "b", File: "b.value"}, manifest.Var{Name: "c", File: "b.value"},
+		manifest.Var{Name: "local", Local: true, Cell: 7})
 	if err := Reset(dir, "a", "nothing"); !errors.Is(err, ErrNoVariable) || !strings.HasPrefix(err.Error(), "nothing: ") {
 		t.Errorf("error %v, want ErrNoVariable", err)
 	}
 	if err := MarkRerun(dir, "nothing"); !errors.Is(err, ErrNoVariable) {
 		t.Errorf("error %v, want ErrNoVariable", err)
 	}
+	if err := MarkRerun(dir, "local"); !errors.Is(err, ErrLocal) || !strings.HasSuffix(err.Error(), "run cell 7 again") {
+		t.Errorf("error %v, want ErrLocal", err)
+	}
 	if err := MarkRerun(dir, "b"); err != nil {
 		t.Fatal(err)
 	}
-	if err := Reset(dir, "a", "c"); err != nil {
+	if err := Reset(dir, "a", "c", "local"); err != nil {
 		t.Fatal(err)
 	}
 	list, err := List(dir)

@@ -64,8 +64,18 @@ func Reset(dir string, names ...string) error {
 	return change(dir, names, func(m manifest.Manifest, name string) { delete(m.Vars, name) })
 }
 
+// ErrLocal says that a variable has no declaration that could be evaluated again.
+var ErrLocal = errors.New("it was declared by := among a cell's statements")
+
 // MarkRerun has a variable's declaration evaluated in the next cell that is run, used or not.
 func MarkRerun(dir, name string) error {
+	m, err := manifest.Read(dir)
+	if err != nil {
+		return err
+	}
+	if v := m.Vars[name]; v.Local {
+		return fmt.Errorf("%s: %w: run cell %d again", name, ErrLocal, v.Cell)
+	}
 	return change(dir, []string{name}, func(m manifest.Manifest, name string) {
 		v := m.Vars[name]
 		v.Rerun = true

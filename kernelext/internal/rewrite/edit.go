@@ -26,6 +26,11 @@ func (pl *plan) edits() []edit {
 	for _, h := range p.hoist {
 		edits = append(edits, edit{p.offset(h.statement.TokPos), 2, "="})
 	}
+	for id, o := range p.info.Uses {
+		if at := p.fset.Position(id.Pos()); at.Filename == mainFile && slices.ContainsFunc(pl.outgoing, func(v *variable) bool { return v.object == o }) {
+			edits = append(edits, edit{at.Offset, len(id.Name), prefix + "old_" + id.Name})
+		}
+	}
 	insert(p.main.Body.Lbrace+1, " defer "+prefix+"P.End();")
 	if p.shown != nil {
 		insert(p.shown.X.Pos(), prefix+"Show(")

@@ -107,6 +107,37 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// A second interrupt ends what takes its time after the first, and keeps what can be kept.
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\nimport \"os\"\nimport \"os/signal\"\nvar x = 0", "")
+	if err := n.build(source{text: "%%\nc := make(chan os.Signal, 1)\nsignal.Notify(c, os.Interrupt)\nx = 1\nfmt.Println(\"started\")\n<-c\nx = 2\nfmt.Println(\"noticed\")\nfor { }"}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := n.start()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for _, want := range []string{"started", "noticed"} {
+		if !lines.Scan() || lines.Text() != want {
+			t.Fatalf("it printed %q, want %q", lines.Text(), want)
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := exitCode(t, cmd.Wait()); code != 130 {
+		t.Errorf("exit code %d, want 130", code)
+	}
+	n.want("%%\nfmt.Println(x)", "2")
+}
+
 // An interrupt while the variables are being saved changes nothing about that.
 func TestInterruptWhileSaving(t *testing.T) {
 	t.Parallel()

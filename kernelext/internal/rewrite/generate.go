@@ -20,7 +20,7 @@ const (
 // file returns the file that is added to the program.
 func (pl *plan) file(state string, gomlx bool) string {
 	imports := map[string]string{surviveAlias: survivePath}
-	var body, declared, addresses, registered, layouts strings.Builder
+	var body, declared, outgoing, addresses, registered, layouts strings.Builder
 	for _, name := range sorted(pl.vars) {
 		v := pl.vars[name]
 		if v.live && (v.local || !v.fresh && !v.always) {
@@ -36,6 +36,12 @@ func (pl *plan) file(state string, gomlx bool) string {
 		fmt.Fprintf(&declared, "\t\t{Name: %q, Type: %q, Layout: %q, Code: %q, Noted: %q, Cell: %d, From: %#v, Unit: %#v, Fresh: %t, Local: %t, Reason: %q},\n",
 			name, pl.typeName(v.object.Type()), v.layout, v.code, v.noted, v.cell, v.from, v.unit, v.fresh, v.local, v.reason)
 		fmt.Fprintf(&addresses, "\t\t%s.Of(%q, &%s),\n", surviveAlias, name, name)
+	}
+	for _, v := range pl.outgoing {
+		text, _ := pl.p.typeText(v.object.Type(), imports)
+		fmt.Fprintf(&body, "var %sold_%s %s\n", prefix, v.name, text)
+		fmt.Fprintf(&outgoing, "\t\t{Name: %q, Layout: %q},\n", v.name, v.layout)
+		fmt.Fprintf(&addresses, "\t\t%s.Of(%q, &%sold_%s),\n", surviveAlias, v.name, prefix, v.name)
 	}
 	for _, name := range pl.p.pkg.Scope().Names() {
 		o, ok := pl.p.pkg.Scope().Lookup(name).(*types.TypeName)
@@ -97,6 +103,8 @@ func (pl *plan) file(state string, gomlx bool) string {
 %[10]s	},
 	Layouts: map[string]string{
 %[11]s	},
+	Outgoing: []%[2]s.Declared{
+%[14]s	},
 }%[13]s, %[1]saddresses{})
 
 type %[1]saddresses struct{}
@@ -112,7 +120,7 @@ func %[1]sC() {
 	}
 }
 `, prefix, surviveAlias, state, pl.cell.Number, pl.gone, slices.Concat(pl.notes, pl.p.notes), pl.handlesInterrupts(), carried,
-		declared.String(), registered.String(), layouts.String(), addresses.String(), strings.Repeat(")", strings.Count(carried, "(")))
+		declared.String(), registered.String(), layouts.String(), addresses.String(), strings.Repeat(")", strings.Count(carried, "(")), outgoing.String())
 	return b.String()
 }
 

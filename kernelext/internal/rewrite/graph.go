@@ -16,7 +16,7 @@ type graph struct {
 	kinds map[types.Object]string
 	text  map[types.Object]string // of declarations in main.go
 	specs map[types.Object]spec   // of the variables in main.go
-	roots []types.Object          // what runs in any case: main, init functions, blank variables, what the user put beside main.go
+	roots []types.Object          // what is needed in any case: main, init functions, constants, blank variables, what the user put beside main.go
 }
 
 // spec is where a variable is declared.
@@ -52,7 +52,7 @@ func (p *program) graph() *graph {
 							}
 							g.add(o, d.Tok.String(), s, own)
 							switch {
-							case d.Tok == token.VAR && name.Name == "_", p.beside(f):
+							case d.Tok == token.CONST, name.Name == "_", p.beside(f): // constants stay: iota counts them
 								g.roots = append(g.roots, o)
 							case d.Tok == token.VAR && own:
 								g.specs[o] = spec{s, d.Lparen.IsValid()}

@@ -73,7 +73,7 @@ func (n *notebook) write(name, text string) {
 	}
 }
 
-var declaration = regexp.MustCompile(`^(import|var|const|type|func)\s+(?:\(\w+ \*?(\w+)(?:\[\w+\])?\)\s*)?([\w", ./]+)`)
+var declaration = regexp.MustCompile(`^(import|var|const|type|func)\s+(?:\(\w+ \*?(\w+)(?:\[\w+\])?\)\s*)?([\w", ./(]+)`)
 
 // source is a cell: declarations, each of which begins in the first column and is not grouped, and after a line "%%" statements.
 type source struct {

@@ -46,6 +46,8 @@ type plan struct {
 	vars   map[string]*variable
 	notes  []string
 	gone   []string
+	// outgoing are variables of := whose names this cell gives to variables of other types: they are read once more.
+	outgoing []*variable
 
 	reached map[types.Object]bool // the declarations that the program needs
 	imports map[types.Object]bool // the imports that it then names
@@ -103,7 +105,8 @@ func (c Config) plan(p *program, cell keep.Cell, known bool, before keep.Code, k
 			}
 		}
 	}
-	return pl, pl.hoist()
+	pl.hoist()
+	return pl, nil
 }
 
 // aFlag is why flags are not kept. The reader is not told: it is what flags are for.
@@ -248,7 +251,7 @@ func (pl *plan) variable(o types.Object) *variable {
 }
 
 // hoist takes in the variables that this cell's statements declare.
-func (pl *plan) hoist() error {
+func (pl *plan) hoist() {
 	for _, h := range pl.p.hoist {
 		for _, o := range h.objects {
 			if o == nil {
@@ -260,12 +263,12 @@ func (pl *plan) hoist() error {
 			}
 			v := &variable{object: o, name: o.Name(), local: true, nameable: true, live: true, fresh: true, cell: pl.cell.Number, layout: pl.p.layout(o.Type())}
 			v.text, _ = pl.p.typeText(o.Type(), nil)
-			if old != nil && old.live && !types.Identical(old.object.Type(), o.Type()) {
-				at := pl.p.fset.Position(h.statement.Pos())
-				return &CompileError{[]string{fmt.Sprintf("./%s:%d:%d: %s is used here as the %s that an earlier cell declared, and declared anew as %s: give the new one another name",
-					at.Filename, at.Line, at.Column, v.name, old.object.Type(), o.Type())}}
-			}
 			v.fresh = old == nil || !old.live
+			if old != nil && old.live && !types.Identical(old.object.Type(), o.Type()) {
+				// x := len(x): the old one is read under another name.
+				v.fresh = true
+				pl.outgoing = append(pl.outgoing, old)
+			}
 			var from []string
 			for used := range pl.g.reach(pl.g.used(h.statement), func(o types.Object) bool { return false }) {
 				if d, there := pl.code[name(used)]; there {
@@ -281,7 +284,6 @@ func (pl *plan) hoist() error {
 			pl.vars[v.name] = v
 		}
 	}
-	return nil
 }
 
 // defined returns the notebook's own types that a type is made of.

@@ -200,9 +200,11 @@ func TestStatements(t *testing.T) {
 	if why := n.fails(source{text: "%%\nfmt.Println(ch)", statements: true}); !strings.Contains(why, "ch, declared by := in cell 11, is not kept: a channel can't be kept") {
 		t.Errorf("error %q, want one that says why ch is not there", why)
 	}
-	if why := n.fails(source{text: "%%\nx := len(x)", statements: true}); !strings.Contains(why, "give the new one another name") {
-		t.Errorf("error %q", why)
-	}
+	n.statements("x := len(x)\nfmt.Println(x)", "12")
+	n.statements("fmt.Println(x + 1)", "13")
+	n.statements("alias := z[:1]", "")
+	n.statements("z := fmt.Sprint(len(z), z)\nfmt.Println(z, alias)", "2 [1 7] [1]")
+	n.statements("fmt.Println(z, alias)", "2 [1 7] [1]")
 	n.statements("type local struct{}\nv := local{}\n_ = v", "", "v ends with this cell: its type")
 }
 
@@ -243,6 +245,16 @@ var s = &stack[shape]{}
 var numbers stack[int]`, "")
 	n.want("%%\ns.push(square{3})\nnumbers.push(4)\nscale = 10", "")
 	n.want("%%\nfmt.Println(s.items[0].area(), numbers.items)", "90 [4]")
+}
+
+func TestConstantsOfOwnTypes(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\ntype color int\nfunc (c color) String() string { return names[c] }\nvar names = []string{\"red\", \"green\"}\nconst (\n\tred color = iota\n\tgreen\n)\nconst size = len(\"abc\")\ntype grid [size]int", "")
+	n.want("%%\nfmt.Println(1)", "1")
+	n.want("%%\nfmt.Println(green)\nvar g grid\nfmt.Println(g)", "green\n[0 0 0]")
+	n.want("var c = green\nvar held = map[string]any{\"c\": red}", "")
+	n.want("%%\nfmt.Println(c, held)", "green map[c:red]")
 }
 
 func TestCompileErrors(t *testing.T) {
