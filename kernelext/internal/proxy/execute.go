@@ -55,6 +55,7 @@ type executeRequest struct {
 
 // work runs cells, one after the other.
 func (k *kernel) work(ctx context.Context) {
+	swept := time.Now()
 	for {
 		m := k.queue.next()
 		if m == nil {
@@ -62,6 +63,10 @@ func (k *kernel) work(ctx context.Context) {
 		}
 		for _, waiting := range k.execute(ctx, m) {
 			k.answer(k.front.shell, waiting, withStatus("aborted", object{"execution_count": k.count}))
+		}
+		if time.Since(swept) > sweepEvery {
+			sweepPipes()
+			swept = time.Now()
 		}
 	}
 }

@@ -382,11 +382,7 @@ func (g *gonb) cleanUp() {
 	temp := g.tempDir()
 	for _, p := range processes() {
 		if p.group == g.pid {
-			for _, name := range []string{"GONB_PIPE", "GONB_PIPE_BACK"} {
-				if pipe := p.variable(name); strings.HasPrefix(filepath.Base(pipe), "gonb_pipe_") {
-					_ = os.Remove(pipe) // GoNB would have
-				}
-			}
+			removePipes(p)
 		}
 		if p.group == g.pid || p.pid == g.gopls.pid && p.started == g.gopls.started {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
@@ -405,6 +401,7 @@ func (g *gonb) cleanUp() {
 	if temp != "" {
 		_ = os.RemoveAll(temp) // GoNB's own clean-up has been here if it could
 	}
+	sweepPipes()
 }
 
 // tempDir returns the directory in which GoNB compiles; "": it is not known yet. gopls, which GoNB starts there, shows where it is.

@@ -90,7 +90,8 @@ func Judge(samples []Sample) []string {
 			wrong("%s has %d files open after %d cells, %d after %d", name, before.Files, early.Cells, after.Files, late.Cells)
 		}
 	}
-	if late.Left > early.Left {
+	// GoNB leaves a named pipe now and then, which is removed within a minute.
+	if late.Left > early.Left+4 {
 		wrong("%d temporary files after %d cells, %d after %d", early.Left, early.Cells, late.Left, late.Cells)
 	}
 	for _, w := range late.Wrong {

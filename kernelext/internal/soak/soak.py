@@ -51,6 +51,7 @@ try:
         if n % every == 0:
             time.sleep(0.2)
             sample(n)
+    time.sleep(6)  # pipes that GoNB leaves are removed when they have become old
 finally:
     family = kernel.children(recursive=True)
     manager.shutdown_kernel(now=False)
