@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from queue import Empty
 
 import nbformat
 from nbclient import NotebookClient
@@ -102,6 +104,64 @@ def with_jupytext():
     expect(texts(run(notebook('import "fmt"\n\n//gonb:%%\nfmt.Println("hidden")'))), ["hidden\n"])
 
 
+def interrupted_at_each_stage():
+    """Stop at whatever stage ends the cell, the next cell runs, and the variables are whole."""
+    from jupyter_client.manager import start_new_kernel
+
+    km, kc = start_new_kernel(kernel_name=kernel)
+
+    def cell(code, stop=None):
+        """Run a cell; stop says of a message whether to interrupt now, or how many seconds after the start."""
+        sent = kc.execute(code)
+        begun, shown, done = time.monotonic(), [], False
+        while True:
+            try:
+                m = kc.get_iopub_msg(timeout=0.02)
+            except Empty:
+                m = None
+            if time.monotonic() - begun > 120:
+                raise AssertionError(f"{code!r} does not end")
+            if not done and stop is not None and (
+                    time.monotonic() - begun > stop if isinstance(stop, float)
+                    else m is not None and m["msg_type"] == "stream" and stop in m["content"]["text"]):
+                km.interrupt_kernel()
+                done = True
+            if m is None or m["parent_header"].get("msg_id") != sent:
+                continue
+            if m["msg_type"] == "status" and m["content"]["execution_state"] == "idle":
+                break
+            if m["msg_type"] == "stream":
+                shown.append(m["content"]["text"])
+            elif m["msg_type"] in ("execute_result", "display_data"):
+                shown.append(m["content"]["data"].get("text/plain", ""))
+        reply = kc.get_shell_msg(timeout=30)["content"]
+        return reply.get("ename", reply["status"]), "".join(shown)
+
+    try:
+        gomlx = ('import ("fmt"; "time"; "github.com/espalier-ml/espalier/pkg/backend"; "github.com/gomlx/gomlx/core/graph")\n'
+                 "var n = 1\nvar big = make([]float32, 1<<25)\n"
+                 "func step(x []float32) []float32 {\n\tb, err := backend.Open()\n\tif err != nil {\n\t\tpanic(err)\n\t}\n"
+                 "\treturn graph.MustExecOnce(b, func(x *graph.Node) *graph.Node { return graph.AddScalar(x, 1) }, x).Value().([]float32)\n}\n")
+        expect(cell(gomlx), ("ok", ""))
+        expect(cell("n = 100\ny := step([]float32{1})\nfmt.Println(y)", stop=0.15)[0], "Interrupted")  # compiling
+        expect(cell("n"), ("ok", "1"))
+        expect(cell('n = 2\nfmt.Println("first")\ntime.Sleep(time.Minute)', stop="first")[0], "Interrupted")
+        expect(cell("n"), ("ok", "2"))
+        expect(cell('x := []float32{0}\nfor i := 0; ; i++ {\n\tx = step(x)\n\tn = 3\n\tif i == 3 {\n\t\tfmt.Println("stepping")\n\t}\n}', stop="stepping")[0], "Interrupted")
+        expect(cell("n"), ("ok", "3"))
+        # It is saving when the last line has been printed. What it saves is whole, or what was before.
+        outcome, _ = cell('for i := range big {\n\tbig[i] = 7\n}\nn = 4\nfmt.Println("saving")', stop="saving")
+        if outcome not in ("ok", "Interrupted"):
+            raise AssertionError(f"interrupted while it saved: {outcome}")
+        outcome, shown = cell('for i := range big {\n\tif big[i] != big[0] {\n\t\tpanic("torn")\n\t}\n}\nfmt.Println(n, big[0])')
+        if outcome != "ok" or shown not in ("4 7\n", "3 0\n"):
+            raise AssertionError(f"after an interrupt while it saved: {outcome} {shown!r}")
+        expect(cell("!sleep 60 # a shell command", stop=0.5)[0], "Interrupted")
+    finally:
+        kc.stop_channels()
+        km.shutdown_kernel(now=False)
+
+
 def restarted_midway():
     """A notebook of the course, run cell by cell, restarted midway and run again; and by papermill: the outputs are equal."""
     import papermill
@@ -145,7 +205,7 @@ def restarted_midway():
     expect(pictures(ours), pictures(theirs))
 
 
-for check in [with_nbclient, with_nbmake, with_papermill, with_jupytext, restarted_midway]:
+for check in [with_nbclient, with_nbmake, with_papermill, with_jupytext, interrupted_at_each_stage, restarted_midway]:
     name = check.__name__.replace("_", " ")
     try:
         outcome = {"check": name, "ok": True, "detail": check() or ""}
