@@ -182,7 +182,7 @@ def restarted_midway():
             for i in code[: len(code) // 2]:
                 await client.async_execute_cell(nb.cells[i], i)
             await client.km.restart_kernel(now=False)
-            await client.kc.wait_for_ready(timeout=60) if asyncio.iscoroutinefunction(client.kc.wait_for_ready) else None
+            await client.kc.wait_for_ready(timeout=60)
             for i in code:
                 await client.async_execute_cell(nb.cells[i], i, execution_count=None)
         return nb
