@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +30,9 @@ type gonb struct {
 	shell, stdin, iopub *zmtp.Conn
 	done                chan struct{} // closed when it is gone
 	fate                error         // why, once done
+
+	log     io.Writer
+	leaving atomic.Bool // it was asked to end
 
 	mu      sync.Mutex
 	count   int                            // of execute requests that it got: by this number it calls cells
@@ -231,10 +236,10 @@ func (b *backend) start(ctx context.Context, generation int) (*gonb, error) {
 	}
 	cmd := exec.Command(k.Gonb[0], append(k.Gonb[1:len(k.Gonb):len(k.Gonb)], "--kernel", file, "-raw_error=true")...)
 	cmd.Env = append(os.Environ(), keep.CellEnv+"="+k.cellFile(), keep.StateEnv+"="+k.state.Dir, resultEnv+"="+k.resultFile())
-	cmd.Stdout, cmd.Stderr = k.Log, k.Log
+	g := &gonb{key: wire.NewKey(secret), done: make(chan struct{}), pending: map[string]func(*wire.Message){}, log: k.Log}
+	cmd.Stdout, cmd.Stderr = (*gonbLog)(g), (*gonbLog)(g)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	endWithUs(cmd.SysProcAttr)
-	g := &gonb{key: wire.NewKey(secret), done: make(chan struct{}), pending: map[string]func(*wire.Message){}}
 	if err := g.launch(cmd); err != nil {
 		return nil, fmt.Errorf("GoNB could not be started: %w; run `go run ./kernelext/cmd/espalier doctor`", err)
 	}
@@ -353,8 +358,19 @@ func (g *gonb) abandon() {
 	}
 }
 
+// gonbLog passes on what GoNB writes to its terminal, until it is asked to end: then it now and then panics, with a long stack and no harm.
+type gonbLog gonb
+
+func (l *gonbLog) Write(b []byte) (int, error) {
+	if l.leaving.Load() {
+		return len(b), nil
+	}
+	return l.log.Write(b)
+}
+
 // end asks GoNB to end, and ends it.
 func (g *gonb) end(patience time.Duration) {
+	g.leaving.Store(true)
 	g.tempDir()
 	if g.shell != nil && patience > 0 {
 		_ = g.send(g.shell, wire.New("espalier", "shutdown_request", nil, object{"restart": false}))
