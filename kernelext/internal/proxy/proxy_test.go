@@ -119,7 +119,7 @@ func TestQueueAfterAnError(t *testing.T) {
 		}
 		var status []string
 		for _, r := range requests {
-			status = append(status, c.collect(r).reply["status"].(string))
+			status = append(status, fmt.Sprint(c.collect(r).reply["status"]))
 		}
 		return status
 	}
@@ -210,7 +210,7 @@ func TestInterrupt(t *testing.T) {
 
 func TestGonbDies(t *testing.T) {
 	c := startKernel(t)
-	if o := c.execute("die(\"\")"); o.reply["ename"] != trace.Kernel || !strings.Contains(o.reply["evalue"].(string), "GoNB died") {
+	if o := c.execute("die(\"\")"); o.reply["ename"] != trace.Kernel || !strings.Contains(fmt.Sprint(o.reply["evalue"]), "GoNB died") {
 		t.Errorf("the reply is %v, want that GoNB died", o.reply)
 	}
 	o := c.execute("out(\"again\")")
