@@ -121,6 +121,9 @@ type group struct {
 	sizes   map[string]int64 // of each variable
 }
 
+// errMoving: what was found first is no longer there.
+var errMoving = errors.New("a goroutine was still changing them: let the cell wait for those that it starts")
+
 // refusal says that a value does not let itself be kept, as opposed to a disk that is full.
 type refusal struct{ error }
 
@@ -208,6 +211,9 @@ func (s *scan) encode(dir string, set int, merged []*region) (*group, error) {
 		for _, ref := range o.refs {
 			w.value(ref.UnsafePointer(), ref.Type().Elem())
 		}
+	}
+	if errors.Is(w.err, errMoving) {
+		return g, w.err
 	}
 	if w.err != nil {
 		return g, refusal{w.err}
@@ -348,7 +354,11 @@ func (w *writer) value(p unsafe.Pointer, t reflect.Type) {
 			w.uint(0)
 			return
 		}
-		w.uint(uint64(w.mapOf[w.scan.maps[header]]) + 1)
+		n, there := w.mapOf[w.scan.maps[header]]
+		if !there {
+			w.err = errMoving
+		}
+		w.uint(uint64(n) + 1)
 	case reflect.Interface:
 		v := reflect.NewAt(t, p).Elem()
 		if v.IsNil() {
@@ -371,8 +381,12 @@ func (w *writer) pointer(p unsafe.Pointer, t reflect.Type) {
 	case p == nil:
 		w.uint(toNil)
 	case classOf(t) == object:
+		n, there := w.thingOf[w.scan.things[p]]
+		if !there {
+			w.err = errMoving
+		}
 		w.uint(toThing)
-		w.uint(uint64(w.thingOf[w.scan.things[p]]))
+		w.uint(uint64(n))
 	case t.Size() == 0:
 		w.uint(toNothing)
 	default:
@@ -380,10 +394,17 @@ func (w *writer) pointer(p unsafe.Pointer, t reflect.Type) {
 		if !exact {
 			i--
 		}
-		r := w.all[i]
 		w.uint(toRegion)
-		w.uint(uint64(w.number[r]))
-		w.uint(uint64(uintptr(p) - r.start()))
+		if i < 0 || uintptr(p) >= w.all[i].end() {
+			w.err = errMoving
+			return
+		}
+		n, there := w.number[w.all[i]]
+		if !there {
+			w.err = errMoving
+		}
+		w.uint(uint64(n))
+		w.uint(uint64(uintptr(p) - w.all[i].start()))
 	}
 }
 

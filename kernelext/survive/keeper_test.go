@@ -25,6 +25,9 @@ func (a *album) KeepDigest() (string, error) {
 }
 
 func (a *album) KeepSave(dir string) error {
+	if a.title == "panics" {
+		panic("out of paper")
+	}
 	if a.title == "full" {
 		return errors.New("no space left")
 	}
@@ -120,6 +123,11 @@ func TestFullDisk(t *testing.T) {
 	out.title = "full"
 	if err := p.Save(); err == nil || !strings.Contains(err.Error(), "as they were before this cell: no space left") {
 		t.Errorf("error %v, want one that says that the variables are as they were", err)
+	}
+	p = &Program{Dir: dir, Vars: p.Vars, addresses: vars{Of("v", &out)}, manifest: p.manifest}
+	out.title = "panics"
+	if err := p.Save(); err == nil || !strings.Contains(err.Error(), "as they were before this cell: out of paper") {
+		t.Errorf("error %v of a method that panics", err)
 	}
 	var again *album
 	p = &Program{Dir: dir, Vars: p.Vars, addresses: vars{Of("v", &again)}}

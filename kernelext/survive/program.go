@@ -23,6 +23,7 @@ type Declared struct {
 	From         []string // the variables that its initialiser reaches
 	Unit         []string // the variables that are declared together with it, by one value
 	Fresh        bool     // this program evaluates its declaration
+	Constant     bool     // evaluating its declaration again gives what it holds, as far as this program is concerned
 	Local        bool     // it is declared by := among the cell's statements
 	Reason       string   // why it is not to be kept; "": no reason
 }
@@ -130,10 +131,16 @@ func (p *Program) load(file string, targets map[string]target) error {
 }
 
 // Save leaves the variables to the next program. It does so once: what happens later is not kept.
-func (p *Program) Save() error {
+func (p *Program) Save() (err error) {
 	if !p.saved.CompareAndSwap(false, true) {
 		return nil
 	}
+	defer func() {
+		// Values present themselves by their own code, and goroutines that go on can leave anything.
+		if r := recover(); r != nil {
+			err = p.unsaved(fmt.Errorf("%v", r))
+		}
+	}()
 	vars := p.addresses.Vars()[:len(p.Vars)]
 	reasons, notes := p.unkeepable(vars)
 	var kept []Var
@@ -164,7 +171,7 @@ func (p *Program) Save() error {
 		declared[d.Name] = d
 		if why := reasons[d.Name]; why != "" {
 			v := entry(d)
-			v.Reason = why
+			v.Reason, v.Same = why, d.Constant && (d.Cell == p.Cell || p.manifest.Vars[d.Name].Same)
 			next.Vars[d.Name] = v
 		}
 	}

@@ -240,6 +240,23 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// A goroutine that goes on while the variables are saved can't leave half of its work: either all is saved, or nothing and the cell fails.
+func TestGoroutineThatGoesOn(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\ntype node struct { next *node; value int }\nvar list *node\nvar count int\nvar started chan bool", "")
+	for range 5 {
+		_, err := n.run(source{text: "%%\ngo func() { for i := 1; ; i++ { list = &node{list, i}; if i % 1000 == 0 { list = nil } } }()\nfor range 1000000 { count++ }"})
+		if err != nil && !strings.Contains(n.stderr, "as they were before this cell") {
+			t.Fatalf("%v: %s", err, n.stderr)
+		}
+		out, err := n.run(source{text: "%%\nfor at := list; at != nil && at.next != nil; at = at.next { if at.value != at.next.value + 1 { fmt.Println(at.value) } }"})
+		if err != nil || out != "" {
+			t.Fatalf("a torn list: %s (%v, %s)", out, err, n.stderr)
+		}
+	}
+}
+
 // What can't be written is an error of the cell, and the variables are as they were.
 func TestUnwritable(t *testing.T) {
 	t.Parallel()

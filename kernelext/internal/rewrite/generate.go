@@ -33,8 +33,8 @@ func (pl *plan) file(state string, gomlx bool) string {
 		if !v.live {
 			continue
 		}
-		fmt.Fprintf(&declared, "\t\t{Name: %q, Type: %q, Layout: %q, Code: %q, Noted: %q, Cell: %d, From: %#v, Unit: %#v, Fresh: %t, Local: %t, Reason: %q},\n",
-			name, pl.typeName(v.object.Type()), v.layout, v.code, v.noted, v.cell, v.from, v.unit, v.fresh, v.local, v.reason)
+		fmt.Fprintf(&declared, "\t\t{Name: %q, Type: %q, Layout: %q, Code: %q, Noted: %q, Cell: %d, From: %#v, Unit: %#v, Fresh: %t, Constant: %t, Local: %t, Reason: %q},\n",
+			name, pl.typeName(v.object.Type()), v.layout, v.code, v.noted, v.cell, v.from, v.unit, v.fresh, pl.constant(v), v.local, v.reason)
 		fmt.Fprintf(&addresses, "\t\t%s.Of(%q, &%s),\n", surviveAlias, name, name)
 	}
 	for _, v := range pl.outgoing {

@@ -336,6 +336,9 @@ func (pl *plan) tell(dir string, v *variable) {
 		why := ""
 		switch inside := pl.changedInside(old); {
 		case old.Reason != "":
+			if old.Same {
+				return // nobody can tell
+			}
 			// Those that are declared together are named together, where the one is that can't be kept.
 			if v.noted = old.Reason; old.Noted == old.Reason || old.Reason == aFlag || strings.HasPrefix(old.Reason, survive.Together) {
 				return

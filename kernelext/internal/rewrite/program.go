@@ -146,7 +146,8 @@ func (p *program) declared() map[string]bool {
 // check type-checks the program. statements: main's statements are the cell's, so that x := 1 among them declares variables that survive; show: the
 // value of the last of them is shown.
 func (p *program) check(e exports, statements, show bool) error {
-	p.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}, Implicits: map[ast.Node]types.Object{}}
+	p.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}, Implicits: map[ast.Node]types.Object{},
+		Selections: map[*ast.SelectorExpr]*types.Selection{}}
 	var errs []types.Error
 	p.importer = importer.ForCompiler(p.fset, "gc", func(path string) (io.ReadCloser, error) {
 		file, there := e.Files[path]

@@ -48,7 +48,13 @@ const localsRecord = "locals"
 
 // Rewrite makes a cell's program one whose variables survive. The errors: *CompileError, where it does not compile, and *ImportError, where the Go
 // command has to say what is wrong; any other is a failure of ours.
-func (c Config) Rewrite() (Build, error) {
+func (c Config) Rewrite() (b Build, err error) {
+	defer func() {
+		// A fault of ours is no reason not to run the cell.
+		if r := recover(); r != nil {
+			b, err = Build{}, fmt.Errorf("rewriting it failed (%v); please report that", r)
+		}
+	}()
 	if err := os.MkdirAll(c.State, 0o700); err != nil {
 		return Build{}, err
 	}

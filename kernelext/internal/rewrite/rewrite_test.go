@@ -116,9 +116,20 @@ func TestWhatCannotBeKept(t *testing.T) {
 	t.Parallel()
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nimport \"os\"\nvar ch = make(chan int, 1)\nvar f = func() int { return 1 }\nvar out, err = os.Open(\"go.mod\")", "")
-	n.want("%%\nch <- 1\nfmt.Println(len(ch), f())", "1 1", "ch is evaluated again in each cell that uses it: a channel", "f is evaluated again in each cell that uses it: a function")
+	n.want("%%\nch <- 1\nfmt.Println(len(ch), f())", "1 1", "ch is evaluated again in each cell that uses it: a channel")
 	n.want("%%\nfmt.Println(len(ch), out != nil, err)", "0 true <nil>", "out, err are evaluated again in each cell that uses them: a value of os.File can't be kept, since it hides its field file")
 	n.want("%%\nfmt.Println(len(ch))", "0") // it is said once
+}
+
+// Of a literal that nobody changes nobody can tell whether it was kept or evaluated again.
+func TestLiteralsOfFunctions(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\ntype rule struct { name string; apply func(int) int }\nvar factor = 3\nvar triple = rule{\"triple\", func(x int) int { return factor * x }}\nvar made = func() func() { return func() {} }()", "")
+	n.want("%%\nfmt.Println(triple.name, triple.apply(2))", "triple 6")
+	n.want("%%\ntriple.name = \"other\"\nfmt.Println(triple.name)", "other")
+	n.want("%%\nfmt.Println(triple.name)", "triple", "triple is evaluated again in each cell that uses it: a function can't be kept")
+	n.want("%%\nmade()", "", "made is evaluated again")
 }
 
 // What came from something that is evaluated again would be tied to one that is gone.

@@ -75,17 +75,6 @@ type envelope struct {
 	State   json.RawMessage `json:"state"`
 }
 
-// seal returns the text of state.json.
-func seal(s saved) ([]byte, error) {
-	text, err := json.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	digest := sha256.Sum256(text)
-	text, err = json.Marshal(envelope{version, hex.EncodeToString(digest[:]), text})
-	return append(text, '\n'), err
-}
-
 // ErrNone says that a run has no checkpoint yet.
 var ErrNone = errors.New("no checkpoint has been saved")
 
@@ -185,12 +174,16 @@ func (d Dir) write(content *content, s State) (err error) {
 	if err := errors.Join(err, <-digested); err != nil {
 		return err
 	}
-	text, err := seal(saved{s, content.trainable, content.masks, hex.EncodeToString(sum.Sum(nil))})
+	text, err := json.Marshal(saved{s, content.trainable, content.masks, hex.EncodeToString(sum.Sum(nil))})
 	if err != nil {
 		return err
 	}
+	digest := sha256.Sum256(text)
+	if text, err = json.Marshal(envelope{version, hex.EncodeToString(digest[:]), text}); err != nil {
+		return err
+	}
 	err = d.files.Write(filepath.Join(temporary, stateFile), func(w io.Writer) error {
-		_, err := w.Write(text)
+		_, err := w.Write(append(text, '\n'))
 		return err
 	})
 	if err != nil {

@@ -21,6 +21,14 @@ type image struct {
 	Params map[string]param `json:"params,omitempty"`
 }
 
+// imageState is what a checkpoint has in state.json, with one digest for the whole file of tensors: it is written in one go.
+type imageState struct {
+	State
+	Trainable []string        `json:"trainable"`
+	Masks     map[string]bits `json:"masks,omitempty"`
+	Tensors   string          `json:"tensors"`
+}
+
 // param is a hyperparameter of one of the types that JSON does not tell apart.
 type param struct {
 	Type  string          `json:"type"`
@@ -70,7 +78,7 @@ func ImageDigest(store *model.Store) (string, error) {
 	if err := c.write(sum); err != nil {
 		return "", err
 	}
-	rest, err := json.Marshal(saved{State{Extra: extra}, c.trainable, c.masks, ""})
+	rest, err := json.Marshal(imageState{State{Extra: extra}, c.trainable, c.masks, ""})
 	if err != nil {
 		return "", err
 	}
@@ -92,8 +100,12 @@ func WriteImage(dir string, store *model.Store) (err error) {
 	if err := errors.Join(c.write(io.MultiWriter(f, sum)), f.Close()); err != nil {
 		return err
 	}
-	text, err := seal(saved{State{Extra: extra}, c.trainable, c.masks, hex.EncodeToString(sum.Sum(nil))})
+	text, err := json.Marshal(imageState{State{Extra: extra}, c.trainable, c.masks, hex.EncodeToString(sum.Sum(nil))})
 	if err != nil {
+		return err
+	}
+	digest := sha256.Sum256(text)
+	if text, err = json.Marshal(envelope{version, hex.EncodeToString(digest[:]), text}); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, stateFile), text, 0o600)

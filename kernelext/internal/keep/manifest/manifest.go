@@ -51,6 +51,7 @@ type Var struct {
 	Objects string // the directories of the values in it that present themselves, separated by blanks
 	Size    int64  // bytes of the value alone, as far as that can be told
 	Reason  string // why it can't be kept; "" where it is
+	Same    bool   // evaluating it again gives what it held
 	Rerun   bool   // its declaration is to be evaluated in the next cell
 	Local   bool   // it was declared by := among a cell's statements
 }
@@ -180,7 +181,7 @@ func Own(dir string) error {
 
 func format(v Var) string {
 	fields := []string{v.Name, v.Type, v.Layout, v.Dynamic, v.Code, v.Noted, strconv.Itoa(v.Cell), strconv.Itoa(v.Changed), v.File,
-		strconv.FormatInt(v.Size, 10), v.Objects, v.Reason, strconv.FormatBool(v.Rerun), strconv.FormatBool(v.Local)}
+		strconv.FormatInt(v.Size, 10), v.Objects, v.Reason, strconv.FormatBool(v.Same), strconv.FormatBool(v.Rerun), strconv.FormatBool(v.Local)}
 	for i, f := range fields {
 		fields[i] = strconv.Quote(f)
 	}
@@ -201,8 +202,8 @@ func parse(line string) (v Var, err error) {
 		fields = append(fields, field)
 		line = strings.TrimPrefix(line[len(quoted):], " ")
 	}
-	if len(fields) != 14 {
-		return v, fmt.Errorf("a variable with %d fields, want 14", len(fields))
+	if len(fields) != 15 {
+		return v, fmt.Errorf("a variable with %d fields, want 15", len(fields))
 	}
 	v = Var{Name: fields[0], Type: fields[1], Layout: fields[2], Dynamic: fields[3], Code: fields[4], Noted: fields[5], File: fields[8], Objects: fields[10], Reason: fields[11]}
 	for _, file := range append(strings.Fields(v.Objects), v.File) {
@@ -221,11 +222,15 @@ func parse(line string) (v Var, err error) {
 	if v.Size, err = strconv.ParseInt(fields[9], 10, 64); err != nil {
 		return v, err
 	}
-	if v.Rerun, err = strconv.ParseBool(fields[12]); err != nil {
-		return v, err
+	for _, flag := range []struct {
+		to   *bool
+		from string
+	}{{&v.Same, fields[12]}, {&v.Rerun, fields[13]}, {&v.Local, fields[14]}} {
+		if *flag.to, err = strconv.ParseBool(flag.from); err != nil {
+			return v, err
+		}
 	}
-	v.Local, err = strconv.ParseBool(fields[13])
-	return v, err
+	return v, nil
 }
 
 // Sweep removes the values that a manifest does not name, and what killed programs left half-written.

@@ -21,7 +21,7 @@ func private(t testing.TB) string {
 
 var sample = Manifest{Vars: map[string]Var{
 	"a": {Name: "a", Type: "map[string]struct{ X int \"tag\\n\" }", Layout: "1", Dynamic: "main.T=2", Code: "a=1 f=2", Noted: "said\nso", Cell: 3, Changed: 4,
-		File: "x.value", Objects: "o.value p.value", Size: 1 << 40, Reason: "", Rerun: true, Local: true},
+		File: "x.value", Objects: "o.value p.value", Size: 1 << 40, Reason: "", Same: true, Rerun: true, Local: true},
 	"ä": {Name: "ä", Reason: "a \"channel\"", Cell: -1},
 }}
 
