@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"github.com/espalier-ml/espalier/kernelext/internal/bundle"
 	"github.com/espalier-ml/espalier/kernelext/internal/doctor"
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
+	"github.com/espalier-ml/espalier/kernelext/internal/proxy"
 	"github.com/espalier-ml/espalier/kernelext/internal/setup"
 	"github.com/espalier-ml/espalier/kernelext/internal/storecmd"
 	"github.com/espalier-ml/espalier/kernelext/internal/testrun"
@@ -36,6 +38,7 @@ var verbs = []verb{
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
 	{"bench", "cell|step|live|surgery|figures [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures", runBench},
 	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
+	{"kernel", "CONNECTION_FILE                   what front ends start: the kernel", runKernel},
 	{"replay", "MANIFEST…                         repeat runs of a comparison and say whether they come out the same", runReplay},
 	{"shrink", "MODEL.onnx -o SMALL.onnx …        make an ONNX model physically smaller, and prove it: --macs 0.5 --criterion l2 --data DIR --distill", runShrink},
 	{"store", "ls|show|verify|gc|export|import …  the results that are kept: look, check, make room, pass on", printing(storecmd.Run)},
@@ -223,6 +226,28 @@ func runBench(ctx context.Context, args []string) error {
 		})(ctx, args[1:])
 	}
 	return errUsage
+}
+
+func runKernel(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errUsage
+	}
+	p, err := setup.Locate()
+	if err != nil {
+		return err
+	}
+	// Ctrl-C in the terminal of a front end reaches the kernel too, where it interrupts the cell.
+	return proxy.Run(context.WithoutCancel(ctx), proxy.Config{
+		ConnectionFile: args[0], Gonb: p.GonbCommand(), Home: p.Home, Notebook: os.Getenv("JPY_SESSION_NAME"), Version: version(),
+	})
+}
+
+// version is that of the module, "devel" in a checkout.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
 }
 
 func runReplay(ctx context.Context, args []string) error {

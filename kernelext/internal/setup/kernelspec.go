@@ -28,15 +28,19 @@ func (p Paths) kernelspec() ([]byte, error) {
 		"GOFLAGS":                  "",
 	}
 	return json.MarshalIndent(map[string]any{
-		// Cells show their errors themselves: of GoNB's log only what ends it goes to the terminal of the front end.
-		"argv": []string{p.Gonb, "--kernel", "{connection_file}", "-go_work=" + p.Project,
-			"-logtostderr=false", "-log_file=/dev/null", "-stderrthreshold=FATAL"},
+		"argv":           []string{p.Espalier, "kernel", "{connection_file}"},
 		"display_name":   "Go (Espalier)",
 		"language":       "go",
 		"interrupt_mode": "message",
 		"env":            env,
 		"metadata":       map[string]any{"espalier": map[string]string{"project": p.Project}},
 	}, "", "  ")
+}
+
+// GonbCommand is how GoNB is started, less the connection file: cells import the project's packages, and they show their errors themselves, so that of GoNB's
+// log only what ends it goes to the terminal of the front end.
+func (p Paths) GonbCommand() []string {
+	return []string{p.Gonb, "-go_work=" + p.Project, "-logtostderr=false", "-log_file=/dev/null", "-stderrthreshold=FATAL"}
 }
 
 // kernelPath is the kernel's PATH. It names where the compiler is, since that may be in the PATH of a shell only.

@@ -28,6 +28,7 @@ type Paths struct {
 	Goimports   string
 	Gopls       string
 	Staticcheck string
+	Espalier    string // this command, as the kernelspec starts it
 	ShimDir     string // holds `go`, which the kernel finds first
 	Python      string // of the private environment
 	Jupyter     string
@@ -66,6 +67,7 @@ func locate(dir string) Paths {
 		Home: dir, Bin: bin,
 		Gonb: filepath.Join(bin, "gonb"), Goimports: filepath.Join(bin, "goimports"), Gopls: filepath.Join(bin, "gopls"),
 		Staticcheck: filepath.Join(bin, "staticcheck"),
+		Espalier:    filepath.Join(bin, "espalier"),
 		ShimDir:     filepath.Join(dir, "shim"),
 		Python:      filepath.Join(dir, "venv", "bin", "python"), Jupyter: filepath.Join(dir, "venv", "bin", "jupyter"),
 		PluginDir:   filepath.Join(dir, "pjrt"),

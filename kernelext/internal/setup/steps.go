@@ -88,7 +88,15 @@ func (p Paths) steps(progress io.Writer) []step {
 					"kernelext/survive", "pkg/backend/home")
 			},
 			there: func() bool { return exists(filepath.Join(p.ShimDir, "go")) },
-			do:    p.shim,
+			do: func(ctx context.Context) error {
+				return p.buildOwn(ctx, "./kernelext/internal/shim", filepath.Join(p.ShimDir, "go"))
+			},
+		},
+		step{
+			name: "build the kernel", made: []string{"bin/espalier", "history.jsonl", "history.jsonl.lock"},
+			from:  func() (string, error) { return p.sourceDigest(kernelSources...) },
+			there: func() bool { return exists(p.Espalier) },
+			do:    func(ctx context.Context) error { return p.buildOwn(ctx, "./kernelext/cmd/espalier", p.Espalier) },
 		},
 		step{
 			name: "write the kernel", made: []string{"jupyter", "jupyter-config", "jupyter-runtime", "ipython"},
@@ -358,7 +366,8 @@ func (p Paths) venv(ctx context.Context, dir, name string) error {
 	return nil
 }
 
-// EnsurePeer sets up a Python environment for something that is only measured against, and returns its interpreter. name is "jax" or "onnxruntime".
+// EnsurePeer sets up a Python environment for something that is only measured against or tried with, and returns its interpreter. name is "jax", "onnxruntime", or
+// "interop" for the programs that run notebooks.
 func EnsurePeer(ctx context.Context, progress io.Writer, name string) (python string, err error) {
 	p, err := Locate()
 	if err != nil {
@@ -367,9 +376,9 @@ func EnsurePeer(ctx context.Context, progress io.Writer, name string) (python st
 	dir := filepath.Join(p.Home, "peers", name)
 	python = filepath.Join(dir, "bin", "python")
 	return python, ensure(ctx, progress, p.Home, []step{{
-		name: "install " + name + " to measure against", made: []string{"peers"},
+		name: "install what is only measured against or tried with: " + name, made: []string{"peers"},
 		from:  func() (string, error) { return p.venvDigest(name) },
-		there: func() bool { return imports(python, name) },
+		there: func() bool { return imports(python, map[string]string{"jax": "jax", "interop": "papermill"}[name]) },
 		do: func(ctx context.Context) error {
 			if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 				return err
@@ -497,37 +506,52 @@ func (p Paths) VerifyPlugin() error {
 	return verify(filepath.Join(p.PluginDir, pluginFile), pluginSHA256)
 }
 
-// sourceDigest is the digest of the Go files of packages.
+// kernelSources are the directories whose packages the command is made of. They are looked at whole: a build more is cheap.
+var kernelSources = []string{"kernelext", "pkg/store", "pkg/report", "pkg/backend/home", "pkg/internal"}
+
+// sourceDigest is the digest of the sources below directories, less their tests.
 func (p Paths) sourceDigest(dirs ...string) (string, error) {
 	parts := map[string][]byte{}
 	for _, dir := range dirs {
-		files, err := filepath.Glob(filepath.Join(p.Project, dir, "*.go"))
-		if err != nil || len(files) == 0 {
-			return "", fmt.Errorf("no Go files in %s: %w", dir, fs.ErrNotExist)
-		}
-		for _, f := range files {
-			data, err := os.ReadFile(f)
+		err := filepath.WalkDir(filepath.Join(p.Project, dir), func(path string, f fs.DirEntry, err error) error {
 			if err != nil {
-				return "", err
+				return err
 			}
-			parts[filepath.Join(dir, filepath.Base(f))] = data
+			if f.IsDir() && f.Name() == "testdata" {
+				return filepath.SkipDir
+			}
+			if !f.Type().IsRegular() || strings.HasSuffix(path, "_test.go") {
+				return nil
+			}
+			relative, err := filepath.Rel(p.Project, path)
+			if err == nil {
+				parts[relative], err = os.ReadFile(path)
+			}
+			return err
+		})
+		if err != nil {
+			return "", err
 		}
+	}
+	if len(parts) == 0 {
+		return "", fmt.Errorf("no sources in %s: %w", strings.Join(dirs, ", "), fs.ErrNotExist)
 	}
 	return digest(parts), nil
 }
 
-func (p Paths) shim(ctx context.Context) error {
+// buildOwn builds a program of the project.
+func (p Paths) buildOwn(ctx context.Context, program, path string) error {
 	dir, done, err := p.scratch()
 	if err != nil {
 		return err
 	}
 	defer done()
-	made := filepath.Join(dir, "go")
+	made := filepath.Join(dir, filepath.Base(path))
 	env := append(os.Environ(), "GOTOOLCHAIN=local", "CGO_ENABLED=0")
-	if _, err := run(ctx, p.Project, env, p.Go, "build", "-trimpath", "-ldflags=-s -w", "-o", made, "./kernelext/internal/shim"); err != nil {
+	if _, err := run(ctx, p.Project, env, p.Go, "build", "-trimpath", "-ldflags=-s -w", "-o", made, program); err != nil {
 		return err
 	}
-	return install(made, filepath.Join(p.ShimDir, "go"))
+	return install(made, path)
 }
 
 // warmDigest changes when other packages have to be compiled: with the toolchain and the pinned modules, not with each edit of the project.

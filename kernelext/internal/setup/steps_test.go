@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -324,6 +326,20 @@ func TestDigest(t *testing.T) {
 	} {
 		if digest(parts) == a {
 			t.Errorf("%s: the same digest", name)
+		}
+	}
+}
+
+// The kernel is built anew when what it is made of changes: all of that has to be looked at.
+func TestKernelSourcesAreComplete(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", Module+"/kernelext/cmd/espalier").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dep := range strings.Fields(string(out)) {
+		dir, ours := strings.CutPrefix(dep, Module+"/")
+		if ours && !slices.ContainsFunc(kernelSources, func(s string) bool { return dir == s || strings.HasPrefix(dir, s+"/") }) {
+			t.Errorf("the kernel is made of %s, which is not in kernelSources", dir)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +20,10 @@ import (
 
 	"github.com/espalier-ml/espalier/kernelext/internal/browser"
 	"github.com/espalier-ml/espalier/kernelext/internal/conformance"
+	"github.com/espalier-ml/espalier/kernelext/internal/interop"
 	"github.com/espalier-ml/espalier/kernelext/internal/nbrun"
 	"github.com/espalier-ml/espalier/kernelext/internal/setup"
+	"github.com/espalier-ml/espalier/kernelext/internal/soak"
 )
 
 // ErrFailed says that tests failed; which ones has been printed.
@@ -49,6 +52,8 @@ var parts = []part{
 	{"variables", (*suite).variables, false},
 	{"notebooks", (*suite).notebooks, false},
 	{"conformance", (*suite).conformance, false},
+	{"interop", (*suite).interop, true},
+	{"soak", (*suite).soak, true},
 	{"browser", (*suite).browser, true},
 }
 
@@ -398,4 +403,42 @@ func (s *suite) browser(ctx context.Context) error {
 		return err
 	}
 	return nil // what failed has been counted
+}
+
+// interop tries the kernel with other programs that run notebooks, which are installed for it.
+func (s *suite) interop(ctx context.Context) error {
+	return interop.Run(ctx, s.p, filepath.Join(s.p.Project, "notebooks", "00-start-here.ipynb"), s.out, func(r interop.Result) {
+		if r.OK {
+			s.pass(r.Check)
+		} else {
+			s.fail(r.Check, r.Detail)
+		}
+	})
+}
+
+// soakCells is enough for a leak of a kilobyte a cell to show.
+const soakCells = 1000
+
+// soak runs many cells in one kernel, which takes minutes.
+func (s *suite) soak(ctx context.Context) error {
+	samples, err := soak.Run(ctx, s.p, soakCells)
+	if err != nil {
+		return err
+	}
+	for _, m := range samples {
+		var held []string
+		for _, name := range slices.Sorted(maps.Keys(m.Of)) {
+			held = append(held, fmt.Sprintf("%s %d MB, %d files", name, m.Of[name].RSS>>20, m.Of[name].Files))
+		}
+		if !m.End {
+			fmt.Fprintf(s.out, "%5d cells: %s\n", m.Cells, strings.Join(held, "; "))
+		}
+	}
+	name := fmt.Sprintf("%d cells in one kernel", soakCells)
+	if problems := soak.Judge(samples); len(problems) > 0 {
+		s.fail(name, strings.Join(problems, "; "))
+	} else {
+		s.pass(name)
+	}
+	return nil
 }

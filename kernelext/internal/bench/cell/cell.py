@@ -25,6 +25,7 @@ var state = make([]float32, 1<<20)
 """
 # Each cell differs from all before, so that nothing is found linked.
 CELLS = {
+    "command": "%%env ESPALIER_BENCH %d",
     "trivial": '%%%%\nfmt.Println("cell", %d)',
     "counter": '%%%%\ncounter++\nfmt.Println("counter", counter, %d)',
     "4 MB read": '%%%%\nfmt.Println("sum", state[0], %d)',
@@ -52,6 +53,12 @@ class Kernel:
         if case:
             print(json.dumps({"kernel": self.name, "case": case, "seconds": seconds}), flush=True)
 
+    def ask(self, case):
+        start = time.perf_counter()
+        self.client.kernel_info()
+        self.client.get_shell_msg(timeout=60)
+        print(json.dumps({"kernel": self.name, "case": case, "seconds": time.perf_counter() - start}), flush=True)
+
     def stop(self):
         # It is asked to stop: GoNB, if killed, leaves gopls and its temporary directory behind.
         self.manager.shutdown_kernel(now=False)
@@ -73,6 +80,7 @@ def interleaved(kernels, case, template, prefix=""):
 
 PYTHON_DECLARATIONS = "from array import array\ncounter = 0\nstate = array('f', bytes(4 << 20))"
 PYTHON = {
+    "command": "%%env ESPALIER_BENCH %d",
     "trivial": 'print("cell", %d)',
     "counter": 'counter += 1\nprint("counter", counter, %d)',
     "4 MB read": 'print("sum", state[0], %d)',
@@ -86,6 +94,9 @@ try:
         kernel.run(None, PYTHON_DECLARATIONS if kernel.name == "python3" else DECLARATIONS)
     interleaved(kernels, None, CELLS["counter"])  # not counted
     for _ in range(request["rounds"]):
+        for kernel in random.sample(kernels, len(kernels)):
+            kernel.ask("kernel_info")
+        interleaved(kernels, "command", CELLS["command"])
         for case in ["trivial", "counter", "4 MB read", "4 MB changed"]:
             interleaved(kernels, case, CELLS[case])
     interleaved(kernels, None, CELLS["GoMLX"], IMPORTS)  # not counted

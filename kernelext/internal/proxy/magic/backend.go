@@ -1,0 +1,53 @@
+package magic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+// Backend says what computes.
+var Backend = Magic{
+	Name: "backend", Usage: "[xla:cpu|xla:cuda|go|auto]", Short: "says which GoMLX backend cells compute on and why, or switches to another",
+	Doc:      "A switch holds for the cells that follow, until the kernel ends. `auto` has the best one chosen.",
+	Examples: []string{"%backend", "%backend go"},
+	Complete: func(_ []Magic, _ string, before []string) []string {
+		return first(before, []string{"xla:cpu", "xla:cuda", "go", "auto"})
+	},
+	Run: func(ctx context.Context, k Kernel, c Call) error {
+		if len(c.Args) > 1 {
+			return errors.New("one backend at most is expected, such as `%backend go`")
+		}
+		if len(c.Args) == 1 {
+			name := c.Args[0]
+			if !backendName.MatchString(name) {
+				return fmt.Errorf("%q is no name of a backend; expected xla:cpu, xla:cuda, go or auto", name)
+			}
+			if name == "auto" {
+				name = `""`
+			}
+			if err := k.Gonb(ctx, "%env GOMLX_BACKEND "+name); err != nil {
+				return err
+			}
+		}
+		return k.Go(ctx, backendCode)
+	},
+}
+
+var backendName = regexp.MustCompile(`^[a-z0-9:_.,=/-]+$`)
+
+const backendCode = `import (
+	espalierBackend "github.com/espalier-ml/espalier/pkg/backend"
+	espalierFmt "fmt"
+	espalierOS "os"
+)
+
+func main() {
+	choice, err := espalierBackend.Describe()
+	if err != nil {
+		espalierFmt.Fprintln(espalierOS.Stderr, err)
+		espalierOS.Exit(1)
+	}
+	espalierFmt.Printf("%s, on the %s: %s\n", choice.Name, choice.Device, choice.Reason)
+}`

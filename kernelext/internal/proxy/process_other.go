@@ -1,0 +1,8 @@
+//go:build !linux
+
+package proxy
+
+import "syscall"
+
+// endWithUs does nothing here: only Linux can do it.
+func endWithUs(*syscall.SysProcAttr) {}
