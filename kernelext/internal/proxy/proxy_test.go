@@ -488,7 +488,7 @@ func TestVSCode(t *testing.T) {
 	}
 	// It runs a cell, with the cell's address in the metadata.
 	m := send(c.shell, "execute_request", object{"code": "out(\"a\")", "silent": false, "store_history": true, "user_expressions": object{}, "allow_stdin": true, "stop_on_error": false},
-		`{"cellId":"vscode-notebook-cell:/work/a.ipynb#W0sZmlsZQ%3D%3D"}`)
+		`{"cellId":"vscode-notebook-cell:/home/ada/a.ipynb#W0sZmlsZQ%3D%3D"}`)
 	if o := c.collect(m); o.reply["status"] != "ok" || o.text("stdout") != "a" {
 		t.Errorf("the cell: %v %v", o.reply, o.all)
 	}

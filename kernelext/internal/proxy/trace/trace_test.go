@@ -80,7 +80,7 @@ main.espalierRun.func1()
 main.f(...)
 	 ` + "\x1b[7m[[ Cell [1] Line 2 ]]\x1b[0m" + ` /tmp/gonb_1/main.go:7
 github.com/x/y.Call(0xc000012345, {0x1, 0x2})
-	/root/go/pkg/mod/github.com/x/y@v1.0.0/call.go:33 +0x45
+	/home/ada/go/pkg/mod/github.com/x/y@v1.0.0/call.go:33 +0x45
 main.main()
 	 ` + "\x1b[7m[[ Cell [2] Line 2 ]]\x1b[0m" + ` /tmp/gonb_1/main.go:12 +0x1d
 
