@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -18,6 +19,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
+	"github.com/espalier-ml/espalier/kernelext/figure"
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/onnx"
 	"github.com/espalier-ml/espalier/pkg/profile"
@@ -258,16 +260,26 @@ func (j *job) write(ctx context.Context, n *surgery.Network, plan *surgery.Plan,
 		return err
 	}
 	forms, err := picture.MIMEBundle()
+	var undrawable *figure.InputError // a network of too many parts
+	if errors.As(err, &undrawable) {
+		j.say("note: no picture was drawn: %v", err)
+		err = nil
+	}
 	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	files := []struct {
+	type file struct {
 		path    string
 		content []byte
-	}{{j.beside(".plan.json"), text.Bytes()}, {j.beside(".groups.png"), forms["image/png"].([]byte)}, {j.options.out, content}} // the model last: what is beside it is there when it is
+	}
+	files := []file{{j.beside(".plan.json"), text.Bytes()}}
+	if image, drawn := forms["image/png"].([]byte); drawn {
+		files = append(files, file{j.beside(".groups.png"), image})
+	}
+	files = append(files, file{j.options.out, content}) // the model last: what is beside it is there when it is
 	var made []string
 	defer func() {
 		if err != nil {
