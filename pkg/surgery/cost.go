@@ -3,7 +3,11 @@ package surgery
 import (
 	"math"
 	"slices"
+	"strings"
 
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
@@ -43,13 +47,19 @@ func newCosts(a *analysis, t *trace.Trace) *costs {
 		return f
 	}
 	for _, path := range a.order {
-		c.params = append(c.params, of(a.variables[path].axes...))
+		if isParameter(path) {
+			c.params = append(c.params, of(a.variables[path].axes...))
+		}
 	}
 	for _, op := range t.Ops {
 		axes := append([]axis{}, a.of(op.Outputs[0]).axes...)
 		switch op.Type {
 		case "ConvGeneral":
 			at := op.Attributes.ConvolveAxes("axes")
+			dilated := slices.ContainsFunc(op.Attributes.Ints("inputDilations"), func(d int) bool { return d > 1 })
+			if dilated || op.Attributes.Int("batchGroupCount") > 1 { // positions differ in what they multiply: not counted, as in pkg/profile
+				continue
+			}
 			for k, ax := range a.of(op.Inputs[1]).axes {
 				if k != at.KernelOutputChannels {
 					axes = append(axes, ax)
@@ -65,6 +75,11 @@ func newCosts(a *analysis, t *trace.Trace) *costs {
 		c.products = append(c.products, of(axes...))
 	}
 	return c
+}
+
+// isParameter tells a network's parameters from the masks and the random state that lie beside them, as pkg/profile does.
+func isParameter(path string) bool {
+	return path != model.ScopeSeparator+model.RNGStateVariableName && !strings.HasPrefix(path, mask.Scope+model.ScopeSeparator)
 }
 
 // lengths returns how many indices of each axis stay.

@@ -114,6 +114,9 @@ func (e *emitter) emitAll(roots []*graph.Node) {
 			continue
 		}
 		built := e.emit(n)
+		if n.StopGradient() && !built.StopGradient() {
+			built = graph.StopGradient(built)
+		}
 		if n.NumOutputs() == 1 {
 			if want := e.dims(trace.Of(n)[0]); !slices.Equal(want, built.Shape().Dimensions) {
 				panic(&ReplayError{Op: trace.Of(n)[0].Op.Type, Problem: fmt.Sprintf("%v were planned and %s built", want, built.Shape()),

@@ -12,6 +12,11 @@ import (
 	"github.com/espalier-ml/espalier/pkg/signal"
 )
 
+// GroupL2 is Σw² over all the weights of a unit, in all of its kernels and gains. With the default normalisation, by the mean of the group, and without biases it ranks as Torch-Pruning's
+// GroupMagnitudeImportance does (p=2, group_reduction="mean", normalizer="mean"). Fang et al. 2023, arXiv:2301.12900.
+var GroupL2 = criterion.Criterion{Name: "group L2", Cite: "Fang et al. 2023, arXiv:2301.12900", Pool: criterion.Sum,
+	Score: func(in criterion.Inputs) *graph.Node { return graph.Square(in.Weight) }}
+
 // ofKernels are the needs that there are only for the kernels of products.
 const ofKernels = criterion.NeedInputNorm | criterion.NeedOutputZeros | criterion.NeedOutputNorm | criterion.NeedOutputRank | criterion.NeedResidual | criterion.NeedGain |
 	criterion.NeedTrack | criterion.NeedGate
@@ -22,7 +27,7 @@ func (n *Network) Params(cfg Config) params.Set {
 	var set params.Set
 	for _, g := range n.groups {
 		for _, m := range g.Members {
-			if n.scored(m, cfg) && !slices.ContainsFunc(set, func(p params.Param) bool { return p.Path == m.Path }) {
+			if n.scored(g, m, cfg) && !slices.ContainsFunc(set, func(p params.Param) bool { return p.Path == m.Path }) {
 				set = append(set, n.param(m.Path))
 			}
 		}
@@ -37,13 +42,15 @@ func (n *Network) Params(cfg Config) params.Set {
 }
 
 // scored tells whether a place has a part in the importance of its units.
-func (n *Network) scored(m Member, cfg Config) bool {
+func (n *Network) scored(g *Group, m Member, cfg Config) bool {
 	v := n.store.GetVariable(m.Path)
 	if v == nil || !v.Trainable || !v.DType().IsFloat() {
 		return false
 	}
 	kernel := m.Role == Makes || m.Role == Reads
 	switch {
+	case cfg.Criterion.Needs&criterion.NeedGain != 0 && !slices.ContainsFunc(g.Members, func(m Member) bool { return m.Role == Scales }):
+		return false // there are no gains
 	case cfg.Criterion.Granularity == criterion.PerOut:
 		return m.Role == Makes && n.param(m.Path).Out == m.Axis
 	case cfg.Criterion.Granularity == criterion.PerIn:
@@ -93,6 +100,13 @@ func (n *Network) Importance(cfg Config, sig *signal.Signals) (map[string][]floa
 	if err := sig.Check(c.Needs); err != nil {
 		return nil, fmt.Errorf("criterion %q: %w", c.Name, err)
 	}
+	for _, g := range n.groups {
+		for _, m := range g.Members {
+			if v := n.store.GetVariable(m.Path); m.Role != Follows && (v == nil || !v.HasValue()) {
+				return nil, &ValueError{m.Path, "has no value", "initialise the network, train it, or load its weights before planning"}
+			}
+		}
+	}
 	set := n.Params(cfg)
 	if c.Needs&criterion.NeedSignals != 0 {
 		known := sig.Paths()
@@ -101,9 +115,6 @@ func (n *Network) Importance(cfg Config, sig *signal.Signals) (map[string][]floa
 	at := map[string]int{}
 	for i, p := range set {
 		at[p.Path] = i
-		if v := n.store.GetVariable(p.Path); !v.HasValue() {
-			return nil, &ValueError{p.Path, "has no value", "initialise the network, train it, or load its weights before planning"}
-		}
 	}
 	type place struct {
 		Member
@@ -114,7 +125,7 @@ func (n *Network) Importance(cfg Config, sig *signal.Signals) (map[string][]floa
 	for _, g := range n.groups {
 		var of []place
 		for _, m := range g.Members {
-			if i, found := at[m.Path]; found && n.scored(m, cfg) {
+			if i, found := at[m.Path]; found && n.scored(g, m, cfg) {
 				of = append(of, place{m, i})
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -91,9 +92,15 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 	if err := e.Encode(j); err != nil {
 		return err
 	}
-	_, err = w.Write(b.Bytes())
+	_, err = w.Write(numbers.ReplaceAllFunc(b.Bytes(), func(list []byte) []byte {
+		line := bytes.Join(bytes.Fields(bytes.Trim(list, "[]")), []byte(" "))
+		return slices.Concat([]byte("["), line, []byte("]"))
+	}))
 	return err
 }
+
+// numbers are lists of numbers, of which each would have a line of its own. There is no line break within a string.
+var numbers = regexp.MustCompile(`\[\n[\s\d,]*\d\s*\]`)
 
 // ReadPlan reads a plan that was made for this network.
 //

@@ -31,6 +31,8 @@ type axis struct {
 	// zero says that the value is 0 at an index of this axis that is removed, if what is removed of the variables is 0. A sum over the axis does not
 	// change when the index goes.
 	zero bool
+	// wild says that it may be infinite or no number there, as 0/0 is: zeros that it is multiplied with do not hide it.
+	wild bool
 }
 
 // reason says why an index stays.

@@ -65,22 +65,10 @@ func (p *Plan) Check() error {
 	}
 	for _, ax := range p.network.axes {
 		if p.network.analysis.count(ax, gone) == 0 {
-			return &VanishError{fmt.Sprintf("a part of the network that %s is about", p.network.owner(ax))}
+			return &VanishError{fmt.Sprintf("%d channels, among them some of the group %s, that the network takes apart from others", ax.n, p.network.groupOf(p.network.analysis.atoms(ax.sets[0])[0]))}
 		}
 	}
 	return nil
-}
-
-// owner names a group that an axis belongs to.
-func (n *Network) owner(ax axis) string {
-	for _, x := range n.analysis.atoms(ax.sets[0]) {
-		for _, g := range n.groups {
-			if slices.Contains(g.atoms, x) {
-				return g.Name
-			}
-		}
-	}
-	return "no group"
 }
 
 // gone returns the atoms that go.
@@ -123,8 +111,9 @@ func (p *Plan) Indices() (map[string]map[int][]int, error) {
 
 // Cost is what a network holds and does.
 type Cost struct {
-	Params int64 // elements of the variables that the network reads, statistics of normalisations too
-	MACs   int64 // multiply-accumulates in inference, for the traced inputs
+	Params int64 // elements of the variables that the network reads: statistics of normalisations too, masks and the state of random numbers not
+	// MACs are multiply-accumulates in inference, for the traced inputs. Transposed convolutions are not counted, as in pkg/profile.
+	MACs int64
 }
 
 // Cost returns what the whole network costs.
@@ -150,14 +139,11 @@ func (p *Plan) Table() (report.Table, error) {
 		Title: fmt.Sprintf("%s of %s parameters stay (%.1f%%), %s of %s MACs (%.1f%%)", report.Count(cost.Params), report.Count(whole.Params), 100*share(cost.Params, whole.Params),
 			report.Count(cost.MACs), report.Count(whole.MACs), 100*share(cost.MACs, whole.MACs)),
 		Columns: []report.Column{{Name: "group"}, {Name: "units"}, {Name: "stay"}, {Name: "share", Unit: "%", Format: "%.1f"}, {Name: "places"}},
+		Caption: "A unit goes from all places of its group, which Network.Explain lists.",
 	}
 	for _, g := range p.network.groups {
 		stay := g.Size - len(p.Removed[g.Name])
-		var places []string
-		for _, m := range g.Members {
-			places = append(places, m.Place())
-		}
-		t.Rows = append(t.Rows, []any{g.Name, g.Size, stay, 100 * float64(stay) / float64(g.Size), strings.Join(places, " ")})
+		t.Rows = append(t.Rows, []any{g.Name, g.Size, stay, 100 * float64(stay) / float64(g.Size), len(g.Members)})
 	}
 	return t, nil
 }

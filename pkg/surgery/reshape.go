@@ -48,8 +48,9 @@ func (l *labels) reshape(in []axis, out []int, why reasonID) []axis {
 func (l *labels) regroup(in []axis, out []int, n int, why reasonID) []axis {
 	result := make([]axis, len(out))
 	zero := !slices.ContainsFunc(in, func(a axis) bool { return a.sets != nil && !a.zero })
+	wild := slices.ContainsFunc(in, func(a axis) bool { return a.sets != nil && a.wild })
 	for k, d := range out {
-		result[k] = axis{n: d, why: why, zero: zero}
+		result[k] = axis{n: d, why: why, zero: zero, wild: wild}
 		for _, a := range in {
 			if a.sets == nil && a.n > 1 {
 				result[k].why = a.why

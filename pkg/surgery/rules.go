@@ -27,7 +27,9 @@ type analysis struct {
 	order     []string // the variables' paths, in the order in which the network first reads them
 	shapes    map[string][]int
 	uses      []use
-	pinned    []*trace.Op // operations without a rule
+	pinned    []*trace.Op        // operations without a rule
+	phase     int                // how many traces are done
+	zeros     map[*trace.Op]bool // of constants: whether they are zero throughout
 }
 
 // use is what a product, a normalisation or a sum does along an axis.
@@ -36,6 +38,7 @@ type use struct {
 	variable string // of the kernel; "" for joins
 	axis     axis
 	op       *trace.Op
+	phase    int // in the how-manieth trace
 }
 
 type useKind int
@@ -44,11 +47,11 @@ const (
 	makes  useKind = iota // a kernel's outputs
 	reads                 // a kernel's inputs
 	scales                // a variable's factors for each index
-	joins                 // an operation on two values that both depend on data
+	joins                 // two values that both depend on data, which had nothing to do with each other before
 )
 
 func newAnalysis() *analysis {
-	return &analysis{labels: newLabels(), values: map[*trace.Value]*info{}, variables: map[string]*info{}, shapes: map[string][]int{}}
+	return &analysis{labels: newLabels(), values: map[*trace.Value]*info{}, variables: map[string]*info{}, shapes: map[string][]int{}, zeros: map[*trace.Op]bool{}}
 }
 
 // trace labels all values of a trace.
@@ -62,6 +65,7 @@ func (a *analysis) trace(t *trace.Trace, also []update) {
 			a.pinAxis(ax, why)
 		}
 	}
+	defer func() { a.phase++ }()
 	for _, u := range also {
 		v, written := a.variables[u.path], a.of(trace.Of(u.node)[0])
 		if v == nil || written == nil {
@@ -171,6 +175,9 @@ var (
 	zeroOfFirst = words(`Div Rem ShiftLeft ShiftRightArithmetic ShiftRightLogical`)
 )
 
+// infinite are those that may be infinite, or no number, where their last operand is zero.
+var infinite = words(`Div Log Pow Rem Rsqrt`)
+
 func words(text string) map[string]bool {
 	m := map[string]bool{}
 	for _, w := range strings.Fields(text) {
@@ -254,7 +261,12 @@ func (r rule) broadcast() {
 func (r rule) isZero(v *trace.Value) bool {
 	switch op := v.Op; op.Type {
 	case "Constant":
-		return allZero(op.Attributes["flat"])
+		zero, known := r.zeros[op]
+		if !known {
+			zero = allZero(op.Attributes["flat"])
+			r.zeros[op] = zero
+		}
+		return zero
 	case "BroadcastInDim", "Reshape", "ConvertDType", "Transpose", "Identity":
 		return r.isZero(op.Inputs[0])
 	}
@@ -295,7 +307,7 @@ func (r rule) slice() {
 			}
 			continue
 		}
-		r.out.axes[k] = axis{n: n, why: x.why, zero: x.zero}
+		r.out.axes[k] = axis{n: n, why: x.why, zero: x.zero, wild: x.wild}
 		if x.sets != nil {
 			r.out.axes[k].sets = x.sets[starts[k]:limits[k]]
 		}
@@ -320,7 +332,7 @@ func (r rule) pad() {
 			} else {
 				clear(sets[p.Start : p.Start+x.n])
 			}
-			r.out.axes[k] = axis{n: r.dims[k], sets: sets, zero: x.zero || x.sets == nil}
+			r.out.axes[k] = axis{n: r.dims[k], sets: sets, zero: x.zero || x.sets == nil, wild: x.wild}
 		default:
 			why := r.why("it pads between indices, or cuts")
 			r.pinAxis(x, why)
@@ -347,12 +359,12 @@ func (r rule) concatenate() {
 				joined.why = x.why
 			case k == along:
 				sets, some = append(sets, x.sets...), true
-				joined.zero = joined.zero && x.zero
+				joined.zero, joined.wild = joined.zero && x.zero, joined.wild || x.wild
 			case i == 0:
 				r.out.axes[k] = x
 			default:
-				r.unifyAxes(r.out.axes[k], x, r.why("it joins values along another axis"))
-				r.out.axes[k].zero = r.out.axes[k].zero && x.zero
+				r.join(r.in(0), r.in(i), r.out.axes[k], x, "it joins values along another axis")
+				r.out.axes[k].zero, r.out.axes[k].wild = r.out.axes[k].zero && x.zero, r.out.axes[k].wild || x.wild
 			}
 		}
 	}
@@ -362,10 +374,18 @@ func (r rule) concatenate() {
 	r.out.axes[along] = joined
 }
 
+// join makes axes of two values go together, and remembers it where both depend on data and had other labels.
+func (r rule) join(p, q *info, x, y axis, text string) {
+	if p.data && q.data && !r.same(x, y) {
+		r.use(joins, "", x)
+	}
+	r.unifyAxes(x, y, r.why(text))
+}
+
 // contract makes an axis that two values are summed over go together. One of the two has to be zero at what is removed, or the sum would change.
-func (r rule) contract(x, y axis) {
-	r.unifyAxes(x, y, r.why("it multiplies along it"))
-	if !x.zero && !y.zero {
+func (r rule) contract(p, q *info, x, y axis) {
+	r.join(p, q, x, y, "it multiplies along it")
+	if !x.zero && !y.zero || x.wild || y.wild {
 		why := r.why(notZero)
 		r.pinAxis(x, why)
 		r.pinAxis(y, why)
@@ -380,13 +400,14 @@ func (r rule) dot() {
 	lc, lb := at.Ints("lhsContractingAxes"), at.Ints("lhsBatchAxes")
 	rc, rb := at.Ints("rhsContractingAxes"), at.Ints("rhsBatchAxes")
 	for i := range lc {
-		r.contract(x.axes[lc[i]], y.axes[rc[i]])
+		r.contract(x, y, x.axes[lc[i]], y.axes[rc[i]])
 	}
 	axes := r.out.axes[:0]
 	for i := range lb {
 		batch := x.axes[lb[i]]
-		r.unifyAxes(batch, y.axes[rb[i]], r.why("it multiplies along it"))
-		batch.zero = batch.zero || y.axes[rb[i]].zero
+		r.join(x, y, batch, y.axes[rb[i]], "it multiplies along it")
+		batch.wild = batch.wild || y.axes[rb[i]].wild
+		batch.zero = (batch.zero || y.axes[rb[i]].zero) && !batch.wild
 		axes = append(axes, batch)
 	}
 	for _, side := range []struct {
@@ -411,7 +432,7 @@ func (r rule) dot() {
 
 func (r rule) use(kind useKind, variable string, x axis) {
 	if x.sets != nil {
-		r.uses = append(r.uses, use{kind, variable, x, r.op})
+		r.uses = append(r.uses, use{kind, variable, x, r.op, r.phase})
 	}
 }
 
@@ -431,7 +452,7 @@ func (r rule) convolution() {
 	in, kernelIn, out := x.axes[c.InputChannels], w.axes[c.KernelInputChannels], w.axes[c.KernelOutputChannels]
 	r.out.axes[c.OutputBatch], r.out.axes[c.OutputChannels] = x.axes[c.InputBatch], out
 	if groups <= 1 {
-		r.contract(in, kernelIn)
+		r.contract(x, w, in, kernelIn)
 	} else {
 		r.grouped(groups, in, kernelIn, out)
 	}
@@ -461,7 +482,8 @@ func (r rule) grouped(groups int, in, kernelIn, out axis) {
 			r.unify(at(out, i*perOut+j), r.union(at(group, i), at(position, j)), why)
 		}
 	}
-	if !in.zero && !kernelIn.zero {
+	if !in.zero && !kernelIn.zero || in.wild || kernelIn.wild {
+		r.pinAxis(in, r.why(notZero))
 		r.pinAxis(kernelIn, r.why(notZero))
 	}
 }
@@ -496,7 +518,7 @@ func (r rule) batchNorm() {
 		}
 	}
 	for k, ax := range x.axes {
-		ax.zero = k == feature && r.in(1).axes[0].zero && r.in(2).axes[0].zero // scale and offset
+		ax.zero = k == feature && !ax.wild && r.in(1).axes[0].zero && r.in(2).axes[0].zero // scale and offset
 		r.out.axes[k] = ax
 	}
 	for _, v := range r.op.Outputs[1:] {
@@ -564,7 +586,7 @@ func (r rule) reduce() {
 			kept = append(kept, ax)
 		case r.op.Type != "ReduceSum":
 			r.pinAxis(ax, r.why("it reduces over it"))
-		case !ax.zero:
+		case !ax.zero || ax.wild:
 			r.pinAxis(ax, r.why(notZero))
 		}
 	}
@@ -576,6 +598,8 @@ func (r rule) elementwise() {
 		result := axis{n: n}
 		first := true
 		all, some, head := true, false, false // which operands are zero at what is removed
+		wild := false
+		var from *info // of the result's labels
 		for i, v := range r.op.Inputs {
 			x := axis{n: 1}
 			if v.Shape.Rank() > 0 {
@@ -583,35 +607,28 @@ func (r rule) elementwise() {
 			}
 			zero := r.isZero(v)
 			if x.n == n && n > 1 {
-				zero = zero || x.zero
+				zero, wild = zero || x.zero, wild || x.wild
 				if first {
-					result, first = x, false
+					result, first, from = x, false, r.in(i)
 				} else {
-					r.unifyAxes(result, x, r.why("it works index by index"))
+					r.join(from, r.in(i), result, x, "it works index by index")
 				}
 			}
 			// A condition chooses between two zeros; a zero between the bounds 0 and 6 is one.
 			zero = zero || r.op.Type == "Where" && i == 0 || r.op.Type == "Clamp" && i == 2
 			all, some, head = all && zero, some || zero, head || zero && i == 0
+			wild = wild || zero && i == len(r.op.Inputs)-1 && infinite[r.op.Type]
 		}
-		result.zero = all && zeroOfAll[r.op.Type] || some && zeroOfAny[r.op.Type] || head && zeroOfFirst[r.op.Type]
+		result.wild = wild
+		result.zero = !wild && (all && zeroOfAll[r.op.Type] || some && zeroOfAny[r.op.Type] || head && zeroOfFirst[r.op.Type])
 		r.out.axes[k] = result
 	}
-	joined := 0
-	for i, v := range r.op.Inputs {
+	for i := range r.op.Inputs {
 		x := r.in(i)
-		if x.data && v.Shape.Size() > 1 {
-			joined++
-		}
 		if x.variable != "" && r.out.data && (r.op.Type == "Mul" || r.op.Type == "Div") {
 			for _, ax := range x.axes {
 				r.use(scales, x.variable, ax)
 			}
-		}
-	}
-	if joined > 1 {
-		for _, ax := range r.out.axes {
-			r.use(joins, "", ax)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package surgery
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -82,8 +83,9 @@ type created struct {
 	trainable bool
 }
 
-// createdValues returns first values of the variables that a model function made while it was recorded, as its own initialisers give them.
-func createdValues(b compute.Backend, store *model.Store, before map[string]bool) (map[string]created, error) {
+// createdValues returns first values of the variables that a model function made while it was recorded, in the shapes that are left of them: as its own initialisers give them for
+// these shapes, or what stays of values that it gives itself.
+func createdValues(b compute.Backend, store *model.Store, before map[string]bool, removed map[string]map[int][]int) (map[string]created, error) {
 	var made []*model.Variable
 	for v := range store.IterVariables() {
 		if !before[v.Path()] {
@@ -95,6 +97,29 @@ func createdValues(b compute.Backend, store *model.Store, before map[string]bool
 	}
 	for path := range before { // they have nothing to be initialised with, and need not be
 		if err := store.DeleteVariable(path); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range made {
+		c := removed[v.Path()]
+		if c == nil {
+			continue
+		}
+		small := tensors.FromShape(smaller(v.Shape(), c))
+		if !v.HasValue() { // it takes over the shape of a value, and keeps it without
+			if err := errors.Join(v.SetValue(small), v.Reset()); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return nil, err
+		}
+		if small, err = cut(value, c, false); err != nil {
+			return nil, err
+		}
+		if err := v.SetValue(small); err != nil {
 			return nil, err
 		}
 	}

@@ -64,6 +64,9 @@ func (p *Plan) Apply() (*Small, error) {
 // Rebuild makes a smaller network again, for instance after a restart, from its weights, the original model function and the plan as Plan.WriteJSON wrote it. The
 // weights of the original network are not needed.
 //
+// Variables that the store lacks are made, with first values by the model function's initialisers. So the store may be empty, for a checkpoint to be loaded into afterwards,
+// or to train the smaller network from scratch; experiment.Init, given Small.Single, makes one with its own first values.
+//
 // Errors: those of Network.ReadPlan; *ValueError for variables of other shapes than the plan leaves; *ReplayError; those of Trace.
 func Rebuild(b compute.Backend, store *model.Store, fn trace.ModelFn, plan io.Reader) (*Small, error) {
 	j, err := readPlan(plan)
@@ -94,18 +97,30 @@ func Rebuild(b compute.Backend, store *model.Store, fn trace.ModelFn, plan io.Re
 	if err != nil {
 		return nil, err
 	}
-	return newSmall(n, store, removed)
+	s, err := newSmall(n, store, removed)
+	if err != nil {
+		return nil, err
+	}
+	return s, guard.Run("make the variables", func() error {
+		g := graph.NewGraph(b, "variables")
+		defer g.Finalize()
+		model.SetStore(g, store)
+		store.SetTraining(g, true)
+		var in []*graph.Node
+		for i, shape := range inputs {
+			in = append(in, graph.Parameter(g, fmt.Sprintf("input %d", i), shape))
+		}
+		s.ModelFn(store.RootScope(), in)
+		return nil
+	})
 }
 
 // newSmall joins a store and a plan, and builds the network once in each phase.
 func newSmall(n *Network, store *model.Store, removed map[string]map[int][]int) (*Small, error) {
 	for _, path := range n.analysis.order {
 		v := store.GetVariable(path)
-		if v == nil && removed[path] == nil {
-			continue
-		}
 		if v == nil {
-			return nil, &ValueError{path, "is not there", "give the store that the plan's network was cut to"}
+			continue // made when it is needed
 		}
 		want := smaller(shapes.Make(v.DType(), n.analysis.shapes[path]...), removed[path])
 		if !v.Shape().Equal(want) {
@@ -170,19 +185,23 @@ func (r *replay) part(scope *model.Scope, inputs []*graph.Node) (*part, error) {
 	for _, x := range inputs {
 		in = append(in, x.Shape())
 	}
+	at := below(store, scope.Scope())
 	key := fmt.Sprintln(g.Backend().Name(), in) + settings(store, g)
+	for v := range at.IterVariables() {
+		key += v.Path() + "\n"
+	}
 	for i, p := range r.recent {
 		if p.key == key {
 			r.recent = append(slices.Delete(r.recent, i, i+1), p)
 			return p, nil
 		}
 	}
-	shadow, err := shadowOf(below(store, scope.Scope()), r.dims)
+	shadow, err := shadowOf(at, r.dims)
 	if err != nil {
 		return nil, err
 	}
 	p := &part{key: key, analysis: newAnalysis()}
-	cfg := trace.Config{Prepare: func(to *graph.Graph) {
+	cfg := trace.Config{Initializer: scope.Initializer(), Prepare: func(to *graph.Graph) {
 		for param := range store.IterGraphParams(g) {
 			if plain(param.Value) {
 				model.SetGraphParam(to, model.JoinPath(param.Scope, param.Key), param.Value)
@@ -194,7 +213,7 @@ func (r *replay) part(scope *model.Scope, inputs []*graph.Node) (*part, error) {
 		before[v.Path()] = true
 	}
 	cfg.Finish = func(_ *graph.Graph, store *model.Store) (_ []*graph.Node, err error) {
-		p.created, err = createdValues(g.Backend(), store, before)
+		p.created, err = createdValues(g.Backend(), store, before, r.removed)
 		return nil, err
 	}
 	if p.recording, err = record(g.Backend(), shadow, r.fn, cfg, in); err != nil {
@@ -204,6 +223,9 @@ func (r *replay) part(scope *model.Scope, inputs []*graph.Node) (*part, error) {
 	p.analysis.settle()
 	if p.gone, err = p.analysis.removal(r.removed); err != nil {
 		return nil, err
+	}
+	if len(p.created) > 0 { // by the scope's initialiser, which may be another next time
+		return p, nil
 	}
 	if r.recent = append(r.recent, p); len(r.recent) > keepParts {
 		r.recent = slices.Delete(r.recent, 0, 1)

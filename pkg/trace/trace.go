@@ -38,6 +38,8 @@ type Config struct {
 	Training bool
 	// Prepare, if set, is called with the graph before the model function is, for instance to set graph parameters.
 	Prepare func(g *graph.Graph)
+	// Initializer, if set, is that of the scope that the model function gets.
+	Initializer model.VariableInitializer
 	// Finish, if set, is called with the graph and the store after the model function was, while variables that it created are still there. What it returns is
 	// recorded as if the network returned it, but is not among Trace.Outputs.
 	Finish func(g *graph.Graph, store *model.Store) ([]*graph.Node, error)
@@ -147,7 +149,11 @@ func Record(b compute.Backend, store *model.Store, fn ModelFn, cfg Config, input
 		for i, s := range inputs {
 			t.Inputs = append(t.Inputs, graph.Parameter(t.Graph, fmt.Sprintf("input %d", i), s))
 		}
-		t.Outputs = fn(store.RootScope(), t.Inputs)
+		scope := store.RootScope()
+		if cfg.Initializer != nil {
+			scope = scope.WithInitializer(cfg.Initializer)
+		}
+		t.Outputs = fn(scope, t.Inputs)
 		if cfg.Finish != nil {
 			var err error
 			if also, err = cfg.Finish(t.Graph, store); err != nil {

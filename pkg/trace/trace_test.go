@@ -181,6 +181,41 @@ func TestGraphsInsideRun(t *testing.T) {
 	}
 }
 
+// What Finish returns is recorded, and it sees the variables that were created, whose first values come from the initialiser that is given.
+func TestFinish(t *testing.T) {
+	var created []string
+	r, err := Record(open(t), model.NewStore(), func(scope *model.Scope, in []*graph.Node) []*graph.Node {
+		w := scope.VariableWithShape("w", shapes.Make(dtypes.Float32, 3))
+		graph.Sin(w.NodeValue(in[0].Graph()))
+		model.SetGraphParam(in[0].Graph(), "/left", graph.Cos(in[0]))
+		return in
+	}, Config{
+		Initializer: graph.Ones,
+		Finish: func(g *graph.Graph, store *model.Store) ([]*graph.Node, error) {
+			for v := range store.IterVariables() {
+				created = append(created, v.Path())
+			}
+			if err := store.InitializeVariables(open(t), nil); err != nil {
+				return nil, err
+			}
+			if diff := cmp.Diff([]float32{1, 1, 1}, store.GetVariable("/w").MustValue().Value()); diff != "" {
+				t.Errorf("first values (-want +got)\n%s", diff)
+			}
+			left, _ := model.GetGraphParam(g, "/left")
+			return []*graph.Node{left.(*graph.Node)}, nil
+		},
+	}, shapes.Make(dtypes.Float32, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Parameter", "Cos"}, types(r)); diff != "" {
+		t.Errorf("operations (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"/w"}, created); diff != "" || r.Store.NumVariables() != 0 {
+		t.Errorf("created %v, left %d", created, r.Store.NumVariables())
+	}
+}
+
 func TestErrors(t *testing.T) {
 	b, shape := open(t), shapes.Make(dtypes.Float32, 3)
 	for name, c := range map[string]struct {

@@ -1,0 +1,402 @@
+package surgery
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/nets"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/trace"
+)
+
+func lenet(t *testing.T, b compute.Backend) *Network {
+	t.Helper()
+	fn := trace.Single(nets.LeNet5)
+	n, err := Trace(b, network(t, b, fn, float(1, 28, 28, 1)), fn, float(1, 28, 28, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// twoLayers is x·w1·w2, with weights by which units are ranked in the head.
+func twoLayers(t *testing.T, w1, w2 []float32, units int) (*model.Store, trace.ModelFn) {
+	t.Helper()
+	store := model.NewStore()
+	for path, v := range map[string]*tensors.Tensor{
+		"/w1": tensors.FromFlatDataAndDimensions(w1, len(w1)/units, units),
+		"/w2": tensors.FromFlatDataAndDimensions(w2, units, len(w2)/units),
+	} {
+		if _, err := store.CreateVariable(path, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return store, trace.Single(func(scope *model.Scope, x *graph.Node) *graph.Node {
+		w := func(path string) *graph.Node { return scope.Store().GetVariable(path).NodeValue(x.Graph()) }
+		return graph.Dot(graph.Dot(x, w("/w1")).Product(), w("/w2")).Product()
+	})
+}
+
+// By hand: four units with w1 [1, 2] and w2 [2, 4].
+func TestImportanceByHand(t *testing.T) {
+	b := open(t)
+	store, fn := twoLayers(t, []float32{1, -2, 3, 0.5}, []float32{
+		1, -1, // unit 0: |1| + |1| + |-1| = 3
+		0, 0, // unit 1: 2
+		4, 0, // unit 2: 7
+		0, 3, // unit 3: 3.5
+	}, 4)
+	n, err := Trace(b, store, fn, float(1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(n.Groups()) != 1 {
+		t.Fatalf("groups:\n%s", n)
+	}
+	none := criterion.Normalize{Name: "none", Apply: func([]float32, params.Param, *randSource) {}}
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want []float32
+	}{
+		{"L1", Config{Normalize: none}, []float32{3, 2, 7, 3.5}},
+		{"L1 over the mean of 3.875", Config{}, []float32{3 / 3.875, 2 / 3.875, 7 / 3.875, 3.5 / 3.875}},
+		{"squares", Config{Normalize: none, Criterion: GroupL2}, []float32{3, 4, 25, 9.25}},
+	} {
+		got, err := n.Importance(c.cfg, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string][]float32{"/w1:1": c.want}, got); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", c.name, diff)
+		}
+	}
+	p, err := n.Plan(Config{Units: 0.5}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]int{"/w1:1": {0, 1}}, p.Removed); diff != "" {
+		t.Errorf("removed (-want +got)\n%s", diff)
+	}
+	setValue(t, store.GetVariable("/w2"), tensors.FromFlatDataAndDimensions([]float32{1, 1, 1, 1, 1, 1, 1, float32(math.NaN())}, 4, 2))
+	var bad *criterion.ScoreError
+	if _, err := n.Plan(Config{}, nil); !errors.As(err, &bad) || bad.Path != "/w1:1" {
+		t.Errorf("NaN: %v", err)
+	}
+}
+
+func TestUniformHalfOfLeNet5(t *testing.T) {
+	n := lenet(t, open(t))
+	p, err := n.Plan(Config{Units: 0.5, Uniform: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cost, err := p.Cost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (Cost{Params: 109_295, MACs: 646_500}); cost != want {
+		t.Errorf("%+v, want %+v", cost, want)
+	}
+	if cost := n.Cost(); cost != (Cost{Params: 431_080, MACs: 2_293_000}) {
+		t.Errorf("whole: %+v", cost)
+	}
+}
+
+// A budget is met by the smallest removal: with one unit less it would not be.
+func TestBudgets(t *testing.T) {
+	n := lenet(t, open(t))
+	whole := n.Cost()
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		cost func(Cost) float64
+	}{
+		{"MACs", Config{MACs: 0.5}, func(c Cost) float64 { return share(c.MACs, whole.MACs) - 0.5 }},
+		{"default", Config{}, func(c Cost) float64 { return share(c.MACs, whole.MACs) - 0.5 }},
+		{"params", Config{Params: 0.1}, func(c Cost) float64 { return share(c.Params, whole.Params) - 0.1 }},
+		{"multiples of 8", Config{MACs: 0.3, RoundTo: 8}, func(c Cost) float64 { return share(c.MACs, whole.MACs) - 0.3 }},
+		{"uniform", Config{MACs: 0.3, Uniform: true}, func(c Cost) float64 { return share(c.MACs, whole.MACs) - 0.3 }},
+		{"least share", Config{MACs: 0.4, MinShare: 0.3}, func(c Cost) float64 { return share(c.MACs, whole.MACs) - 0.4 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, err := n.Plan(c.cfg, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cost, err := p.Cost()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if over := c.cost(cost); over > 1e-9 {
+				t.Errorf("%v too much stays", over)
+			}
+			importance, err := n.Importance(c.cfg, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back := n.Empty() // the last that went
+			step := max(c.cfg.RoundTo, 1)
+			for name, units := range p.Removed {
+				back.Removed[name] = append([]int{}, units...)
+				if stay := n.Group(name).Size - len(units); stay%step != 0 {
+					t.Errorf("%d units of %s stay, which is no multiple of %d", stay, name, step)
+				}
+				if stay := n.Group(name).Size - len(units); float64(stay) < c.cfg.MinShare*float64(n.Group(name).Size) {
+					t.Errorf("%d units of %s stay", stay, name)
+				}
+			}
+			if c.cfg.Uniform || step > 1 {
+				return
+			}
+			worst, at, index := float32(-1), "", 0
+			for name, units := range back.Removed {
+				for i, u := range units {
+					if s := importance[name][u]; s > worst {
+						worst, at, index = s, name, i
+					}
+				}
+			}
+			back.Removed[at] = append(back.Removed[at][:index], back.Removed[at][index+1:]...)
+			if cost, err = back.Cost(); err != nil {
+				t.Fatal(err)
+			}
+			if c.cost(cost) <= 0 {
+				t.Errorf("one unit less would do")
+			}
+		})
+	}
+}
+
+func TestKeepAndExclude(t *testing.T) {
+	n := lenet(t, open(t))
+	p, err := n.Plan(Config{Units: 0.9, Keep: map[string]int{"/conv1/conv/weights:3": 7}, Exclude: []string{"/output"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(p.Removed["/conv1/conv/weights:3"]); got != 13 {
+		t.Errorf("%d units of conv1 go, want 13", got)
+	}
+	if got := len(p.Removed["/fc1/dense/weights:1"]); got != 0 {
+		t.Errorf("%d units of fc1 go, which output reads", got)
+	}
+	for name, c := range map[string]struct {
+		cfg  Config
+		want error
+	}{
+		"two budgets":     {Config{MACs: 0.5, Params: 0.5}, &ConfigError{}},
+		"more than all":   {Config{MACs: 1.5}, &ConfigError{}},
+		"NaN":             {Config{MACs: math.NaN()}, &ConfigError{}},
+		"negative":        {Config{RoundTo: -1}, &ConfigError{}},
+		"unknown exclude": {Config{Exclude: []string{"/conv"}}, &ConfigError{}},
+		"unknown group":   {Config{Keep: map[string]int{"x": 1}}, &UnknownGroupError{}},
+		"keep none":       {Config{Keep: map[string]int{"/conv1/conv/weights:3": 0}}, &VanishError{}},
+		"keep too many":   {Config{Keep: map[string]int{"/conv1/conv/weights:3": 21}}, &ConfigError{}},
+		"too small":       {Config{MACs: 0.0001}, &BudgetError{}},
+	} {
+		_, err := n.Plan(c.cfg, nil)
+		if err == nil || typeName(err) != typeName(c.want) {
+			t.Errorf("%s: %v, want a %T", name, err, c.want)
+		}
+	}
+}
+
+func TestPlanJSON(t *testing.T) {
+	b := open(t)
+	n := lenet(t, b)
+	p, err := n.Plan(Config{MACs: 0.5}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := p.WriteJSON(&file); err != nil {
+		t.Fatal(err)
+	}
+	again, err := n.ReadPlan(bytes.NewReader(file.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p.Removed, again.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	small, err := again.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// After a restart there are the plan, the weights that are left, and the model function.
+	rebuilt, err := Rebuild(b, small.Store, trace.Single(nets.LeNet5), bytes.NewReader(file.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := noise(1, float(3, 28, 28, 1))
+	near(t, "output of the rebuilt network", call(t, b, small.Store, small.ModelFn, false, x)[0], call(t, b, rebuilt.Store, rebuilt.ModelFn, false, x)[0])
+	if _, err := Rebuild(b, n.store, trace.Single(nets.LeNet5), bytes.NewReader(file.Bytes())); typeName(err) != typeName(&ValueError{}) {
+		t.Errorf("rebuild of the whole store: %v", err)
+	}
+
+	other, err := Trace(b, model.NewStore(), trace.Single(nets.LeNet300), float(1, 784))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := file.String()
+	for name, c := range map[string]struct {
+		n    *Network
+		text string
+		want error
+	}{
+		"another network": {other, text, &OtherNetworkError{}},
+		"no JSON":         {n, "plan", &FormatError{}},
+		"cut off":         {n, text[:len(text)/2], &FormatError{}},
+		"another form":    {n, "{}", &FormatError{}},
+		"another version": {n, strings.Replace(text, `"version": 1`, `"version": 2`, 1), &FormatError{}},
+		"a new field":     {n, strings.Replace(text, `"version"`, `"colour": 1, "version"`, 1), &FormatError{}},
+		"two":             {n, text + text, &FormatError{}},
+		"unknown group":   {n, strings.Replace(text, `"name": "/conv1/conv/weights:3"`, `"name": "/conv0"`, 1), &UnknownGroupError{}},
+	} {
+		if _, err := c.n.ReadPlan(strings.NewReader(c.text)); err == nil || typeName(err) != typeName(c.want) {
+			t.Errorf("%s: %v, want a %T", name, err, c.want)
+		}
+	}
+	for name, c := range map[string]struct {
+		units []int
+		want  error
+	}{
+		"a unit that is not there": {[]int{20}, &UnitError{}},
+		"a negative unit":          {[]int{-1}, &UnitError{}},
+		"twice":                    {[]int{3, 3}, &UnitError{}},
+		"all":                      {[]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}, &VanishError{}},
+	} {
+		p := n.Empty()
+		p.Removed["/conv1/conv/weights:3"] = c.units
+		if _, err := p.Apply(); err == nil || typeName(err) != typeName(c.want) {
+			t.Errorf("%s: %v, want a %T", name, err, c.want)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	n := lenet(t, open(t))
+	p, err := n.Plan(Config{MACs: 0.5}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Verify(n, small, noise(1, float(4, 28, 28, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cost, err := p.Cost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.MaxDiff > 1e-4 || r.MaxOutput == 0 || r.After != cost || r.Before != n.Cost() || r.BytesBefore != 4*431_080 || r.BytesAfter != 4*cost.Params {
+		t.Errorf("report %+v", r)
+	}
+	// A store that is not the masked one's is found out.
+	setValue(t, small.Store.GetVariable("/output/dense/biases"), tensors.FromFlatDataAndDimensions([]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10))
+	if r, err = Verify(n, small, noise(1, float(4, 28, 28, 1))); err != nil || r.MaxDiff < 1 {
+		t.Errorf("other biases: %+v, %v", r, err)
+	}
+}
+
+func TestFromMasks(t *testing.T) {
+	b := open(t)
+	store, fn := twoLayers(t, []float32{1, 2, 3, 4, 5, 6}, []float32{1, 2, 3, 4, 5, 6}, 3) // w1 [2, 3], w2 [3, 2]
+	n, err := Trace(b, store, fn, float(1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var none *MaskError
+	if _, err := n.FromMasks(); !errors.As(err, &none) {
+		t.Errorf("no masks: %v", err)
+	}
+	w1, w2 := params.Param{Path: "/w1", Shape: float(2, 3)}, params.Param{Path: "/w2", Shape: float(3, 2)}
+	setMask := func(p params.Param, alive ...bool) {
+		t.Helper()
+		if err := mask.Set(store, p, alive); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setMask(w1, true, false, true, true, true, true) // unit 1 has a living weight
+	if _, err := n.FromMasks(); !errors.As(err, &none) {
+		t.Errorf("single weights: %v", err)
+	}
+	setMask(w1, true, false, true, true, false, true)  // unit 1 is dead in the kernel that makes it
+	setMask(w2, false, false, true, true, true, false) // unit 0 in that which reads it
+	p, err := n.FromMasks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]int{"/w1:1": {0, 1}}, p.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := small.Store.GetVariable("/pruning/mask/w2").MustValue().Value(); !cmp.Equal(got, [][]bool{{true, false}}) {
+		t.Errorf("the mask became %v", got)
+	}
+	setMask(w1, make([]bool, 6)...)
+	var gone *VanishError
+	if _, err := n.FromMasks(); !errors.As(err, &gone) {
+		t.Errorf("all dead: %v", err)
+	}
+}
+
+// Nothing is left of a copy that fails, and the original is as it was.
+func TestAllOrNothing(t *testing.T) {
+	n := lenet(t, open(t))
+	p := half(n, 1)
+	before := n.store.NumVariables()
+	boom := errors.New("boom")
+	calls := 0
+	failpoint = func(string) error {
+		if calls++; calls == 5 {
+			return boom
+		}
+		return nil
+	}
+	defer func() { failpoint = func(string) error { return nil } }()
+	if small, err := p.Apply(); !errors.Is(err, boom) || small != nil {
+		t.Errorf("%v, %v", small, err)
+	}
+	if n.store.NumVariables() != before || n.store.GetVariable("/conv1/conv/weights").Shape().Dimensions[3] != 20 {
+		t.Error("the original was touched")
+	}
+	if small, err := p.Apply(); err != nil || small == nil {
+		t.Errorf("the second time: %v", err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	b := open(t)
+	n, err := Trace(b, model.NewStore(), trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(s.In("a"), x, true, 8)
+		x = graph.Add(x, layers.Dense(s.In("b"), relu(x), false, 8))
+		return layers.Dense(s.In("c"), x, false, 2)
+	}), float(1, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "These are 8 channels: /a/dense/weights:1 and /b/dense/weights:1 make them; /b/dense/weights:0 and /c/dense/weights:0 read them; " +
+		"/a/dense/biases:0 has a value for each. Those of different kernels go together one by one because of Add (1×)."
+	if diff := cmp.Diff(want, n.Explain(n.Groups()[0])); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
