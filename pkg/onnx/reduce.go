@@ -76,10 +76,11 @@ func (w *writer) times(p *placed, number float64) (*placed, error) {
 	if number == 1 {
 		return p, nil
 	}
-	if p.dtype != dtypes.Float32 && p.dtype != dtypes.Float64 {
-		return nil, &Error{Kind: ErrUnsupported, Expected: "float32 or float64", Came: p.dtype.String(), Remedy: "convert it first"}
+	by, err := w.scalarOf(p.dtype, number)
+	if err != nil {
+		return nil, err
 	}
-	return w.elementwise("Mul", p.dtype, p.dims, []*placed{p, w.placeConstant((&constant{dtype: p.dtype, dims: []int{}}).with([]float64{number}))})
+	return w.elementwise("Mul", p.dtype, p.dims, []*placed{p, by})
 }
 
 // scaled is Mul or Div, which with a number makes a mean of a sum.

@@ -28,7 +28,7 @@ var (
 func init() {
 	rules = map[string]rule{
 		"Add": add, "Sub": binaryOp, "Mul": scaled, "Div": scaled, "Max": maximum, "Min": minimum, "Clamp": clamp, "Where": where, "ConvertDType": convert,
-		"NotEqual": notEqual, "Rem": remainder, "Rsqrt": rsqrt, "Log1p": log1p, "Expm1": expm1,
+		"NotEqual": notEqual, "Rem": remainder, "Rsqrt": rsqrt, "Log1p": log1p, "Expm1": expm1, "IsFinite": isFinite,
 		"Identity": same, "OptimizationBarrier": same, "SchedulingBarrier": same,
 		"DotGeneral": dot, "ConvGeneral": convolution, "BatchNormForInference": batchNorm,
 		"ReduceMax": reduceMax, "ReduceMin": reduceOp, "ReduceSum": reduceSum, "ReduceProduct": reduceOp, "ReduceWindow": reduceWindow, "ArgMinMax": argMinMax,
@@ -198,18 +198,15 @@ func (w *writer) clip(x *trace.Value, low, high float64) (*placed, error) {
 	if err != nil {
 		return nil, err
 	}
-	number := func(n float64) (*placed, bool) {
-		if p.dtype != dtypes.Float32 && p.dtype != dtypes.Float64 {
-			return nil, false
-		}
-		return w.placeConstant((&constant{dtype: p.dtype, dims: []int{}}).with([]float64{n})), true
+	least, err := w.scalarOf(p.dtype, low)
+	if err != nil {
+		return nil, err
 	}
-	a, ok := number(low)
-	if !ok {
-		return nil, &Error{Kind: ErrUnsupported, Expected: "bounds for float32 or float64", Came: p.dtype.String(), Remedy: "convert it first"}
+	most, err := w.scalarOf(p.dtype, high)
+	if err != nil {
+		return nil, err
 	}
-	b, _ := number(high)
-	return w.elementwise("Clip", p.dtype, p.dims, []*placed{p, a, b})
+	return w.elementwise("Clip", p.dtype, p.dims, []*placed{p, least, most})
 }
 
 // clamp is Clip with numbers, and a Min of a Max with others. Its inputs are least, value, most.
@@ -276,6 +273,24 @@ func notEqual(w *writer, op *trace.Op) (*placed, error) {
 	return w.chain(p, dtypes.Bool, dims, "Not")
 }
 
+// isFinite is that the magnitude is below infinity, which it is not for NaN.
+func isFinite(w *writer, op *trace.Op) (*placed, error) {
+	all, err := w.operands(op)
+	if err != nil {
+		return nil, err
+	}
+	dims := w.dims(op.Outputs[0])
+	bound, err := w.scalarOf(all[0].dtype, math.Inf(1))
+	if err != nil {
+		return nil, err
+	}
+	p, err := w.chain(all[0], all[0].dtype, dims, "Abs")
+	if err != nil {
+		return nil, err
+	}
+	return w.elementwise("Less", dtypes.Bool, dims, []*placed{p, bound})
+}
+
 // remainder has the sign of the dividend, as C's fmod.
 func remainder(w *writer, op *trace.Op) (*placed, error) {
 	all, err := w.operands(op)
@@ -293,12 +308,12 @@ func rsqrt(w *writer, op *trace.Op) (*placed, error) {
 	return w.chain(all[0], op.Outputs[0].Shape.DType, w.dims(op.Outputs[0]), "Sqrt", "Reciprocal")
 }
 
-// oneOf is the number 1, of a type.
-func (w *writer) oneOf(d dtypes.DType) (*placed, error) {
+// scalarOf is a constant of one number.
+func (w *writer) scalarOf(d dtypes.DType, x float64) (*placed, error) {
 	if d != dtypes.Float32 && d != dtypes.Float64 {
 		return nil, &Error{Kind: ErrUnsupported, Expected: "float32 or float64", Came: d.String(), Remedy: "convert it first"}
 	}
-	return w.placeConstant((&constant{dtype: d, dims: []int{}}).with([]float64{1})), nil
+	return w.placeConstant((&constant{dtype: d, dims: []int{}}).with([]float64{x})), nil
 }
 
 func log1p(w *writer, op *trace.Op) (*placed, error) {
@@ -307,7 +322,7 @@ func log1p(w *writer, op *trace.Op) (*placed, error) {
 		return nil, err
 	}
 	d, dims := op.Outputs[0].Shape.DType, w.dims(op.Outputs[0])
-	number, err := w.oneOf(d)
+	number, err := w.scalarOf(d, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +339,7 @@ func expm1(w *writer, op *trace.Op) (*placed, error) {
 		return nil, err
 	}
 	d, dims := op.Outputs[0].Shape.DType, w.dims(op.Outputs[0])
-	number, err := w.oneOf(d)
+	number, err := w.scalarOf(d, 1)
 	if err != nil {
 		return nil, err
 	}
