@@ -3,6 +3,7 @@ package onnx
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"os"
@@ -332,7 +333,7 @@ var cases = []struct {
 		y := graph.AddScalar(graph.Abs(x), 0.5)
 		all := []*graph.Node{graph.Exp(x), graph.Log(y), graph.Log1P(y), graph.Expm1(x), graph.Sqrt(y), graph.Rsqrt(y), graph.Sin(x), graph.Cos(x), graph.Tanh(x), graph.Erf(x),
 			graph.Sigmoid(x), graph.Floor(graph.MulScalar(x, 5)), graph.Ceil(graph.MulScalar(x, 5)), graph.Sign(x), graph.Neg(x), graph.Round(graph.MulScalar(x, 5)), graph.Pow(y, x),
-			graph.Mod(graph.MulScalar(x, 7), y), graph.Min(x, y), graph.Div(x, y), graph.Max(x, graph.Neg(x)), graph.Inverse(y),
+			graph.Mod(graph.MulScalar(x, 7), y), graph.Min(x, y), graph.Div(x, y), graph.Max(x, graph.Neg(x)), graph.Reciprocal(y),
 			graph.Where(graph.GreaterThan(x, graph.Scalar(g, x.DType(), 0.1)), x, y),
 			graph.ConvertDType(graph.LogicalAnd(graph.LessThan(x, y), graph.NotEqual(x, y)), x.DType()),
 			graph.ConvertDType(graph.LogicalOr(graph.GreaterOrEqual(x, y), graph.LogicalNot(graph.LessOrEqual(x, y))), x.DType()),
@@ -392,6 +393,53 @@ func TestWriteRules(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Several inputs, of which one is not used and one is of integers; several outputs, of which one is an input, one a constant and one comes twice.
+func TestWriteInputs(t *testing.T) {
+	b := open(t)
+	fn := func(s *model.Scope, in []*graph.Node) []*graph.Node {
+		table := s.VariableWithShape("table", shapes.Make(dtypes.Float32, 7, 5)).NodeValue(in[0].Graph())
+		words := graph.Gather(table, graph.InsertAxes(in[1], -1)) // [batch, 3] -> [batch, 3, 5]
+		y := graph.Add(graph.ReduceMax(words, 1), in[0])
+		return []*graph.Node{y, in[0], graph.ReduceSum(table, 0), y}
+	}
+	tokens := func(batch int) *tensors.Tensor {
+		flat := make([]int32, 3*batch)
+		for i := range flat {
+			flat[i] = int32(i * 5 % 7)
+		}
+		return tensors.FromFlatDataAndDimensions(flat, batch, 3)
+	}
+	var runs [][]*tensors.Tensor
+	for _, batch := range []int{1, 4} {
+		runs = append(runs, []*tensors.Tensor{signal(batch, 5), tokens(batch), signal(batch, 2)})
+	}
+	cfg := Config{Name: "words", Inputs: []string{"shift", "tokens"}, Outputs: []string{"a", "b", "c"}} // the last of each is named by default
+	path := filepath.Join(t.TempDir(), "model.onnx")
+	store := initialised(t, b, fn, runs[0]...)
+	if err := Write(path, b, store, fn, cfg, runs[0][0].Shape(), runs[0][1].Shape(), runs[0][2].Shape()); err != nil {
+		t.Fatal(err)
+	}
+	var named []map[string]*tensors.Tensor
+	for _, run := range runs {
+		named = append(named, map[string]*tensors.Tensor{"shift": run[0], "tokens": run[1], "x2": run[2]})
+	}
+	a := inRuntime(t, path, named...)
+	for i, run := range runs {
+		for j, want := range call(t, b, store, fn, run...) {
+			if d, magnitude := difference(want, a.Runs[i][j].floats(t)); d > 1e-5 || magnitude == 0 {
+				t.Errorf("run %d, output %d: max |Δ| %g of %g", i, j, d, magnitude)
+			}
+		}
+	}
+	m, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(m.Name, m.Inputs, m.Outputs); got != "words[shift Float32[batch, 5] tokens Int32[batch, 3] x2 Float32[batch, 2]] [a Float32[batch, 5] b Float32[batch, 5] c Float32[5] y3 Float32[batch, 5]]" {
+		t.Error(got)
 	}
 }
 
