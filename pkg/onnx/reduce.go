@@ -242,8 +242,8 @@ func (w *writer) pooled(op *trace.Op, p *placed, name string, k pool, dims []siz
 		strides, dilations, paddings = append(strides, k.strides[axis]), append(dilations, k.dilations[axis]), append(paddings, k.paddings[axis])
 		global = global && fixed(v.dims[2+i]) && v.dims[2+i][0] == k.window[axis] && k.paddings[axis] == [2]int{}
 	}
-	if global {
-		name, attributes = "Global"+name, nil
+	if global && name == "AveragePool" { // there is a GlobalMaxPool too, which the importer does not know
+		name, attributes = "GlobalAveragePool", nil
 	} else {
 		attributes = append(attributes, windows(strides, dilations, paddings, len(spatial))...)
 		if name == "AveragePool" && k.countPadding && slices.ContainsFunc(paddings, func(p [2]int) bool { return p != [2]int{} }) {
