@@ -3,10 +3,13 @@ package surgery
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sort"
 
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/internal/scoring"
 	"github.com/espalier-ml/espalier/pkg/signal"
 )
 
@@ -20,10 +23,32 @@ func (n *Network) Plan(cfg Config, sig *signal.Signals) (*Plan, error) {
 	if err := cfg.check(n); err != nil {
 		return nil, err
 	}
-	cfg = cfg.complete()
 	importance, err := n.Importance(cfg, sig)
 	if err != nil {
 		return nil, err
+	}
+	return n.Choose(cfg, importance)
+}
+
+// Choose makes a plan of importances that are known, by the names of groups: those of Importance, for several budgets, or one's own. Groups that have none stay whole.
+//
+// Errors: those of Plan, and *UnknownGroupError; *criterion.ScoreError for importances that are NaN, or not one for each unit.
+func (n *Network) Choose(cfg Config, importance map[string][]float32) (*Plan, error) {
+	if err := cfg.check(n); err != nil {
+		return nil, err
+	}
+	cfg = cfg.complete()
+	for _, name := range slices.Sorted(maps.Keys(importance)) {
+		g := n.byName[name]
+		if g == nil {
+			return nil, n.unknown(name)
+		}
+		if got := len(importance[name]); got != g.Size {
+			return nil, &criterion.ScoreError{Criterion: cfg.Criterion.Name, Path: name, Problem: fmt.Sprintf("there are %d importances for its %d units", got, g.Size)}
+		}
+		if err := scoring.Finite(cfg.Criterion, name, importance[name]); err != nil {
+			return nil, err
+		}
 	}
 	p := n.Empty()
 	p.Criterion, p.Budget = cfg.Criterion.Name, cfg.budget()

@@ -106,11 +106,7 @@ func (c Config) check(n *Network) error {
 		g := n.byName[name]
 		switch keep := c.Keep[name]; {
 		case g == nil:
-			e := &UnknownGroupError{Name: name}
-			for _, g := range n.groups {
-				e.Known = append(e.Known, g.Name)
-			}
-			return e
+			return n.unknown(name)
 		case keep == 0:
 			return &VanishError{"the group " + name}
 		case keep < 0 || keep > g.Size:

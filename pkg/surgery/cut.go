@@ -94,9 +94,9 @@ func (c cutter) copy(out, data []byte, axis int) []byte {
 }
 
 // companion returns the path of the network's variable that another variable of the store belongs to, as masks and what optimizers keep do: it has the same dimensions,
-// and the path of the other in its own. "" if there is none.
+// the path of the other in its own, and a scope of pruning or of an optimizer before it or an addition to the name behind it. "" if there is none.
 //
-// Such are "/pruning/mask/fc1/weights", "/optimizers/velocity/fc1/weights" and "/AdamOptimizer/fc1/weights_1st_moment".
+// Such are "/pruning/mask/fc1/weights", "/optimizers/velocity/fc1/weights" and "/AdamOptimizer/fc1/weights_1st_moment"; "/teacher/fc1/weights" is another network's.
 func companion(path string, shape shapes.Shape, known []string, dims map[string][]int) string {
 	best := ""
 	for _, v := range known {
@@ -109,6 +109,10 @@ func companion(path string, shape shapes.Shape, known []string, dims map[string]
 		}
 		rest := path[i+len(v):]
 		if rest != "" && rest[0] != '_' && rest[0] != '/' {
+			continue
+		}
+		scope, _, _ := strings.Cut(path[1:i+1], model.ScopeSeparator)
+		if rest == "" && scope != "pruning" && !strings.Contains(strings.ToLower(scope), "optimizer") {
 			continue
 		}
 		if fitsCompanion(shape.Dimensions, dims[v]) {

@@ -51,6 +51,14 @@ func (e *UnknownGroupError) Error() string {
 	return fmt.Sprintf("no group %q; there are: %s", e.Name, strings.Join(e.Known, ", "))
 }
 
+func (n *Network) unknown(name string) error {
+	e := &UnknownGroupError{Name: name}
+	for _, g := range n.groups {
+		e.Known = append(e.Known, g.Name)
+	}
+	return e
+}
+
 // VanishError says that nothing would be left of something.
 type VanishError struct{ What string }
 

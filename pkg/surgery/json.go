@@ -19,6 +19,8 @@ const (
 	planVersion = 1
 	// largestPlan bounds what is read: a plan for a network of millions of units is smaller.
 	largestPlan = 64 << 20
+	// largestLabels bounds the lengths of all axes of the variables that it names, for each index of which there is a label.
+	largestLabels = 1 << 26
 )
 
 type planJSON struct {
@@ -135,6 +137,17 @@ func readPlan(r io.Reader) (*planJSON, error) {
 		return nil, &FormatError{fmt.Errorf("its version is %d, expected %d", j.Version, planVersion)}
 	case d.More():
 		return nil, &FormatError{errors.New("something follows it")}
+	}
+	indices := 0
+	for _, v := range j.Variables {
+		for _, d := range v.Shape {
+			if d < 1 || d > largestLabels {
+				return nil, &FormatError{fmt.Errorf("%s has the shape %v", v.Path, v.Shape)}
+			}
+			if indices += d; indices > largestLabels {
+				return nil, &FormatError{fmt.Errorf("its variables have more than %d indices", largestLabels)}
+			}
+		}
 	}
 	return j, nil
 }

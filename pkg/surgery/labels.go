@@ -31,8 +31,8 @@ type axis struct {
 	// zero says that the value is 0 at an index of this axis that is removed, if what is removed of the variables is 0. A sum over the axis does not
 	// change when the index goes.
 	zero bool
-	// wild says that it may be infinite or no number there, as 0/0 is: zeros that it is multiplied with do not hide it.
-	wild bool
+	// wild, if not 0, says why it may be infinite or no number there, as 0/0 is: zeros that it is multiplied with do not hide it.
+	wild reasonID
 }
 
 // reason says why an index stays.
@@ -54,7 +54,7 @@ type labels struct {
 }
 
 func newLabels() *labels {
-	return &labels{sets: [][]atom{nil}, ids: map[string]set{"": stays}, known: map[reason]reasonID{}}
+	return &labels{sets: [][]atom{nil}, ids: map[string]set{"": stays}, known: map[reason]reasonID{}, reasons: []reason{{text: "it has no units"}}}
 }
 
 // because returns the number of a reason.

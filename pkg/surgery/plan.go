@@ -35,11 +35,7 @@ func (p *Plan) Check() error {
 		units := p.Removed[name]
 		g := p.network.byName[name]
 		if g == nil {
-			e := &UnknownGroupError{Name: name}
-			for _, g := range p.network.groups {
-				e.Known = append(e.Known, g.Name)
-			}
-			return e
+			return p.network.unknown(name)
 		}
 		seen := make([]bool, g.Size)
 		for _, u := range units {

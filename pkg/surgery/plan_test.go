@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -18,6 +19,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/nets"
 	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/profile"
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
@@ -89,6 +91,24 @@ func TestImportanceByHand(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string][]int{"/w1:1": {0, 1}}, p.Removed); diff != "" {
 		t.Errorf("removed (-want +got)\n%s", diff)
+	}
+	for name, c := range map[string]struct {
+		importance map[string][]float32
+		removed    []int
+		want       error
+	}{
+		"one's own":     {map[string][]float32{"/w1:1": {4, 3, 2, 1}}, []int{2, 3}, nil},
+		"too few":       {map[string][]float32{"/w1:1": {4, 3, 2}}, nil, &criterion.ScoreError{}},
+		"another group": {map[string][]float32{"/w2:1": {4, 3}}, nil, &UnknownGroupError{}},
+		"no number":     {map[string][]float32{"/w1:1": {4, 3, 2, float32(math.NaN())}}, nil, &criterion.ScoreError{}},
+		"none at all":   {nil, nil, &BudgetError{}},
+	} {
+		p, err := n.Choose(Config{Units: 0.5}, c.importance)
+		if typeName(err) != typeName(c.want) {
+			t.Errorf("%s: %v, want a %T", name, err, c.want)
+		} else if err == nil && !cmp.Equal(c.removed, p.Removed["/w1:1"]) {
+			t.Errorf("%s: removes %v, want %v", name, p.Removed, c.removed)
+		}
 	}
 	setValue(t, store.GetVariable("/w2"), tensors.FromFlatDataAndDimensions([]float32{1, 1, 1, 1, 1, 1, 1, float32(math.NaN())}, 4, 2))
 	var bad *criterion.ScoreError
@@ -263,6 +283,8 @@ func TestPlanJSON(t *testing.T) {
 		"another version": {n, strings.Replace(text, `"version": 1`, `"version": 2`, 1), &FormatError{}},
 		"a new field":     {n, strings.Replace(text, `"version"`, `"colour": 1, "version"`, 1), &FormatError{}},
 		"two":             {n, text + text, &FormatError{}},
+		"a huge variable": {n, strings.Replace(text, `"shape": [5, 5, 1, 20]`, `"shape": [5, 5, 1, 200000000]`, 1), &FormatError{}},
+		"a negative one":  {n, strings.Replace(text, `"shape": [5, 5, 1, 20]`, `"shape": [5, 5, -1, 20]`, 1), &FormatError{}},
 		"unknown group":   {n, strings.Replace(text, `"name": "/conv1/conv/weights:3"`, `"name": "/conv0"`, 1), &UnknownGroupError{}},
 	} {
 		if _, err := c.n.ReadPlan(strings.NewReader(c.text)); err == nil || typeName(err) != typeName(c.want) {
@@ -306,6 +328,23 @@ func TestVerify(t *testing.T) {
 	}
 	if r.MaxDiff > 1e-4 || r.MaxOutput == 0 || r.After != cost || r.Before != n.Cost() || r.BytesBefore != 4*431_080 || r.BytesAfter != 4*cost.Params {
 		t.Errorf("report %+v", r)
+	}
+	var foreign *OtherNetworkError
+	other, err := Trace(open(t), model.NewStore(), trace.Single(nets.LeNet300), float(1, 784))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(other, small, noise(1, float(4, 784))); !errors.As(err, &foreign) {
+		t.Errorf("another network: %v", err)
+	}
+	if _, err := Verify(n, &Small{Store: small.Store, ModelFn: small.ModelFn}, noise(1, float(4, 28, 28, 1))); err == nil {
+		t.Error("a Small that was put together by hand is not refused")
+	}
+	if err := r.Measure(t.Context(), n, small, profile.CompareConfig{Rounds: 2, Sample: time.Microsecond, WarmUp: time.Microsecond}, noise(1, float(4, 28, 28, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Latency) != 2 || r.Latency[0].P50 <= 0 || len(r.Table().Rows) != 4 {
+		t.Errorf("latency %+v", r.Latency)
 	}
 	// A store that is not the masked one's is found out.
 	setValue(t, small.Store.GetVariable("/output/dense/biases"), tensors.FromFlatDataAndDimensions([]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10))
@@ -398,5 +437,40 @@ func TestExplain(t *testing.T) {
 		"/a/dense/biases:0 has a value for each. Those of different kernels go together one by one because of Add (1×)."
 	if diff := cmp.Diff(want, n.Explain(n.Groups()[0])); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// Units that the network takes apart from others can't all go, even where all of them are of one group.
+func TestPartsDoNotVanish(t *testing.T) {
+	b := open(t)
+	store, _ := twoLayers(t, []float32{1, 2, 3, 4, 5, 6}, []float32{1, 1, 1, 1, 1, 1}, 6)
+	fn := trace.Single(func(scope *model.Scope, x *graph.Node) *graph.Node {
+		w := func(path string) *graph.Node { return scope.Store().GetVariable(path).NodeValue(x.Graph()) }
+		h := graph.Dot(x, w("/w1")).Product() // [batch, 6]
+		h = graph.Concatenate([]*graph.Node{graph.Tanh(graph.Slice(h, graph.AxisRange(), graph.AxisRange(0, 2))), relu(graph.Slice(h, graph.AxisRange(), graph.AxisRange(2, 6)))}, 1)
+		return graph.Dot(h, w("/w2")).Product()
+	})
+	n, err := Trace(b, store, fn, float(1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.Empty()
+	p.Removed["/w1:1"] = []int{0, 1}
+	var gone *VanishError
+	if _, err := p.Apply(); !errors.As(err, &gone) {
+		t.Errorf("the first part went: %v", err)
+	}
+	if p, err = n.Plan(Config{Units: 0.5}, nil); err != nil { // 0, 1 and 2 are the least important
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]int{"/w1:1": {0, 2, 3}}, p.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Verify(n, small, tensors.FromValue([][]float32{{0.3}})); err != nil || r.MaxDiff > 1e-6 {
+		t.Errorf("%s, %v", r, err)
 	}
 }

@@ -48,7 +48,10 @@ func (l *labels) reshape(in []axis, out []int, why reasonID) []axis {
 func (l *labels) regroup(in []axis, out []int, n int, why reasonID) []axis {
 	result := make([]axis, len(out))
 	zero := !slices.ContainsFunc(in, func(a axis) bool { return a.sets != nil && !a.zero })
-	wild := slices.ContainsFunc(in, func(a axis) bool { return a.sets != nil && a.wild })
+	wild := reasonID(0)
+	for _, a := range in {
+		wild = max(wild, a.wild)
+	}
 	for k, d := range out {
 		result[k] = axis{n: d, why: why, zero: zero, wild: wild}
 		for _, a := range in {

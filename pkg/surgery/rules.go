@@ -65,19 +65,25 @@ func (a *analysis) trace(t *trace.Trace, also []update) {
 			a.pinAxis(ax, why)
 		}
 	}
-	defer func() { a.phase++ }()
 	for _, u := range also {
-		v, written := a.variables[u.path], a.of(trace.Of(u.node)[0])
-		if v == nil || written == nil {
+		value := trace.Of(u.node)[0]
+		v, written := a.variables[u.path], a.of(value)
+		if v == nil { // it is written and never read
+			a.variable(u.path, written, value.Shape.Dimensions)
 			continue
 		}
-		why := a.because(trace.Of(u.node)[0].Op, "the network writes it to "+u.path)
+		why := a.because(value.Op, "the network writes it to "+u.path)
 		for k, ax := range written.axes {
-			if k < len(v.axes) {
-				a.unifyAxes(v.axes[k], ax, why)
-			}
+			a.unifyAxes(v.axes[k], ax, why)
 		}
 	}
+	a.phase++
+}
+
+// variable notes the labels of a variable.
+func (a *analysis) variable(path string, x *info, dims []int) {
+	a.variables[path], a.shapes[path] = x, dims
+	a.order = append(a.order, path)
 }
 
 func (a *analysis) of(v *trace.Value) *info { return a.values[v] }
@@ -95,11 +101,13 @@ func (a *analysis) op(op *trace.Op) {
 	r := rule{a, op, result, out.Shape.Dimensions}
 	apply, found := rules[op.Type]
 	switch {
+	case dynamic(op):
+		apply = rule.unknown
 	case strings.HasPrefix(op.Type, "Reduce") && op.Type != "ReduceWindow":
 		apply = rule.reduce
 	case elementwise[op.Type]:
 		apply = rule.elementwise
-	case !found || dynamic(op):
+	case !found:
 		apply = rule.unknown
 	}
 	apply(r)
@@ -176,7 +184,7 @@ var (
 )
 
 // infinite are those that may be infinite, or no number, where their last operand is zero.
-var infinite = words(`Div Log Pow Rem Rsqrt`)
+var infinite = words(`Div Log Rem Rsqrt`)
 
 func words(text string) map[string]bool {
 	m := map[string]bool{}
@@ -204,9 +212,7 @@ func (r rule) parameter() {
 		r.out.axes[k] = r.freshAxis(n, r.because(nil, "it has one index only"))
 		r.out.axes[k].zero = true
 	}
-	r.variables[path] = r.out
-	r.order = append(r.order, path)
-	r.shapes[path] = r.dims
+	r.variable(path, r.out, r.dims)
 }
 
 // A constant may be cut like a variable.
@@ -359,12 +365,12 @@ func (r rule) concatenate() {
 				joined.why = x.why
 			case k == along:
 				sets, some = append(sets, x.sets...), true
-				joined.zero, joined.wild = joined.zero && x.zero, joined.wild || x.wild
+				joined.zero, joined.wild = joined.zero && x.zero, max(joined.wild, x.wild)
 			case i == 0:
 				r.out.axes[k] = x
 			default:
 				r.join(r.in(0), r.in(i), r.out.axes[k], x, "it joins values along another axis")
-				r.out.axes[k].zero, r.out.axes[k].wild = r.out.axes[k].zero && x.zero, r.out.axes[k].wild || x.wild
+				r.out.axes[k].zero, r.out.axes[k].wild = r.out.axes[k].zero && x.zero, max(r.out.axes[k].wild, x.wild)
 			}
 		}
 	}
@@ -385,11 +391,21 @@ func (r rule) join(p, q *info, x, y axis, text string) {
 // contract makes an axis that two values are summed over go together. One of the two has to be zero at what is removed, or the sum would change.
 func (r rule) contract(p, q *info, x, y axis) {
 	r.join(p, q, x, y, "it multiplies along it")
-	if !x.zero && !y.zero || x.wild || y.wild {
-		why := r.why(notZero)
+	if why := r.inSum(x.zero || y.zero, max(x.wild, y.wild)); why != 0 {
 		r.pinAxis(x, why)
 		r.pinAxis(y, why)
 	}
+}
+
+// inSum returns why an axis that is summed over stays; 0 if it need not.
+func (r rule) inSum(zero bool, wild reasonID) reasonID {
+	switch {
+	case wild != 0:
+		return wild
+	case !zero:
+		return r.why(notZero)
+	}
+	return 0
 }
 
 const notZero = "it sums over it, and what is removed would not be zero in the sum"
@@ -406,8 +422,8 @@ func (r rule) dot() {
 	for i := range lb {
 		batch := x.axes[lb[i]]
 		r.join(x, y, batch, y.axes[rb[i]], "it multiplies along it")
-		batch.wild = batch.wild || y.axes[rb[i]].wild
-		batch.zero = (batch.zero || y.axes[rb[i]].zero) && !batch.wild
+		batch.wild = max(batch.wild, y.axes[rb[i]].wild)
+		batch.zero = (batch.zero || y.axes[rb[i]].zero) && batch.wild == 0
 		axes = append(axes, batch)
 	}
 	for _, side := range []struct {
@@ -466,14 +482,14 @@ func (r rule) convolution() {
 // so that whole groups can go, and the same positions of all of them. In a depthwise convolution a group is a channel.
 func (r rule) grouped(groups int, in, kernelIn, out axis) {
 	perIn, perOut := in.n/groups, out.n/groups
-	group, position := r.freshAxis(groups, 0), r.freshAxis(perOut, 0)
+	why := r.why("its groups have equal sizes")
+	group, position := r.freshAxis(groups, why), r.freshAxis(perOut, why)
 	at := func(a axis, i int) set {
 		if a.sets == nil {
 			return stays
 		}
 		return a.sets[i]
 	}
-	why := r.why("its groups have equal sizes")
 	for i := range groups {
 		for k := range perIn {
 			r.unify(at(in, i*perIn+k), r.union(at(group, i), at(kernelIn, k)), why)
@@ -482,9 +498,9 @@ func (r rule) grouped(groups int, in, kernelIn, out axis) {
 			r.unify(at(out, i*perOut+j), r.union(at(group, i), at(position, j)), why)
 		}
 	}
-	if !in.zero && !kernelIn.zero || in.wild || kernelIn.wild {
-		r.pinAxis(in, r.why(notZero))
-		r.pinAxis(kernelIn, r.why(notZero))
+	if why := r.inSum(in.zero || kernelIn.zero, max(in.wild, kernelIn.wild)); why != 0 {
+		r.pinAxis(in, why)
+		r.pinAxis(kernelIn, why)
 	}
 }
 
@@ -518,7 +534,7 @@ func (r rule) batchNorm() {
 		}
 	}
 	for k, ax := range x.axes {
-		ax.zero = k == feature && !ax.wild && r.in(1).axes[0].zero && r.in(2).axes[0].zero // scale and offset
+		ax.zero = k == feature && ax.wild == 0 && r.in(1).axes[0].zero && r.in(2).axes[0].zero // scale and offset
 		r.out.axes[k] = ax
 	}
 	for _, v := range r.op.Outputs[1:] {
@@ -586,8 +602,10 @@ func (r rule) reduce() {
 			kept = append(kept, ax)
 		case r.op.Type != "ReduceSum":
 			r.pinAxis(ax, r.why("it reduces over it"))
-		case !ax.zero || ax.wild:
-			r.pinAxis(ax, r.why(notZero))
+		default:
+			if why := r.inSum(ax.zero, ax.wild); why != 0 {
+				r.pinAxis(ax, why)
+			}
 		}
 	}
 }
@@ -598,7 +616,7 @@ func (r rule) elementwise() {
 		result := axis{n: n}
 		first := true
 		all, some, head := true, false, false // which operands are zero at what is removed
-		wild := false
+		wild := reasonID(0)
 		var from *info // of the result's labels
 		for i, v := range r.op.Inputs {
 			x := axis{n: 1}
@@ -607,7 +625,7 @@ func (r rule) elementwise() {
 			}
 			zero := r.isZero(v)
 			if x.n == n && n > 1 {
-				zero, wild = zero || x.zero, wild || x.wild
+				zero, wild = zero || x.zero, max(wild, x.wild)
 				if first {
 					result, first, from = x, false, r.in(i)
 				} else {
@@ -617,10 +635,24 @@ func (r rule) elementwise() {
 			// A condition chooses between two zeros; a zero between the bounds 0 and 6 is one.
 			zero = zero || r.op.Type == "Where" && i == 0 || r.op.Type == "Clamp" && i == 2
 			all, some, head = all && zero, some || zero, head || zero && i == 0
-			wild = wild || zero && i == len(r.op.Inputs)-1 && infinite[r.op.Type]
+			if zero && i == len(r.op.Inputs)-1 && infinite[r.op.Type] {
+				wild = r.why(ofZero)
+			}
+		}
+		if r.op.Type == "Pow" && head {
+			exponent, constant := r.least(r.op.Inputs[1])
+			switch last := result.n > 1 && r.zeroAlong(r.op.Inputs[1], k, n); {
+			case constant && exponent > 0:
+				result.wild, result.zero = wild, wild == 0
+				r.out.axes[k] = result
+				continue
+			case constant && exponent == 0 || last: // 0⁰ is 1
+			default:
+				wild = max(wild, r.why(ofZero))
+			}
 		}
 		result.wild = wild
-		result.zero = !wild && (all && zeroOfAll[r.op.Type] || some && zeroOfAny[r.op.Type] || head && zeroOfFirst[r.op.Type])
+		result.zero = wild == 0 && (all && zeroOfAll[r.op.Type] || some && zeroOfAny[r.op.Type] || head && zeroOfFirst[r.op.Type])
 		r.out.axes[k] = result
 	}
 	for i := range r.op.Inputs {
@@ -631,6 +663,32 @@ func (r rule) elementwise() {
 			}
 		}
 	}
+}
+
+const ofZero = "where it is removed it would be computed of zero, and may be infinite or no number"
+
+// zeroAlong tells whether an operand is zero where an index of axis k, of n, is removed.
+func (r rule) zeroAlong(v *trace.Value, k, n int) bool {
+	if v.Shape.Rank() == 0 {
+		return r.isZero(v)
+	}
+	x := r.of(v).axes[k]
+	return x.n == n && x.zero || r.isZero(v)
+}
+
+// least returns the smallest element of a constant, or of what was made of one without changing it.
+func (r rule) least(v *trace.Value) (least float64, constant bool) {
+	switch op := v.Op; op.Type {
+	case "Constant":
+		values := toFloats(op.Attributes["flat"])
+		if len(values) == 0 {
+			return 0, false
+		}
+		return slices.Min(values), true
+	case "BroadcastInDim", "Reshape", "ConvertDType", "Transpose", "Identity":
+		return r.least(op.Inputs[0])
+	}
+	return 0, false
 }
 
 func (r rule) barrier() {

@@ -118,6 +118,18 @@ func TestRulesByHand(t *testing.T) {
 			a := v("a", 2)
 			return Add(Dot(Div(a, AddScalar(Abs(a), 1)), v("b", 2)).Product(), a)
 		}, "a0.0 a0.1"},
+		{"a power of what is zero", func(v variables) *Node { // the square of zero is zero
+			a := v("a", 2)
+			return Add(Dot(Pow(a, Scalar(a.Graph(), a.DType(), 2)), Exp(v("b", 2))).Product(), a)
+		}, "a0.0 a0.1"},
+		{"a root of its inverse", func(v variables) *Node { // 0⁻¹ · 0
+			a := v("a", 2)
+			return Add(Dot(Pow(Abs(a), Scalar(a.Graph(), a.DType(), -0.5)), v("b", 2)).Product(), a)
+		}, "- -"},
+		{"an exponent of zero", func(v variables) *Node { // 2⁰ · 0
+			a := v("a", 2)
+			return Add(Dot(Pow(AddScalar(Abs(a), 2), a), v("b", 2)).Product(), a)
+		}, "a0.0 a0.1"},
 		{"merge", func(v variables) *Node { return Reshape(v("a", 2, 2), 4) }, "a0.0+a1.0 a0.0+a1.1 a0.1+a1.0 a0.1+a1.1"},
 		{"split", func(v variables) *Node { return Reshape(v("a", 4), 2, 2) }, "a0.0 a0.2\na0.0 a0.1"},
 		{"merge and split again", func(v variables) *Node { return Reshape(Reshape(v("a", 2, 3), 6), 2, 3) }, "a0.0 a0.1\na1.0 a1.1 a1.2"},

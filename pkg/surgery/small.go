@@ -127,7 +127,7 @@ func newSmall(n *Network, store *model.Store, removed map[string]map[int][]int) 
 			return nil, &ValueError{path, fmt.Sprintf("has the shape %s, the plan leaves %s", v.Shape(), want), "give the store that the plan's network was cut to"}
 		}
 	}
-	r := &replay{fn: n.fn, removed: removed, dims: map[string][]int{}}
+	r := &replay{network: n.digest, fn: n.fn, removed: removed, dims: map[string][]int{}}
 	for path := range removed {
 		r.dims[path] = n.analysis.shapes[path]
 	}
@@ -142,6 +142,7 @@ func newSmall(n *Network, store *model.Store, removed map[string]map[int][]int) 
 
 // replay builds a network that is recorded anew, without the indices that go.
 type replay struct {
+	network string // digest
 	fn      trace.ModelFn
 	removed map[string]map[int][]int
 	dims    map[string][]int // of the variables of which something goes, as they were

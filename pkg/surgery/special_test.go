@@ -63,7 +63,7 @@ func TestCompanions(t *testing.T) {
 	dims := map[string][]int{"/w": {2, 3}, "/fc/w": {2, 3}, "/fc/w_long": {2, 3}}
 	for path, want := range map[string]string{
 		"/pruning/mask/fc/w": "/fc/w", "/AdamOptimizer/fc/w_1st_moment": "/fc/w", "/AdamOptimizer/fc/w_long_2nd_moment": "/fc/w_long", "/optimizers/velocity/w": "/w",
-		"/window/weights": "", "/other": "", "/pruning/round": "",
+		"/teacher/fc/w": "", "/custom/fc/w_1st_moment": "/fc/w", "/window/weights": "", "/other": "", "/pruning/round": "",
 	} {
 		if got := companion(path, float(2, 3), known, dims); got != want {
 			t.Errorf("%s belongs to %q, want %q", path, got, want)
@@ -298,5 +298,43 @@ func TestFromScratch(t *testing.T) {
 	want := []any{[][]float32{{3, 3}}, [][]float32{{2, 4}}, [][]float32{{0.5, 0.5}, {0.5, 0.5}}, true, false}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// A variable that is only written is cut with what is written to it.
+func TestWrittenOnly(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		h := relu(layers.Dense(s.In("a"), x, true, 6))
+		s.VariableWithShape("last", float(6)).SetTrainable(false).SetNodeValue(graph.ReduceMax(h, 0))
+		return layers.Dense(s.In("b"), h, true, 2)
+	})
+	store := network(t, b, fn, float(3, 4))
+	n, err := Trace(b, store, fn, float(3, 4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := half(n, 1)
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	masked, err := p.Masked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := noise(3, float(3, 4))
+	near(t, "output", call(t, b, masked, fn, false, x)[0], call(t, b, small.Store, small.ModelFn, false, x)[0])
+	removed, err := p.Indices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := cut(masked.GetVariable("/last").MustValue(), removed["/last"], false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "what was written", want, small.Store.GetVariable("/last").MustValue())
+	if small.Store.GetVariable("/last").Shape().Dimensions[0] != 3 {
+		t.Errorf("it has the shape %s", small.Store.GetVariable("/last").Shape())
 	}
 }

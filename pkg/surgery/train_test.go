@@ -20,11 +20,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/store/checkpoint"
 	"github.com/espalier-ml/espalier/pkg/surgery"
 	"github.com/espalier-ml/espalier/pkg/trace"
+	"github.com/espalier-ml/espalier/pkg/unit"
 )
 
 // quadrants is a Resident data set: points in the plane, labelled by their quadrant.
@@ -234,5 +239,41 @@ func TestBothInOneGraph(t *testing.T) {
 	}
 	if diff := cmp.Diff(outputs(t, task, small.Store, small.Single), got[1].Value()); diff != "" {
 		t.Errorf("student (-want +got)\n%s", diff)
+	}
+}
+
+// What pkg/prune masks filter by filter, surgery cuts.
+func TestMasksOfPruner(t *testing.T) {
+	b, err := backend.Open()
+	check(t, err)
+	store, err := experiment.Init(experiment.Task{Backend: b, Model: perceptron, Train: newQuadrants()}, 1)
+	check(t, err)
+	pruner, err := prune.New(b, store, params.Select(store, nil), prune.Recipe{Unit: unit.Filter, Budget: budget.Layerwise})
+	check(t, err)
+	_, err = pruner.Prune(0.75, nil)
+	check(t, err)
+	n, err := surgery.Trace(b, store, trace.Single(perceptron), shapes.Make(dtypes.Float32, 1, 2))
+	check(t, err)
+	plan, err := n.FromMasks()
+	check(t, err)
+	for _, g := range n.Groups() {
+		if got := len(plan.Removed[g.Name]); got != 24 {
+			t.Errorf("%d units of %s go, want 24", got, g.Name)
+		}
+	}
+	small, err := plan.Apply()
+	check(t, err)
+	report, err := surgery.Verify(n, small, tensors.FromFlatDataAndDimensions([]float32{1, 2, -1, 0.5}, 2, 2))
+	check(t, err)
+	if report.MaxDiff > 1e-5 {
+		t.Errorf("%s", report)
+	}
+	// The masks go on in the smaller network, where all that is left is alive.
+	again, err := prune.New(b, small.Store, params.Select(small.Store, nil), prune.Recipe{Unit: unit.Filter})
+	check(t, err)
+	stats, err := again.Prune(0, nil)
+	check(t, err)
+	if mask.Sparsity(stats) != 0 {
+		t.Errorf("a share of %v of the smaller network is dead", mask.Sparsity(stats))
 	}
 }

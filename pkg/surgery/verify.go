@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"time"
 
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
@@ -30,7 +31,9 @@ type Report struct {
 }
 
 // Verify compares the smaller network with the masked one, which it has to equal, on samples: an input of the network each, in its order. It counts what both cost.
-// Measure adds how long they take.
+// Report.Measure adds how long they take.
+//
+// Errors: *OtherNetworkError for a network that the smaller one was not made of; what running the networks returns.
 func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error) {
 	r := Report{Before: n.Cost()}
 	if len(samples) == 0 {
@@ -71,6 +74,12 @@ func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error
 
 // plan returns what was removed, as a plan of the network.
 func (s *Small) plan(n *Network) (*Plan, error) {
+	if s.replay == nil {
+		return nil, &ValueError{"Small", "was not made by this package", "use what Plan.Apply or Rebuild returns"}
+	}
+	if s.replay.network != n.digest {
+		return nil, &OtherNetworkError{Plan: s.replay.network, Network: n.digest}
+	}
 	p := n.Empty()
 	gone, err := n.analysis.removal(s.replay.removed)
 	if err != nil {
@@ -156,7 +165,7 @@ func (r *Report) Measure(ctx context.Context, n *Network, small *Small, cfg prof
 // Table shows the report: before, after, and what is left.
 func (r Report) Table() report.Table {
 	t := report.Table{
-		Title:   "surgery",
+		Title:   "Before and after surgery",
 		Columns: []report.Column{{Name: ""}, {Name: "before"}, {Name: "after"}, {Name: "left", Unit: "%", Format: "%.1f"}},
 		Caption: fmt.Sprintf("Largest difference of an output from the masked network: %.2g, where the largest output is %.3g.", r.MaxDiff, r.MaxOutput),
 	}
@@ -167,7 +176,8 @@ func (r Report) Table() report.Table {
 	row("MACs", r.Before.MACs, r.After.MACs)
 	row("bytes", r.BytesBefore, r.BytesAfter)
 	if len(r.Latency) == 2 {
-		t.Rows = append(t.Rows, []any{"latency", r.Latency[0].P50.String(), r.Latency[1].P50.String(), 100 * r.Latency[1].Ratio})
+		round := func(d time.Duration) string { return d.Round(max(d/1000, 1)).String() }
+		t.Rows = append(t.Rows, []any{"latency", round(r.Latency[0].P50), round(r.Latency[1].P50), 100 * r.Latency[1].Ratio})
 	}
 	return t
 }
