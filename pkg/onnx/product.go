@@ -453,6 +453,44 @@ func (w *writer) gemm(op *trace.Op, bias *constant) (*placed, error) {
 	return place(w.node("Gemm", inputs, d, dims, attributes...), dims, []int{0, 1}), nil
 }
 
+// denseOfMany recognises a dense layer over the last of several axes, for which GoMLX makes a matrix of its input and the axes of its output again: MatMul does without. It
+// returns nil if the reshape is none.
+func (w *writer) denseOfMany(op *trace.Op) (*placed, error) {
+	y := inputOf(op.Inputs[0])
+	if y.Op.Type != "DotGeneral" || y.Shape.Rank() != 2 || w.users[y] != 1 || w.users[op.Inputs[0]] != 1 {
+		return nil, nil
+	}
+	a := y.Op.Attributes
+	lc, rc := a.Ints("lhsContractingAxes"), a.Ints("rhsContractingAxes")
+	matrix := inputOf(y.Op.Inputs[0])
+	if len(a.Ints("lhsBatchAxes")) > 0 || !slices.Equal(lc, []int{1}) || len(rc) != 1 || y.Op.Inputs[1].Shape.Rank() != 2 || matrix.Op.Type != "Reshape" || w.statics.is[matrix] {
+		return nil, nil
+	}
+	x := matrix.Op.Inputs[0]
+	in, out := w.dims(x), w.dims(op.Outputs[0])
+	last := len(in) - 1
+	if last < 2 || len(out) != len(in) || !slices.EqualFunc(in[:last], out[:last], slices.Equal) || !slices.Equal(in[last], w.dims(matrix)[1]) || !slices.Equal(out[last], w.dims(y)[1]) ||
+		x.Shape.DType != y.Shape.DType || y.Op.Inputs[1].Shape.DType != y.Shape.DType {
+		return nil, nil
+	}
+	p, err := w.value(x)
+	if err != nil {
+		return nil, err
+	}
+	left, err := w.full(p, identity(len(in)))
+	if err != nil {
+		return nil, err
+	}
+	if p, err = w.value(y.Op.Inputs[1]); err != nil {
+		return nil, err
+	}
+	right, err := w.full(p, []int{rc[0], 1 - rc[0]})
+	if err != nil {
+		return nil, err
+	}
+	return place(w.node("MatMul", []*value{left, right}, y.Shape.DType, out), out, identity(len(out))), nil
+}
+
 // features says how the features of a value that was flattened lie in ONNX.
 type features struct {
 	dims  []int // of the axes that were flattened, as in GoMLX

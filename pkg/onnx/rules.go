@@ -60,9 +60,12 @@ func (w *writer) operands(op *trace.Op) ([]*placed, error) {
 // elementwise makes a node that computes each element from those at its place in the operands, which are of one rank or scalars. It repeats axes by itself.
 func (w *writer) elementwise(name string, d dtypes.DType, dims []size, operands []*placed, attributes ...attribute) (*placed, error) {
 	rank := len(dims)
-	var lead *placed // it decides on the order
+	var lead *placed // it decides on the order: where operands differ, for that of GoMLX, which products of matrices take
 	for _, p := range operands {
-		better := lead == nil || lead.constant != nil && p.constant == nil || lead.constant == nil && p.constant == nil && lead.anyRepeats() && !p.anyRepeats()
+		better := lead == nil || lead.constant != nil && p.constant == nil
+		if !better && lead.constant == nil && p.constant == nil {
+			better = lead.anyRepeats() && !p.anyRepeats() || lead.anyRepeats() == p.anyRepeats() && slices.IsSorted(p.order) && !slices.IsSorted(lead.order)
+		}
 		if p.rank() == rank && better {
 			lead = p
 		}
@@ -351,6 +354,9 @@ func expm1(w *writer, op *trace.Op) (*placed, error) {
 }
 
 func reshape(w *writer, op *trace.Op) (*placed, error) {
+	if p, err := w.denseOfMany(op); p != nil || err != nil {
+		return p, err
+	}
 	p, err := w.value(op.Inputs[0])
 	if err != nil {
 		return nil, err
