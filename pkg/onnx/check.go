@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/gomlx/compute/dtypes"
@@ -143,6 +144,9 @@ func (c *checker) node(n nodeProto, known map[string]bool, depth int) error {
 		if err != nil {
 			return err
 		}
+		if passedOver(n.op, a) {
+			return c.bad(ErrUnsupported, n.label(), "an operation without "+a.name, fmt.Sprintf("one with %d %v", a.i, a.ints), "replace it in the model before exporting it", nil)
+		}
 		for _, tensor := range a.tensors {
 			t, err := parseTensor(tensor)
 			if err != nil {
@@ -162,6 +166,17 @@ func (c *checker) node(n nodeProto, known map[string]bool, depth int) error {
 		}
 	}
 	return nil
+}
+
+// passedOver tells whether an attribute changes what an operation computes and the importer does not look at it: a model must not be read as another.
+func passedOver(op string, a attributeProto) bool {
+	switch op + " " + a.name {
+	case "AveragePool dilations":
+		return slices.ContainsFunc(a.ints, func(d int64) bool { return d != 1 })
+	case "ArgMax select_last_index", "ArgMin select_last_index":
+		return a.i != 0
+	}
+	return false
 }
 
 // stored says in which field a type's numbers are, if they are not raw.

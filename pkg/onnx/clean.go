@@ -13,6 +13,7 @@ import (
 //   - the momentum of a BatchNormalization, which training alone uses
 //   - auto_pad VALID, which is no padding, the default
 //   - Dropout, which is nothing in inference
+//   - Gelu by its approximation, of which the importer knows the older name
 //   - inputs of the graph that are constants at the same time, as old files list them
 func clean(model []byte) ([]byte, error) {
 	var out []byte
@@ -78,7 +79,8 @@ func cleanNode(message []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	identity := n.op == "Dropout" && len(n.inputs) > 0 && len(n.outputs) > 0 && (len(n.outputs) == 1 || n.outputs[1] == "")
+	left := func(names []string, i int) bool { return i >= len(names) || names[i] == "" }
+	identity := n.op == "Dropout" && !left(n.inputs, 0) && !left(n.outputs, 0) && left(n.outputs, 1) && left(n.inputs, 2) // the third says whether it is trained
 	if identity {
 		out := appendBytes(nil, nodeInput, []byte(n.inputs[0]))
 		out = appendBytes(out, nodeOutput, []byte(n.outputs[0]))
@@ -95,6 +97,10 @@ func cleanNode(message []byte) ([]byte, error) {
 	}
 	var out []byte
 	err = each(message, func(f field) error {
+		if f.number == nodeType && n.op == "Gelu" && attributes["approximate"].s == "tanh" {
+			out = appendBytes(out, nodeType, []byte("FastGelu"))
+			return nil
+		}
 		if f.number != nodeAttribute {
 			out = append(out, f.raw...)
 			return nil

@@ -110,6 +110,19 @@ func (c *constant) expand(dims []int) *constant {
 	return &r
 }
 
+// mirror turns the order of the elements round along all axes from one on.
+func (c *constant) mirror(from int) *constant {
+	r := *c
+	width, block := c.dtype.Size(), sizeOf(c.dims[from:])
+	r.data = make([]byte, 0, len(c.data))
+	for start := 0; start < len(c.data)/width; start += block {
+		for i := block - 1; i >= 0; i-- { // along all axes at once it is the order itself that turns round
+			r.data = append(r.data, c.data[(start+i)*width:(start+i+1)*width]...)
+		}
+	}
+	return &r
+}
+
 // float64s are the elements of a constant of float32 or float64; false for others.
 func (c *constant) float64s() ([]float64, bool) {
 	var x []float64

@@ -70,17 +70,15 @@ func convolution(w *writer, op *trace.Op) (*placed, error) { return w.convolve(o
 func (w *writer) convolve(op *trace.Op, after affine) (*placed, error) {
 	a := op.Attributes
 	axes := a.ConvolveAxes("axes")
-	for _, d := range a.Ints("inputDilations") {
-		if d != 1 {
-			return nil, w.unsupported(op, "a convolution", "a transposed one", nil)
-		}
-	}
 	if a.Int("batchGroupCount") > 1 {
 		return nil, w.unsupported(op, "a convolution", "one with groups of the batch", nil)
 	}
 	all, err := w.operands(op)
 	if err != nil {
 		return nil, err
+	}
+	if slices.ContainsFunc(a.Ints("inputDilations"), func(d int) bool { return d != 1 }) {
+		return w.transposed(op, all[0], all[1], after)
 	}
 	x, err := w.full(all[0], append([]int{axes.InputBatch, axes.InputChannels}, axes.InputSpatial...))
 	if err != nil {
@@ -126,6 +124,53 @@ func (w *writer) convolve(op *trace.Op, after affine) (*placed, error) {
 	dims := w.dims(op.Outputs[0])
 	out := append([]int{axes.OutputBatch, axes.OutputChannels}, axes.OutputSpatial...)
 	return place(w.node("Conv", inputs, op.Outputs[0].Shape.DType, moved(dims, out), attributes...), dims, out), nil
+}
+
+// transposed writes a convolution over an input with gaps between its elements as ConvTranspose: what GoMLX pads, that crops, its kernel is mirrored, and has the input channels first.
+func (w *writer) transposed(op *trace.Op, x, kernel *placed, after affine) (*placed, error) {
+	a := op.Attributes
+	axes := a.ConvolveAxes("axes")
+	if slices.ContainsFunc(a.Ints("strides"), func(s int) bool { return s != 1 }) || kernel.constant == nil || kernel.anyRepeats() || after.scale != nil {
+		return nil, w.unsupported(op, "a transposed convolution with steps of 1 and a kernel of variables", fmt.Sprintf("strides %v", a.Ints("strides")), nil)
+	}
+	groups := max(1, a.Int("channelGroupCount"))
+	c := kernel.constant.permute(append([]int{axes.KernelOutputChannels, axes.KernelInputChannels}, axes.KernelSpatial...))
+	spatial := len(axes.KernelSpatial)
+	size := c.dims[2:]
+	apart := slices.Concat([]int{groups, c.dims[0] / groups, c.dims[1]}, size)
+	order := append([]int{0, 2, 1}, others(len(apart), []int{0, 1, 2})...)
+	k := c.reshape(apart).permute(order).reshape(slices.Concat([]int{groups * c.dims[1], c.dims[0] / groups}, size)).mirror(2)
+	in, err := w.full(x, append([]int{axes.InputBatch, axes.InputChannels}, axes.InputSpatial...))
+	if err != nil {
+		return nil, err
+	}
+	inputs := []*value{in, w.initializer(k, identity(len(k.dims)))}
+	if after.bias != nil {
+		inputs = append(inputs, w.initializer(after.bias, []int{0}))
+	}
+	attributes := []attribute{{name: "kernel_shape"}}
+	crop := make([][2]int, spatial)
+	for i, n := range size {
+		attributes[0].ints = append(attributes[0].ints, int64(n))
+		reach := n - 1
+		if d := a.Ints("kernelDilations"); len(d) > 0 {
+			reach *= d[i]
+		}
+		crop[i] = [2]int{reach, reach}
+		if p := a.Paddings("paddings"); len(p) > 0 {
+			crop[i][0], crop[i][1] = reach-p[i][0], reach-p[i][1]
+		}
+		if crop[i][0] < 0 || crop[i][1] < 0 {
+			return nil, w.unsupported(op, "padding that is no larger than the kernel's reach", fmt.Sprint(a.Paddings("paddings")), nil)
+		}
+	}
+	attributes = append(attributes, windows(a.Ints("inputDilations"), a.Ints("kernelDilations"), crop, spatial)...)
+	if groups > 1 {
+		attributes = append(attributes, attribute{name: "group", i: int64(groups)})
+	}
+	dims := w.dims(op.Outputs[0])
+	out := append([]int{axes.OutputBatch, axes.OutputChannels}, axes.OutputSpatial...)
+	return place(w.node("ConvTranspose", inputs, op.Outputs[0].Shape.DType, moved(dims, out), attributes...), dims, out), nil
 }
 
 // windows are the attributes of what moves over spatial axes; those that say what is so without them are left out.
@@ -258,7 +303,7 @@ func (w *writer) normalised(b normalisation, op *trace.Op) (*placed, error) {
 			}
 		}
 		if conv.Type == "ConvGeneral" && w.users[conv.Outputs[0]] == 1 && w.users[b.x] == 1 && w.statics.is[conv.Inputs[1]] &&
-			conv.Attributes.ConvolveAxes("axes").OutputChannels == b.axis {
+			conv.Attributes.ConvolveAxes("axes").OutputChannels == b.axis && !slices.ContainsFunc(conv.Attributes.Ints("inputDilations"), func(d int) bool { return d != 1 }) {
 			for i := range bias {
 				rest[i] += bias[i] * factor[i]
 			}
@@ -406,6 +451,44 @@ func (w *writer) gemm(op *trace.Op, bias *constant) (*placed, error) {
 	}
 	dims := w.dims(op.Outputs[0])
 	return place(w.node("Gemm", inputs, d, dims, attributes...), dims, []int{0, 1}), nil
+}
+
+// denseOfMany recognises a dense layer over the last of several axes, for which GoMLX makes a matrix of its input and the axes of its output again: MatMul does without. It
+// returns nil if the reshape is none.
+func (w *writer) denseOfMany(op *trace.Op) (*placed, error) {
+	y := inputOf(op.Inputs[0])
+	if y.Op.Type != "DotGeneral" || y.Shape.Rank() != 2 || w.users[y] != 1 || w.users[op.Inputs[0]] != 1 {
+		return nil, nil
+	}
+	a := y.Op.Attributes
+	lc, rc := a.Ints("lhsContractingAxes"), a.Ints("rhsContractingAxes")
+	matrix := inputOf(y.Op.Inputs[0])
+	if len(a.Ints("lhsBatchAxes")) > 0 || !slices.Equal(lc, []int{1}) || len(rc) != 1 || y.Op.Inputs[1].Shape.Rank() != 2 || matrix.Op.Type != "Reshape" || w.statics.is[matrix] {
+		return nil, nil
+	}
+	x := matrix.Op.Inputs[0]
+	in, out := w.dims(x), w.dims(op.Outputs[0])
+	last := len(in) - 1
+	if last < 2 || len(out) != len(in) || !slices.EqualFunc(in[:last], out[:last], slices.Equal) || !slices.Equal(in[last], w.dims(matrix)[1]) || !slices.Equal(out[last], w.dims(y)[1]) ||
+		x.Shape.DType != y.Shape.DType || y.Op.Inputs[1].Shape.DType != y.Shape.DType {
+		return nil, nil
+	}
+	p, err := w.value(x)
+	if err != nil {
+		return nil, err
+	}
+	left, err := w.full(p, identity(len(in)))
+	if err != nil {
+		return nil, err
+	}
+	if p, err = w.value(y.Op.Inputs[1]); err != nil {
+		return nil, err
+	}
+	right, err := w.full(p, []int{rc[0], 1 - rc[0]})
+	if err != nil {
+		return nil, err
+	}
+	return place(w.node("MatMul", []*value{left, right}, y.Shape.DType, out), out, identity(len(out))), nil
 }
 
 // features says how the features of a value that was flattened lie in ONNX.

@@ -10,10 +10,9 @@ import (
 
 // The fields of onnx.proto that are read or written here, by message. ONNX never changes a number.
 const (
-	modelIR, modelProducer, modelProducerVersion, modelGraph, modelOpset, modelFunctions = 1, 2, 3, 7, 8, 25
-	modelMetadata                                                                        = 14
-	opsetDomain, opsetVersion                                                            = 1, 2
-	entryKey, entryValue                                                                 = 1, 2
+	modelIR, modelProducer, modelGraph, modelOpset, modelFunctions = 1, 2, 7, 8, 25
+	opsetDomain, opsetVersion                                      = 1, 2
+	entryKey, entryValue                                           = 1, 2
 
 	graphNode, graphName, graphInitializer, graphInput, graphOutput, graphSparse = 1, 2, 5, 11, 12, 15
 

@@ -265,6 +265,18 @@ func TestClean(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 
+	// The approximation of Gelu, 0.841192 at 1, is not read as Gelu itself, 0.841345.
+	m = newBuild(20)
+	m.port(graphInput, "x", 1)
+	m.node("Gelu", []string{"x"}, "y", attribute{name: "approximate", s: "tanh"}.marshal())
+	m.port(graphOutput, "y", 1)
+	if read, err = Parse(m.bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if y := call(t, b, read.Store, read.ModelFn, tensors.FromFlatDataAndDimensions([]float32{1}, 1))[0][0]; math.Abs(float64(y)-0.841192) > 1e-5 {
+		t.Errorf("Gelu by tanh of 1 is %g, expected 0.841192", y)
+	}
+
 	// What means something stays, and is refused by name.
 	m = newBuild(17)
 	m.port(graphInput, "x", 1, 1, 4, 4)
@@ -302,6 +314,10 @@ func TestRefused(t *testing.T) {
 		m.port(graphOutput, "y", 4)
 		return m.bytes()
 	}
+	dilated := newBuild(19)
+	dilated.port(graphInput, "x", 1, 1, 4, 4)
+	dilated.node("AveragePool", []string{"x"}, "y", attribute{name: "kernel_shape", ints: []int64{2, 2}}.marshal(), attribute{name: "dilations", ints: []int64{2, 2}}.marshal())
+	dilated.port(graphOutput, "y", 1, 1, 2, 2)
 	many := newBuild(17)
 	many.port(graphInput, "x", 4)
 	for i := range 9 {
@@ -328,6 +344,7 @@ func TestRefused(t *testing.T) {
 		"negative offset":      {with(external(floats("w", -1, 4), "location", "weights.bin", "offset", "-8")), ErrFormat, "offset"},
 		"one for many":         {many.bytes(), ErrLimit, "share"},
 		"unknown operation":    {custom(17, "Frobnicate", "x"), ErrUnsupported, `"Frobnicate"`},
+		"would be misread":     {dilated.bytes(), ErrUnsupported, "dilations"},
 		"old set of operators": {custom(9, "Neg", "x"), ErrUnsupported, "operator set 13"},
 		"a cycle":              {custom(17, "Neg", "y"), ErrFormat, `"y"`},
 	} {

@@ -76,10 +76,11 @@ func (w *writer) times(p *placed, number float64) (*placed, error) {
 	if number == 1 {
 		return p, nil
 	}
-	if p.dtype != dtypes.Float32 && p.dtype != dtypes.Float64 {
-		return nil, &Error{Kind: ErrUnsupported, Expected: "float32 or float64", Came: p.dtype.String(), Remedy: "convert it first"}
+	by, err := w.scalarOf(p.dtype, number)
+	if err != nil {
+		return nil, err
 	}
-	return w.elementwise("Mul", p.dtype, p.dims, []*placed{p, w.placeConstant((&constant{dtype: p.dtype, dims: []int{}}).with([]float64{number}))})
+	return w.elementwise("Mul", p.dtype, p.dims, []*placed{p, by})
 }
 
 // scaled is Mul or Div, which with a number makes a mean of a sum.
@@ -241,8 +242,8 @@ func (w *writer) pooled(op *trace.Op, p *placed, name string, k pool, dims []siz
 		strides, dilations, paddings = append(strides, k.strides[axis]), append(dilations, k.dilations[axis]), append(paddings, k.paddings[axis])
 		global = global && fixed(v.dims[2+i]) && v.dims[2+i][0] == k.window[axis] && k.paddings[axis] == [2]int{}
 	}
-	if global {
-		name, attributes = "Global"+name, nil
+	if global && name == "AveragePool" { // there is a GlobalMaxPool too, which the importer does not know
+		name, attributes = "GlobalAveragePool", nil
 	} else {
 		attributes = append(attributes, windows(strides, dilations, paddings, len(spatial))...)
 		if name == "AveragePool" && k.countPadding && slices.ContainsFunc(paddings, func(p [2]int) bool { return p != [2]int{} }) {

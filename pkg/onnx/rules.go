@@ -28,7 +28,7 @@ var (
 func init() {
 	rules = map[string]rule{
 		"Add": add, "Sub": binaryOp, "Mul": scaled, "Div": scaled, "Max": maximum, "Min": minimum, "Clamp": clamp, "Where": where, "ConvertDType": convert,
-		"NotEqual": notEqual, "Rem": remainder, "Rsqrt": rsqrt, "Log1p": log1p, "Expm1": expm1,
+		"NotEqual": notEqual, "Rem": remainder, "Rsqrt": rsqrt, "Log1p": log1p, "Expm1": expm1, "IsFinite": isFinite,
 		"Identity": same, "OptimizationBarrier": same, "SchedulingBarrier": same,
 		"DotGeneral": dot, "ConvGeneral": convolution, "BatchNormForInference": batchNorm,
 		"ReduceMax": reduceMax, "ReduceMin": reduceOp, "ReduceSum": reduceSum, "ReduceProduct": reduceOp, "ReduceWindow": reduceWindow, "ArgMinMax": argMinMax,
@@ -60,9 +60,12 @@ func (w *writer) operands(op *trace.Op) ([]*placed, error) {
 // elementwise makes a node that computes each element from those at its place in the operands, which are of one rank or scalars. It repeats axes by itself.
 func (w *writer) elementwise(name string, d dtypes.DType, dims []size, operands []*placed, attributes ...attribute) (*placed, error) {
 	rank := len(dims)
-	var lead *placed // it decides on the order
+	var lead *placed // it decides on the order: where operands differ, for that of GoMLX, which products of matrices take
 	for _, p := range operands {
-		better := lead == nil || lead.constant != nil && p.constant == nil || lead.constant == nil && p.constant == nil && lead.anyRepeats() && !p.anyRepeats()
+		better := lead == nil || lead.constant != nil && p.constant == nil
+		if !better && lead.constant == nil && p.constant == nil {
+			better = lead.anyRepeats() && !p.anyRepeats() || lead.anyRepeats() == p.anyRepeats() && slices.IsSorted(p.order) && !slices.IsSorted(lead.order)
+		}
 		if p.rank() == rank && better {
 			lead = p
 		}
@@ -198,18 +201,15 @@ func (w *writer) clip(x *trace.Value, low, high float64) (*placed, error) {
 	if err != nil {
 		return nil, err
 	}
-	number := func(n float64) (*placed, bool) {
-		if p.dtype != dtypes.Float32 && p.dtype != dtypes.Float64 {
-			return nil, false
-		}
-		return w.placeConstant((&constant{dtype: p.dtype, dims: []int{}}).with([]float64{n})), true
+	least, err := w.scalarOf(p.dtype, low)
+	if err != nil {
+		return nil, err
 	}
-	a, ok := number(low)
-	if !ok {
-		return nil, &Error{Kind: ErrUnsupported, Expected: "bounds for float32 or float64", Came: p.dtype.String(), Remedy: "convert it first"}
+	most, err := w.scalarOf(p.dtype, high)
+	if err != nil {
+		return nil, err
 	}
-	b, _ := number(high)
-	return w.elementwise("Clip", p.dtype, p.dims, []*placed{p, a, b})
+	return w.elementwise("Clip", p.dtype, p.dims, []*placed{p, least, most})
 }
 
 // clamp is Clip with numbers, and a Min of a Max with others. Its inputs are least, value, most.
@@ -276,6 +276,24 @@ func notEqual(w *writer, op *trace.Op) (*placed, error) {
 	return w.chain(p, dtypes.Bool, dims, "Not")
 }
 
+// isFinite is that the magnitude is below infinity, which it is not for NaN.
+func isFinite(w *writer, op *trace.Op) (*placed, error) {
+	all, err := w.operands(op)
+	if err != nil {
+		return nil, err
+	}
+	dims := w.dims(op.Outputs[0])
+	bound, err := w.scalarOf(all[0].dtype, math.Inf(1))
+	if err != nil {
+		return nil, err
+	}
+	p, err := w.chain(all[0], all[0].dtype, dims, "Abs")
+	if err != nil {
+		return nil, err
+	}
+	return w.elementwise("Less", dtypes.Bool, dims, []*placed{p, bound})
+}
+
 // remainder has the sign of the dividend, as C's fmod.
 func remainder(w *writer, op *trace.Op) (*placed, error) {
 	all, err := w.operands(op)
@@ -293,12 +311,12 @@ func rsqrt(w *writer, op *trace.Op) (*placed, error) {
 	return w.chain(all[0], op.Outputs[0].Shape.DType, w.dims(op.Outputs[0]), "Sqrt", "Reciprocal")
 }
 
-// oneOf is the number 1, of a type.
-func (w *writer) oneOf(d dtypes.DType) (*placed, error) {
+// scalarOf is a constant of one number.
+func (w *writer) scalarOf(d dtypes.DType, x float64) (*placed, error) {
 	if d != dtypes.Float32 && d != dtypes.Float64 {
 		return nil, &Error{Kind: ErrUnsupported, Expected: "float32 or float64", Came: d.String(), Remedy: "convert it first"}
 	}
-	return w.placeConstant((&constant{dtype: d, dims: []int{}}).with([]float64{1})), nil
+	return w.placeConstant((&constant{dtype: d, dims: []int{}}).with([]float64{x})), nil
 }
 
 func log1p(w *writer, op *trace.Op) (*placed, error) {
@@ -307,7 +325,7 @@ func log1p(w *writer, op *trace.Op) (*placed, error) {
 		return nil, err
 	}
 	d, dims := op.Outputs[0].Shape.DType, w.dims(op.Outputs[0])
-	number, err := w.oneOf(d)
+	number, err := w.scalarOf(d, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +342,7 @@ func expm1(w *writer, op *trace.Op) (*placed, error) {
 		return nil, err
 	}
 	d, dims := op.Outputs[0].Shape.DType, w.dims(op.Outputs[0])
-	number, err := w.oneOf(d)
+	number, err := w.scalarOf(d, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -336,6 +354,9 @@ func expm1(w *writer, op *trace.Op) (*placed, error) {
 }
 
 func reshape(w *writer, op *trace.Op) (*placed, error) {
+	if p, err := w.denseOfMany(op); p != nil || err != nil {
+		return p, err
+	}
 	p, err := w.value(op.Inputs[0])
 	if err != nil {
 		return nil, err

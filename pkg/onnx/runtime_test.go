@@ -42,7 +42,7 @@ type answer struct {
 
 func arrayOf(t testing.TB, x *tensors.Tensor) array {
 	t.Helper()
-	a := array{Dims: x.Shape().Dimensions, DType: map[string]string{"Float32": "<f4", "Int32": "<i4", "Int64": "<i8"}[x.DType().String()]}
+	a := array{Dims: x.Shape().Dimensions, DType: map[string]string{"Float32": "<f4", "Float64": "<f8", "Int32": "<i4", "Int64": "<i8"}[x.DType().String()]}
 	if err := x.ConstBytes(func(data []byte) { a.Data = append(a.Data, data...) }); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -14,6 +15,9 @@ func TestSurgery(t *testing.T) {
 	b := open(t)
 	for _, network := range torchNetworks {
 		for _, exporter := range []string{"legacy", "dynamo"} {
+			if exporter == "dynamo" && network == "mobilenet_v2" && os.Getenv("ESPALIER_FULL") == "" {
+				continue // what it has of its own, resnet18 of this exporter has, too
+			}
 			t.Run(network+" "+exporter, func(t *testing.T) {
 				m := read(t, network+"_"+exporter)
 				batch := 1
@@ -58,6 +62,9 @@ func TestSurgery(t *testing.T) {
 					t.Errorf("operators that the model read did not have: %v", a.Operators)
 				}
 
+				if network != "resnet18" {
+					return
+				}
 				// And in again: a model that was written is read like any other.
 				path := filepath.Join(t.TempDir(), "small.onnx")
 				if err := Write(path, b, small.Store, small.ModelFn, Config{FixedBatch: m.FreeBatch() == ""}, inputs...); err != nil {
@@ -67,8 +74,7 @@ func TestSurgery(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				want, got := call(t, b, small.Store, small.ModelFn, x)[0], call(t, b, again.Store, again.ModelFn, x)[0]
-				if d, magnitude := difference(want, got); d > 1e-4*max(1, magnitude) {
+				if d, magnitude := difference(a.Runs[0][0].floats(t), call(t, b, again.Store, again.ModelFn, x)[0]); d > 1e-4*max(1, magnitude) {
 					t.Errorf("read again: max |Δ| %g of %g", d, magnitude)
 				}
 			})

@@ -332,7 +332,15 @@ func (w *writer) marshal() ([]byte, error) {
 	}
 	w.name(constants, live)
 
-	g := []byte{}
+	total := 0
+	for _, v := range constants {
+		total += len(v.constant.data)
+	}
+	if total > maxFile-1<<24 { // the rest of the file takes less than that
+		return nil, &Error{Kind: ErrLimit, Expected: fmt.Sprintf("constants of at most %d bytes, which is all that the format can hold", maxFile-1<<24), Came: fmt.Sprint(total),
+			Remedy: "write it in parts"}
+	}
+	g := make([]byte, 0, total+total/64+1<<16)
 	for _, n := range w.nodes {
 		if live[n] {
 			g = appendBytes(g, graphNode, n.marshal())
@@ -343,14 +351,6 @@ func (w *writer) marshal() ([]byte, error) {
 		name = "espalier"
 	}
 	g = appendBytes(g, graphName, []byte(name))
-	total := 0
-	for _, v := range constants {
-		total += len(v.constant.data)
-	}
-	if total > maxFile-len(g)-1<<20 {
-		return nil, &Error{Kind: ErrLimit, Expected: fmt.Sprintf("constants of at most %d bytes, which is all that the format can hold", maxFile), Came: fmt.Sprint(total),
-			Remedy: "write it in parts"}
-	}
 	for _, v := range constants {
 		g = appendBytes(g, graphInitializer, marshalTensor(v.name, v.dtype, v.constant.dims, v.constant.data))
 	}
@@ -381,7 +381,7 @@ func (w *writer) marshal() ([]byte, error) {
 	for _, out := range w.outputs {
 		g = appendBytes(g, graphOutput, port(out))
 	}
-	m := appendVarint(nil, modelIR, IRVersion)
+	m := appendVarint(make([]byte, 0, len(g)+256), modelIR, IRVersion)
 	m = appendBytes(m, modelProducer, []byte("espalier"))
 	m = appendBytes(m, modelGraph, g)
 	return appendBytes(m, modelOpset, appendVarint(nil, opsetVersion, Opset)), nil

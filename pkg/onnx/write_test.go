@@ -30,31 +30,37 @@ import (
 
 func float32At(data []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(data)) }
 
-// initialised returns a store with the variables of a model function, all numbers of which are there and none is what it begins with by default: an identity would hide mistakes.
+// initialised returns a store with the variables of a model function, none of which has what it begins with by default: an identity would hide mistakes.
 func initialised(t testing.TB, b compute.Backend, fn trace.ModelFn, inputs ...*tensors.Tensor) *model.Store {
 	t.Helper()
 	store := model.NewStore()
-	store.SetRNGStateFromSeed(1)
-	call(t, b, store, fn, inputs...)
+	g := graph.NewGraph(b, "variables") // which is not compiled
+	defer g.Finalize()
+	model.SetStore(g, store)
+	store.SetTraining(g, false)
+	var nodes []*graph.Node
+	for i, x := range inputs {
+		nodes = append(nodes, graph.Parameter(g, nameOf(nil, "x", i, len(inputs)), x.Shape()))
+	}
+	fn(store.RootScope(), nodes)
 	for v := range store.IterVariables() {
 		if v.DType() != dtypes.Float32 {
 			continue
 		}
-		value, err := v.Value()
-		if err != nil {
-			t.Fatal(err)
+		dims := v.Shape().Dimensions
+		bound := 0.5
+		if n := len(dims); n > 1 {
+			bound = math.Sqrt(6 / float64(v.Shape().Size()/dims[n-1])) // He et al. 2015
 		}
-		flat := tensors.MustCopyFlatData[float32](value)
+		flat := make([]float32, v.Shape().Size())
 		for i := range flat {
-			u := float32((uint64(i)*2654435761+7)%1000) / 1000
-			switch name := v.Path(); {
-			case strings.HasSuffix(name, "/variance"), strings.HasSuffix(name, "/scale"), strings.HasSuffix(name, "/gain"):
-				flat[i] = 0.5 + u
-			case v.Shape().Rank() == 1:
-				flat[i] = u - 0.5
+			u := float64((uint64(i)*2654435761+7)%1000) / 1000
+			flat[i] = float32((2*u - 1) * bound)
+			if name := v.Path(); strings.HasSuffix(name, "/variance") || strings.HasSuffix(name, "/scale") || strings.HasSuffix(name, "/gain") {
+				flat[i] = float32(0.5 + u)
 			}
 		}
-		if err := v.SetValue(tensors.FromFlatDataAndDimensions(flat, v.Shape().Dimensions...)); err != nil {
+		if err := v.SetValue(tensors.FromFlatDataAndDimensions(flat, dims...)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,19 +90,24 @@ func written(t *testing.T, b compute.Backend, store *model.Store, fn trace.Model
 	if a.Opset != Opset || a.IR != IRVersion {
 		t.Errorf("operator set %d, version %d", a.Opset, a.IR)
 	}
+	// The last run is of the most examples, and those of the others are its first ones: GoMLX, which compiles for each batch size, need not do so for all.
+	want := floatCall(t, b, store, fn, runs[len(runs)-1]...)
 	for i, run := range runs {
-		want := floatCall(t, b, store, fn, run...)
 		if len(want) != len(a.Runs[i]) {
 			t.Fatalf("%d outputs, expected %d", len(a.Runs[i]), len(want))
 		}
 		for j, y := range a.Runs[i] {
-			d, magnitude := difference(want[j], y.floats(t))
+			got := y.floats(t)
+			d, magnitude := difference(want[j][:min(len(got), len(want[j]))], got)
 			if d > 1e-4*max(1, magnitude) {
 				t.Errorf("batch %d, output %d: max |Δ| %g of %g", run[0].Shape().Dimensions[0], j, d, magnitude)
 			}
 			if magnitude == 0 {
 				t.Errorf("batch %d, output %d: nothing but zeros", run[0].Shape().Dimensions[0], j)
 			}
+		}
+		if n := len(a.Runs[i][0].Data); n*runs[len(runs)-1][0].Shape().Dimensions[0] != len(a.Runs[len(runs)-1][0].Data)*run[0].Shape().Dimensions[0] {
+			t.Errorf("batch %d: the output is not in proportion to the batch: %d bytes", run[0].Shape().Dimensions[0], n)
 		}
 	}
 	return a
@@ -121,8 +132,8 @@ func images(dims ...int) [][]*tensors.Tensor {
 func TestWriteNets(t *testing.T) {
 	b := open(t)
 	for _, n := range nets.All() {
-		if n.Params > 10_000_000 && os.Getenv("ESPALIER_FULL") == "" {
-			continue // VGG16, whose parts are those of the small networks
+		if (n.Input[0] > 32 || strings.HasPrefix(n.Name, "ResNet-56")) && os.Getenv("ESPALIER_FULL") == "" {
+			continue // those for ImageNet, and the deeper one for CIFAR-10, are made of the same parts
 		}
 		t.Run(n.Name, func(t *testing.T) {
 			runs := images(n.Input...)
@@ -130,7 +141,7 @@ func TestWriteNets(t *testing.T) {
 			store := initialised(t, b, fn, runs[0]...)
 			a := written(t, b, store, fn, Config{}, runs...)
 			t.Logf("%v", a.Operators)
-			if n := a.Operators["Transpose"]; n > 1 {
+			if n := a.Operators["Transpose"]; n > 1 && a.Operators["MatMul"] == 0 {
 				t.Errorf("%d times the axes are moved, expected once, at the input", n)
 			}
 			if a.Shapes[0][0] != batchName {
@@ -160,7 +171,7 @@ func TestWriteLeNet5(t *testing.T) {
 	}
 }
 
-// What was read from ONNX is written as it was: the same operators, by the same names.
+// What was read from ONNX is written as it was: the same operators, by the same names. TestSurgery runs what is written; here the ones whose batch normalisations are folded are run.
 func TestWriteTorch(t *testing.T) {
 	b := open(t)
 	for name, want := range map[string]map[string]int{
@@ -171,34 +182,67 @@ func TestWriteTorch(t *testing.T) {
 		"mobilenet_v2_legacy": {"Conv": 52, "BatchNormalization": 52, "Clip": 35, "Add": 11, "GlobalAveragePool": 1, "Gemm": 1, "Reshape": 1},
 		"mobilenet_v2_dynamo": {"Conv": 52, "Clip": 35, "Add": 11, "ReduceMean": 1, "Gemm": 1},
 	} {
-		for _, fold := range []bool{false, true} {
-			if fold && want["BatchNormalization"] == 0 {
-				continue
+		t.Run(name, func(t *testing.T) {
+			m := read(t, name)
+			cfg := Config{Inputs: []string{"x"}, Outputs: []string{"y"}, FixedBatch: m.FreeBatch() == ""}
+			inputs, err := m.Shapes(map[string]int{m.FreeBatch(): 1})
+			if err != nil {
+				t.Fatal(err)
 			}
-			t.Run(fmt.Sprintf("%s folded %v", name, fold), func(t *testing.T) {
-				m := read(t, name)
-				cfg := Config{Inputs: []string{"x"}, Outputs: []string{"y"}, FixedBatch: m.FreeBatch() == "", FoldBatchNorm: fold}
-				dims := example(m.Inputs[0])
-				runs := images(dims...)
-				if cfg.FixedBatch {
-					runs = [][]*tensors.Tensor{{signal(append([]int{m.Inputs[0].Dims[0].Size}, dims...)...)}}
+			content, err := Marshal(b, m.Store, m.ModelFn, cfg, inputs...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			operators, constants := contents(t, content)
+			if diff := cmp.Diff(want, operators); diff != "" {
+				t.Errorf("operators (-want +got)\n%s", diff)
+			}
+			for _, c := range constants {
+				if m.Store.GetVariable(variable(c)) == nil && !strings.HasPrefix(c, "constant") {
+					t.Errorf("the constant %q has a name that the model read did not have", c)
 				}
-				a := written(t, b, m.Store, m.ModelFn, cfg, runs...)
-				operators := maps.Clone(want)
-				if fold {
-					delete(operators, "BatchNormalization")
-				}
-				if diff := cmp.Diff(operators, a.Operators); diff != "" {
-					t.Errorf("operators (-want +got)\n%s", diff)
-				}
-				for _, c := range a.Constants {
-					if m.Store.GetVariable(variable(c)) == nil && !strings.HasPrefix(c, "constant") && !(fold && strings.HasSuffix(c, ".bias")) {
-						t.Errorf("the constant %q has a name that the model read did not have", c)
-					}
-				}
-			})
-		}
+			}
+			if want["BatchNormalization"] == 0 || name == "mobilenet_v2_legacy" { // which has nothing to fold that the others have not
+				return
+			}
+			cfg.FoldBatchNorm = true
+			a := written(t, b, m.Store, m.ModelFn, cfg, images(example(m.Inputs[0])...)[1:]...)
+			want = maps.Clone(want)
+			delete(want, "BatchNormalization")
+			if diff := cmp.Diff(want, a.Operators); diff != "" {
+				t.Errorf("operators with batch normalisation folded (-want +got)\n%s", diff)
+			}
+		})
 	}
+}
+
+// contents returns how many of each operator a model has, and the names of its constants.
+func contents(t *testing.T, content []byte) (operators map[string]int, constants []string) {
+	t.Helper()
+	m, err := parseModel(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := parseGraph(m.graph)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operators = map[string]int{}
+	for _, message := range g.nodes {
+		n, err := parseNode(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		operators[n.op]++
+	}
+	for _, message := range g.initializers {
+		c, err := parseTensor(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		constants = append(constants, c.name)
+	}
+	return operators, constants
 }
 
 // example are the dimensions of an example.
@@ -259,6 +303,15 @@ var cases = []struct {
 		x = graph.Concatenate([]*graph.Node{layers.Convolution(s.In("a"), parts[0]).Channels(4).KernelSize(1).Done(), parts[1]}, -1)
 		return layers.Dense(s.In("fc"), graph.Reshape(x, x.Shape().Dimensions[0], -1), true, 5)
 	}), map[string]int{"Conv": 3, "Transpose": 2}, false},
+	{"transposed convolutions", []int{5, 5, 4}, single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		up := func(name string, x *graph.Node, groups, out, size, stride int, pad [2]int) *graph.Node {
+			d := x.Shape().Dimensions
+			kernel := s.VariableWithShape(name, shapes.Make(dtypes.Float32, size, size, d[3]/groups, out)).NodeValue(x.Graph())
+			return graph.Convolve(x, kernel).ChannelGroupCount(groups).InputDilationPerAxis(stride, stride).PaddingPerDim([][2]int{pad, pad}).Done()
+		}
+		x = activation.Relu(up("a", x, 1, 6, 3, 2, [2]int{1, 2}))
+		return up("b", x, 2, 4, 2, 2, [2]int{1, 1})
+	}), map[string]int{"ConvTranspose": 2}, false},
 	{"one axis", []int{12, 6}, single(func(s *model.Scope, x *graph.Node) *graph.Node {
 		x = layers.Convolution(s.In("a"), x).Channels(8).KernelSize(3).PadSame().Done()
 		return norm.BatchNorm(s.In("bn"), activation.Swish(x), -1).Done()
@@ -280,11 +333,12 @@ var cases = []struct {
 		y := graph.AddScalar(graph.Abs(x), 0.5)
 		all := []*graph.Node{graph.Exp(x), graph.Log(y), graph.Log1P(y), graph.Expm1(x), graph.Sqrt(y), graph.Rsqrt(y), graph.Sin(x), graph.Cos(x), graph.Tanh(x), graph.Erf(x),
 			graph.Sigmoid(x), graph.Floor(graph.MulScalar(x, 5)), graph.Ceil(graph.MulScalar(x, 5)), graph.Sign(x), graph.Neg(x), graph.Round(graph.MulScalar(x, 5)), graph.Pow(y, x),
-			graph.Mod(graph.MulScalar(x, 7), y), graph.Min(x, y), graph.Div(x, y), graph.Max(x, graph.Neg(x)), graph.Inverse(y),
+			graph.Mod(graph.MulScalar(x, 7), y), graph.Min(x, y), graph.Div(x, y), graph.Max(x, graph.Neg(x)), graph.Reciprocal(y),
 			graph.Where(graph.GreaterThan(x, graph.Scalar(g, x.DType(), 0.1)), x, y),
 			graph.ConvertDType(graph.LogicalAnd(graph.LessThan(x, y), graph.NotEqual(x, y)), x.DType()),
 			graph.ConvertDType(graph.LogicalOr(graph.GreaterOrEqual(x, y), graph.LogicalNot(graph.LessOrEqual(x, y))), x.DType()),
-			graph.ConvertDType(graph.ConvertDType(graph.MulScalar(x, 9), dtypes.Int32), x.DType()), graph.Clip(x, graph.Neg(y), y)}
+			graph.ConvertDType(graph.ConvertDType(graph.MulScalar(x, 9), dtypes.Int32), x.DType()), graph.Clip(x, graph.Neg(y), y),
+			graph.ConvertDType(graph.IsFinite(graph.Log(x)), x.DType())}
 		return graph.Concatenate(all, -1)
 	}), nil, false},
 	{"reductions", []int{4, 6}, single(func(_ *model.Scope, x *graph.Node) *graph.Node {
@@ -339,6 +393,53 @@ func TestWriteRules(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Several inputs, of which one is not used and one is of integers; several outputs, of which one is an input, one a constant and one comes twice.
+func TestWriteInputs(t *testing.T) {
+	b := open(t)
+	fn := func(s *model.Scope, in []*graph.Node) []*graph.Node {
+		table := s.VariableWithShape("table", shapes.Make(dtypes.Float32, 7, 5)).NodeValue(in[0].Graph())
+		words := graph.Gather(table, graph.InsertAxes(in[1], -1)) // [batch, 3] -> [batch, 3, 5]
+		y := graph.Add(graph.ReduceMax(words, 1), in[0])
+		return []*graph.Node{y, in[0], graph.ReduceSum(table, 0), y}
+	}
+	tokens := func(batch int) *tensors.Tensor {
+		flat := make([]int32, 3*batch)
+		for i := range flat {
+			flat[i] = int32(i * 5 % 7)
+		}
+		return tensors.FromFlatDataAndDimensions(flat, batch, 3)
+	}
+	var runs [][]*tensors.Tensor
+	for _, batch := range []int{1, 4} {
+		runs = append(runs, []*tensors.Tensor{signal(batch, 5), tokens(batch), signal(batch, 2)})
+	}
+	cfg := Config{Name: "words", Inputs: []string{"shift", "tokens"}, Outputs: []string{"a", "b", "c"}} // the last of each is named by default
+	path := filepath.Join(t.TempDir(), "model.onnx")
+	store := initialised(t, b, fn, runs[0]...)
+	if err := Write(path, b, store, fn, cfg, runs[0][0].Shape(), runs[0][1].Shape(), runs[0][2].Shape()); err != nil {
+		t.Fatal(err)
+	}
+	var named []map[string]*tensors.Tensor
+	for _, run := range runs {
+		named = append(named, map[string]*tensors.Tensor{"shift": run[0], "tokens": run[1], "x2": run[2]})
+	}
+	a := inRuntime(t, path, named...)
+	for i, run := range runs {
+		for j, want := range call(t, b, store, fn, run...) {
+			if d, magnitude := difference(want, a.Runs[i][j].floats(t)); d > 1e-5 || magnitude == 0 {
+				t.Errorf("run %d, output %d: max |Δ| %g of %g", i, j, d, magnitude)
+			}
+		}
+	}
+	m, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(m.Name, m.Inputs, m.Outputs); got != "words[shift Float32[batch, 5] tokens Int32[batch, 3] x2 Float32[batch, 2]] [a Float32[batch, 5] b Float32[batch, 5] c Float32[5] y3 Float32[batch, 5]]" {
+		t.Error(got)
 	}
 }
 

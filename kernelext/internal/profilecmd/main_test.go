@@ -128,3 +128,21 @@ func TestShares(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestONNX(t *testing.T) {
+	dir := filepath.Join("..", "..", "..", "pkg", "onnx", "testdata", "torch")
+	var out, progress bytes.Buffer
+	if err := run(t.Context(), []string{"-dir", dir, "resnet18_legacy.onnx", "--counts", "--batch", "2"}, &out, &progress, backend.Open); err != nil {
+		t.Fatal(err)
+	}
+	// Of its 11,689,512 parameters in full size ResNet-18 has 177,362 with an eighth of the channels and 10 classes, besides the 1,200 statistics.
+	for _, want := range []string{"resnet18_legacy.onnx, batch 2: 178,562 parameters", "ONNX/layer1.0.conv1", "8×16×16", "177,362"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it says nothing of %q:\n%s", want, out.String())
+		}
+	}
+	var wrong usageError
+	if err := run(t.Context(), []string{"-dir", dir, "resnet18_dynamo.onnx", "--counts"}, &out, &progress, backend.Open); !errors.As(err, &wrong) || !strings.Contains(err.Error(), "batches of 2") {
+		t.Errorf("a batch that the model does not take: %v", err)
+	}
+}

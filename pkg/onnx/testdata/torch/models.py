@@ -1,9 +1,12 @@
-"""torchvision's ResNet-18, VGG16-BN and MobileNetV2 with random weights as ONNX files, by both of torch's exporters, for the tests of pkg/onnx.
+r"""torchvision's ResNet-18, VGG16-BN and MobileNetV2 with random weights as ONNX files, by both of torch's exporters, for the tests of pkg/onnx.
 
     python3 -m venv venv && venv/bin/pip install --no-deps --require-hashes -r requirements.txt && venv/bin/python models.py [--full DIR]
 
-writes small variants, of the same layers with fewer channels, beside this script; with --full the networks themselves into DIR. outputs.json, in the same place, says
-what torch computes for the inputs that signal() makes.
+writes small variants, of the same layers with fewer channels, beside this script; with --full the networks themselves into DIR, for which
+
+    ESPALIER_TORCH_DIR=DIR go test -run Torch\|Surgery ./pkg/onnx
+
+runs the tests. outputs.json, in the same place, says what torch computes for the inputs that signal() makes.
 """
 
 import json
