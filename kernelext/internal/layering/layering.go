@@ -24,6 +24,8 @@ var below = map[string][]string{
 	"pkg/sensitivity":             {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/report"},
 	"pkg/profile":                 {"pkg/trace", "pkg/params", "pkg/mask", "pkg/report"},
 	"pkg/surgery":                 {"pkg/trace", "pkg/params", "pkg/criterion", "pkg/mask", "pkg/signal", "pkg/profile", "pkg/report"},
+	"pkg/surgery/internal/fill":   {"pkg/trace"},
+	"pkg/surgery/internal/zoo":    {"pkg/trace", "pkg/surgery/internal/fill"},
 	"pkg/onnx":                    {"pkg/trace", "pkg/surgery"},
 	"pkg/store":                   {"pkg/backend/home"},
 	"pkg/store/checkpoint":        {"pkg/store/safetensors"},
