@@ -69,9 +69,9 @@ func hostile() []Network {
 			index := graph.Const(x.Graph(), []int32{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8})
 			return graph.Transpose(graph.Gather(graph.Transpose(x, 0, 1), graph.InsertAxes(index, -1)), 0, 1)
 		}), Example: vector, Groups: 1, Why: "indices count the channels of fc; which of them the output layer takes can be cut", Pinned: []string{"Gather"}},
-		{Name: "one-hot of the largest", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node {
-			return graph.OneHot(graph.ArgMax(x, -1), 12, f32)
-		}), Example: vector, Groups: 1, Why: "an index is a value; the output layer's rows for some of them can be cut", Pinned: []string{"ArgMinMax"}},
+		{Name: "one-hot of the largest", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+			return dense(s, "output", graph.OneHot(graph.ArgMax(dense(s, "fc", x, 4), -1), 4, f32), 5)
+		}), Example: [][]int{{20, 6}}, Groups: 1, Why: "an index is a value; the output layer's rows for some of them can be cut", Pinned: []string{"ArgMinMax"}},
 		{Name: "scattered", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node {
 			index := graph.Const(x.Graph(), [][]int32{{2}, {0}})
 			zeros := graph.Zeros(x.Graph(), shapes.Make(f32, 12, x.Shape().Dim(0)))
