@@ -255,11 +255,8 @@ func (j *job) write(ctx context.Context, n *surgery.Network, plan *surgery.Plan,
 	if err := plan.WriteJSON(&text); err != nil {
 		return err
 	}
-	picture, err := j.picture(n, plan)
-	if err != nil {
-		return err
-	}
-	forms, err := picture.MIMEBundle()
+	d := n.Diagram(plan)
+	forms, err := figure.Network{Title: "What goes together, and how much of it goes", Nodes: d.Nodes, Edges: d.Edges, Groups: d.Groups}.MIMEBundle()
 	var undrawable *figure.InputError // a network of too many parts
 	if errors.As(err, &undrawable) {
 		j.say("note: no picture was drawn: %v", err)
