@@ -61,6 +61,9 @@ func (j *job) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := j.chooseRoundTo(ctx); err != nil {
+		return err
+	}
 	cfg := surgery.Config{Criterion: j.options.criterion, MACs: j.macs, Params: j.params, RoundTo: j.roundTo, Exclude: j.exclude, Seed: j.seed}
 	signals, err := j.signals(n, cfg)
 	if err != nil {
@@ -120,6 +123,29 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	return t.Text(j.out)
+}
+
+// chooseRoundTo measures, once on each machine, which multiples of channels suit it, unless one is given.
+func (j *job) chooseRoundTo(ctx context.Context) error {
+	if j.roundTo > 0 {
+		return nil
+	}
+	w, err := profile.RoundTo(ctx, j.backend, profile.WidthsConfig{})
+	var unsaved *store.SaveError
+	if errors.As(err, &unsaved) {
+		j.say("the widths that were timed could not be kept, and will be timed again: %v", err)
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	j.roundTo = w.RoundTo
+	what := fmt.Sprintf("multiples of %d", w.RoundTo)
+	if w.RoundTo == 1 {
+		what = "any number"
+	}
+	j.say("channels that stay: %s, which is what suits this machine, by the times of layers on it; --round-to N for others", what)
+	return nil
 }
 
 // short is the table of groups without the places of each, which the plan's file has.
