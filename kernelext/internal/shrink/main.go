@@ -23,7 +23,8 @@ const usage = `usage: espalier shrink MODEL.onnx -o SMALL.onnx [--macs SHARE | -
          [--data DIR [--epochs N [--distill]] [--rate R] [--batch N] [--mean R,G,B] [--std R,G,B]] [--size NAME=N]… [--fold] [--seed N]
   --macs, --params   the share that stays of multiply-accumulates, or of parameters (default: half of the multiply-accumulates)
   --criterion        what is important: l1, l2 (default), or a name such as taylor, FPGM, "batch-norm gain"
-  --round-to N       channels that stay are a multiple of N; 1: any number (default: what suits this machine, from a measurement of some seconds that is kept)
+  --round-to N       channels that stay are a multiple of N; 1: any number (default: what suits this machine, by a measurement of under ten seconds
+                     that is kept, or a half, a quarter … of it, where the budget can't be met otherwise)
   --exclude NAME     a variable, scope or group that stays whole
   --data DIR         images in class folders: for criteria that need data, for training, for accuracies
   --epochs N         train the smaller network on them for so long; --distill: to the outputs of the large one instead of the labels

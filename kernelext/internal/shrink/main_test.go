@@ -26,6 +26,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/onnx"
 	"github.com/espalier-ml/espalier/pkg/profile"
+	"github.com/espalier-ml/espalier/pkg/surgery"
 )
 
 // network takes [batch, 16, 16, 3] and returns the logits of three classes.
@@ -156,6 +157,49 @@ func TestRoundToOfTheMachine(t *testing.T) {
 	}
 	if !strings.Contains(progress.String(), "channels that stay: any number, which is what suits this machine") {
 		t.Errorf("nothing is said of what was measured:\n%s", progress.String())
+	}
+}
+
+// What suits the machine gives way to the budget, and an impossible budget stays one.
+func TestPlanByMachine(t *testing.T) {
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := model.NewStore()
+	s.SetRNGStateFromSeed(3)
+	x := tensors.FromShape(shapes.Make(dtypes.Float32, 1, 16, 16, 3))
+	if _, err := outputs(b, s, network, []*tensors.Tensor{x}); err != nil {
+		t.Fatal(err)
+	}
+	n, err := surgery.Trace(b, s, network, x.Shape())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		roundTo int
+		macs    float64
+		can     bool
+		say     string
+	}{
+		{16, 0.45, true, "note: with multiples of 16 the budget can't be met, since the network is narrow: multiples of 4 stay\n"},
+		{4, 0.45, true, ""},
+		{16, 0.0001, false, ""},
+	} {
+		var said bytes.Buffer
+		plan, err := (&job{progress: &said}).planByMachine(n, surgery.Config{MACs: c.macs, RoundTo: c.roundTo}, nil)
+		var impossible *surgery.BudgetError
+		if said.String() != c.say || c.can != (err == nil) || !c.can && !errors.As(err, &impossible) {
+			t.Fatalf("round to %d, %g: %v, said %q", c.roundTo, c.macs, err, said.String())
+		}
+		if !c.can {
+			continue
+		}
+		for _, g := range n.Groups() {
+			if left := g.Size - len(plan.Removed[g.Name]); left%4 != 0 {
+				t.Errorf("%d channels of %s are left, expected a multiple of 4", left, g.Name)
+			}
+		}
 	}
 }
 
