@@ -353,6 +353,29 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// Times are in the unit that suits the longer one, and what is left has its interval.
+func TestReportOfLatency(t *testing.T) {
+	for _, c := range []struct {
+		original, small time.Duration
+		want            []any
+	}{
+		{1_234_567, 612_345, []any{"latency", "1.235 ms", "0.612 ms", 50.0}},
+		{56_789_012, 12_345_678, []any{"latency", "56.79 ms", "12.35 ms", 50.0}},
+		{812_345, 40_125, []any{"latency", "812.3 µs", "40.12 µs", 50.0}},
+		{12_345_678_901, 1_000_000_000, []any{"latency", "12346 ms", "1000 ms", 50.0}},
+	} {
+		r := Report{Latency: []profile.Timing{{P50: c.original, Ratio: 1, Low: 1, High: 1, Rounds: 30}, {P50: c.small, Ratio: 0.5, Low: 0.48, High: 0.517, Rounds: 30}}}
+		table := r.Table()
+		if diff := cmp.Diff(c.want, table.Rows[len(table.Rows)-1]); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+		const want = " Latency: medians of 30 rounds; what is left is the median of their ratios, with a 95% interval from 48.0% to 51.7%."
+		if !strings.HasSuffix(table.Caption, want) {
+			t.Errorf("caption %q, want it to end with %q", table.Caption, want)
+		}
+	}
+}
+
 func TestFromMasks(t *testing.T) {
 	b := open(t)
 	store, fn := twoLayers(t, []float32{1, 2, 3, 4, 5, 6}, []float32{1, 2, 3, 4, 5, 6}, 3) // w1 [2, 3], w2 [3, 2]

@@ -50,7 +50,9 @@ func (l *labels) regroup(in []axis, out []int, n int, why reasonID) []axis {
 	zero := !slices.ContainsFunc(in, func(a axis) bool { return a.sets != nil && !a.zero })
 	wild := reasonID(0)
 	for _, a := range in {
-		wild = max(wild, a.wild)
+		if a.sets != nil { // of an axis that stays nothing is removed
+			wild = max(wild, a.wild)
+		}
 	}
 	for k, d := range out {
 		result[k] = axis{n: d, why: why, zero: zero, wild: wild}

@@ -41,6 +41,9 @@ type use struct {
 	phase    int // in the how-manieth trace
 }
 
+// phases are those that a network is recorded in, inference and training. What is traced after them is the same for another batch size.
+const phases = 2
+
 type useKind int
 
 const (
@@ -731,5 +734,7 @@ func (r rule) unknown() {
 			r.values[out] = x
 		}
 	}
-	r.pinned = append(r.pinned, r.op)
+	if r.phase < phases { // they are not counted again for another batch size
+		r.pinned = append(r.pinned, r.op)
+	}
 }

@@ -46,7 +46,8 @@ type Network struct {
 
 // Trace records a model function for inputs of given shapes and finds its groups. Nothing is compiled or run, and the store is left as it was. It records inference
 // and training and analyses them together, because each may couple what the other does not, and inference twice, to see that the function builds the same
-// each time.
+// each time. Inputs whose first axes all have one index, as those of a batch of 1, are recorded with a batch of 5 too, if the function allows it, and analysed
+// together: one index hides what the function does with a batch. Network.Notes says so if it does not.
 //
 // The smaller network takes inputs of other shapes too, as far as the function does.
 //
@@ -73,16 +74,26 @@ func Trace(b compute.Backend, store *model.Store, fn trace.ModelFn, inputs ...sh
 	if err != nil {
 		return nil, err
 	}
+	more, note := recordOtherBatch(b, store, fn, inference, training, inputs)
 	err = guard.Run("analyse the network", func() error {
-		for _, r := range []*recording{inference, training} {
+		var all []*trace.Trace
+		// Several examples come first: what goes together in one is found from what goes together in several, but not the other way round.
+		for _, r := range append(more, inference, training) {
 			n.analysis.trace(r.Trace, r.updates)
+			all = append(all, r.Trace)
+		}
+		for i, r := range more {
+			n.analysis.speakOf(r.Trace, []*recording{inference, training}[i].Trace)
 		}
 		n.notes = n.analysis.notes()
+		if note != "" {
+			n.notes = append(n.notes, note)
+		}
 		n.analysis.settle()
 		n.groups = n.analysis.groups()
 		n.inference = inference.Trace
 		n.costs = newCosts(n.analysis, inference.Trace)
-		n.axes = n.analysis.distinct(inference.Trace, training.Trace)
+		n.axes = n.analysis.distinct(all...)
 		return nil
 	})
 	if err != nil {

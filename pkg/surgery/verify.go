@@ -176,10 +176,26 @@ func (r Report) Table() report.Table {
 	row("MACs", r.Before.MACs, r.After.MACs)
 	row("bytes", r.BytesBefore, r.BytesAfter)
 	if len(r.Latency) == 2 {
-		round := func(d time.Duration) string { return d.Round(max(d/1000, 1)).String() }
-		t.Rows = append(t.Rows, []any{"latency", round(r.Latency[0].P50), round(r.Latency[1].P50), 100 * r.Latency[1].Ratio})
+		original, small := r.Latency[0], r.Latency[1]
+		unit := time.Millisecond
+		if max(original.P50, small.P50) < unit {
+			unit = time.Microsecond
+		}
+		t.Rows = append(t.Rows, []any{"latency", in(unit, original.P50), in(unit, small.P50), 100 * small.Ratio})
+		t.Caption += fmt.Sprintf(" Latency: medians of %d rounds; what is left is the median of their ratios, with a 95%% interval from %.1f%% to %.1f%%.", small.Rounds, 100*small.Low, 100*small.High)
 	}
 	return t
+}
+
+// in writes a time in milliseconds or microseconds, with four digits and at most three of them behind the point.
+func in(unit, d time.Duration) string {
+	name := map[time.Duration]string{time.Millisecond: "ms", time.Microsecond: "µs"}[unit]
+	x := float64(d) / float64(unit)
+	decimals := 3
+	for limit := 10.0; decimals > 0 && x >= limit; limit *= 10 {
+		decimals--
+	}
+	return fmt.Sprintf("%.*f %s", decimals, x, name)
 }
 
 // String is the report in one line.

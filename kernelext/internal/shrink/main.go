@@ -23,7 +23,8 @@ const usage = `usage: espalier shrink MODEL.onnx -o SMALL.onnx [--macs SHARE | -
          [--data DIR [--epochs N [--distill]] [--rate R] [--batch N] [--mean R,G,B] [--std R,G,B]] [--size NAME=N]… [--fold] [--seed N]
   --macs, --params   the share that stays of multiply-accumulates, or of parameters (default: half of the multiply-accumulates)
   --criterion        what is important: l1, l2 (default), or a name such as taylor, FPGM, "batch-norm gain"
-  --round-to N       channels that stay are a multiple of N
+  --round-to N       channels that stay are a multiple of N; 1: any number (default: what suits this machine, by a measurement of under ten seconds
+                     that is kept, or a half, a quarter … of it, where the budget can't be met otherwise)
   --exclude NAME     a variable, scope or group that stays whole
   --data DIR         images in class folders: for criteria that need data, for training, for accuracies
   --epochs N         train the smaller network on them for so long; --distill: to the outputs of the large one instead of the labels
@@ -74,7 +75,7 @@ type options struct {
 	model, out   string // absolute
 	macs, params float64
 	criterion    criterion.Criterion
-	roundTo      int
+	roundTo      int // 0: what suits this machine
 	exclude      []string
 	data         string
 	epochs       int
@@ -116,7 +117,12 @@ func parse(args []string) (options, error) {
 	f.Float64Var(&o.macs, "macs", 0, "")
 	f.Float64Var(&o.params, "params", 0, "")
 	name := f.String("criterion", "l2", "")
-	f.IntVar(&o.roundTo, "round-to", 1, "")
+	f.Func("round-to", "", func(s string) (err error) {
+		if o.roundTo, err = strconv.Atoi(s); err == nil && o.roundTo < 1 {
+			return fmt.Errorf("expected 1 or more")
+		}
+		return err
+	})
 	f.Func("exclude", "", func(s string) error { o.exclude = append(o.exclude, s); return nil })
 	f.StringVar(&o.data, "data", "", "")
 	f.IntVar(&o.epochs, "epochs", 0, "")
@@ -176,8 +182,8 @@ func parse(args []string) (options, error) {
 		return o, usageError("--macs and --params are given: give one of them")
 	case !(o.macs >= 0 && o.macs < 1 && o.params >= 0 && o.params < 1):
 		return o, usageError("--macs and --params are shares that stay: give one more than 0 and less than 1, such as 0.5")
-	case o.roundTo < 1 || o.batch < 1 || o.epochs < 0 || !(o.rate > 0):
-		return o, usageError("--round-to, --batch, --epochs and --rate are to be positive")
+	case o.batch < 1 || o.epochs < 0 || !(o.rate > 0):
+		return o, usageError("--batch, --epochs and --rate are to be positive")
 	case o.epochs > 0 && o.data == "":
 		return o, usageError("--epochs needs examples: give a folder of images with --data")
 	case o.data == "" && o.criterion.Needs&criterion.NeedData != 0:

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -24,6 +25,8 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/onnx"
+	"github.com/espalier-ml/espalier/pkg/profile"
+	"github.com/espalier-ml/espalier/pkg/surgery"
 )
 
 // network takes [batch, 16, 16, 3] and returns the logits of three classes.
@@ -80,8 +83,8 @@ func prepare(t *testing.T) (dir string) {
 func TestShrink(t *testing.T) {
 	dir := prepare(t)
 	for name, args := range map[string][]string{
-		"labels":  {"--data", "images", "--epochs", "20", "--batch", "16", "--rate", "0.01", "--criterion", "taylor"},
-		"teacher": {"--data", "images", "--epochs", "2", "--batch", "16", "--distill", "--fold"},
+		"labels":  {"--data", "images", "--epochs", "20", "--batch", "16", "--rate", "0.01", "--criterion", "taylor", "--round-to", "1"},
+		"teacher": {"--data", "images", "--epochs", "2", "--batch", "16", "--distill", "--fold", "--round-to", "1"},
 		"neither": {"--params", "0.6", "--round-to", "2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,6 +138,71 @@ func TestShrink(t *testing.T) {
 	}
 }
 
+// Without --round-to, channels are rounded to what was measured of this machine, and that is said.
+func TestRoundToOfTheMachine(t *testing.T) {
+	dir := prepare(t)
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var now time.Time
+	stands := profile.CompareConfig{Rounds: 2, Sample: 1, WarmUp: 1, Now: func() time.Time { now = now.Add(time.Millisecond); return now }} // all widths take as long
+	w, err := profile.RoundTo(t.Context(), b, profile.WidthsConfig{Compare: stands})
+	if err != nil || w.RoundTo != 1 {
+		t.Fatalf("round to %d, %v", w.RoundTo, err)
+	}
+	var out, progress bytes.Buffer
+	if err := run(t.Context(), []string{"-dir", dir, "large.onnx", "-o", "small.onnx"}, &out, &progress); err != nil {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	if !strings.Contains(progress.String(), "channels that stay: any number, which is what suits this machine") {
+		t.Errorf("nothing is said of what was measured:\n%s", progress.String())
+	}
+}
+
+// What suits the machine gives way to the budget, and an impossible budget stays one.
+func TestPlanByMachine(t *testing.T) {
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := model.NewStore()
+	s.SetRNGStateFromSeed(3)
+	x := tensors.FromShape(shapes.Make(dtypes.Float32, 1, 16, 16, 3))
+	if _, err := outputs(b, s, network, []*tensors.Tensor{x}); err != nil {
+		t.Fatal(err)
+	}
+	n, err := surgery.Trace(b, s, network, x.Shape())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		roundTo int
+		macs    float64
+		can     bool
+		say     string
+	}{
+		{16, 0.45, true, "note: with multiples of 16 the budget can't be met, since the network is narrow: multiples of 4 stay\n"},
+		{4, 0.45, true, ""},
+		{16, 0.0001, false, ""},
+	} {
+		var said bytes.Buffer
+		plan, err := (&job{progress: &said}).planByMachine(n, surgery.Config{MACs: c.macs, RoundTo: c.roundTo}, nil)
+		var impossible *surgery.BudgetError
+		if said.String() != c.say || c.can != (err == nil) || !c.can && !errors.As(err, &impossible) {
+			t.Fatalf("round to %d, %g: %v, said %q", c.roundTo, c.macs, err, said.String())
+		}
+		if !c.can {
+			continue
+		}
+		for _, g := range n.Groups() {
+			if left := g.Size - len(plan.Removed[g.Name]); left%4 != 0 {
+				t.Errorf("%d channels of %s are left, expected a multiple of 4", left, g.Name)
+			}
+		}
+	}
+}
+
 func TestShrinkErrors(t *testing.T) {
 	dir := prepare(t)
 	var wrong usageError
@@ -148,11 +216,12 @@ func TestShrinkErrors(t *testing.T) {
 		"itself":            {"large.onnx -o large.onnx", true, "model itself"},
 		"two budgets":       {"large.onnx -o small.onnx --macs 0.5 --params 0.5", true, "one of them"},
 		"too much":          {"large.onnx -o small.onnx --macs 1.5", true, "shares"},
+		"round to nothing":  {"large.onnx -o small.onnx --round-to 0", true, "1 or more"},
 		"unknown criterion": {"large.onnx -o small.onnx --criterion best", true, `"best"`},
 		"no data":           {"large.onnx -o small.onnx --criterion taylor", true, "--data"},
 		"not there":         {"none.onnx -o small.onnx", false, "none.onnx"},
 		"no images":         {"large.onnx -o small.onnx --data none", false, "none"},
-		"vanishes":          {"large.onnx -o small.onnx --macs 0.0001", false, "MACs"},
+		"vanishes":          {"large.onnx -o small.onnx --macs 0.0001 --round-to 1", false, "MACs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -165,7 +234,7 @@ func TestShrinkErrors(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out bytes.Buffer
-	if err := run(ctx, []string{"-dir", dir, "large.onnx", "-o", "small.onnx"}, &out, &out); !errors.Is(err, context.Canceled) {
+	if err := run(ctx, []string{"-dir", dir, "large.onnx", "-o", "small.onnx", "--round-to", "1"}, &out, &out); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "small*"))

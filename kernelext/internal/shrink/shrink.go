@@ -61,12 +61,24 @@ func (j *job) run(ctx context.Context) error {
 			return err
 		}
 	}
+	machines := j.roundTo == 0
+	if machines {
+		if err := j.measureRoundTo(ctx); err != nil {
+			return err
+		}
+	}
 	cfg := surgery.Config{Criterion: j.options.criterion, MACs: j.macs, Params: j.params, RoundTo: j.roundTo, Exclude: j.exclude, Seed: j.seed}
 	signals, err := j.signals(n, cfg)
 	if err != nil {
 		return err
 	}
-	plan, err := n.Plan(cfg, signals)
+	choose := n.Plan
+	if machines {
+		choose = func(cfg surgery.Config, signals *signal.Signals) (*surgery.Plan, error) {
+			return j.planByMachine(n, cfg, signals)
+		}
+	}
+	plan, err := choose(cfg, signals)
 	if err != nil {
 		return err
 	}
@@ -120,6 +132,43 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	return t.Text(j.out)
+}
+
+// measureRoundTo finds out, once on each machine, which multiples of channels suit it.
+func (j *job) measureRoundTo(ctx context.Context) error {
+	w, err := profile.RoundTo(ctx, j.backend, profile.WidthsConfig{})
+	var unsaved *store.SaveError
+	if errors.As(err, &unsaved) {
+		j.say("the widths that were timed could not be kept, and will be timed again: %v", err)
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	j.roundTo = w.RoundTo
+	what := fmt.Sprintf("multiples of %d", w.RoundTo)
+	if w.RoundTo == 1 {
+		what = "any number"
+	}
+	j.say("channels that stay: %s, which is what suits this machine, by the times of layers on it; --round-to N for others", what)
+	return nil
+}
+
+// planByMachine chooses what goes, with the multiple that suits the machine. A budget that can't be met with it, as in a network of few channels, comes first: the multiple is halved.
+func (j *job) planByMachine(n *surgery.Network, cfg surgery.Config, signals *signal.Signals) (*surgery.Plan, error) {
+	suits := cfg.RoundTo
+	for {
+		plan, err := n.Plan(cfg, signals)
+		var tooMuch *surgery.BudgetError
+		if cfg.RoundTo > 1 && errors.As(err, &tooMuch) {
+			cfg.RoundTo /= 2
+			continue
+		}
+		if err == nil && cfg.RoundTo < suits {
+			j.say("note: with multiples of %d the budget can't be met, since the network is narrow: multiples of %d stay", suits, cfg.RoundTo)
+		}
+		return plan, err
+	}
 }
 
 // short is the table of groups without the places of each, which the plan's file has.
@@ -255,11 +304,8 @@ func (j *job) write(ctx context.Context, n *surgery.Network, plan *surgery.Plan,
 	if err := plan.WriteJSON(&text); err != nil {
 		return err
 	}
-	picture, err := j.picture(n, plan)
-	if err != nil {
-		return err
-	}
-	forms, err := picture.MIMEBundle()
+	d := n.Diagram(plan)
+	forms, err := figure.Network{Title: "What goes together, and how much of it goes", Nodes: d.Nodes, Edges: d.Edges, Groups: d.Groups}.MIMEBundle()
 	var undrawable *figure.InputError // a network of too many parts
 	if errors.As(err, &undrawable) {
 		j.say("note: no picture was drawn: %v", err)
