@@ -213,6 +213,7 @@ func examine(t *testing.T, s subject, c *tally) {
 		reference = whole.ModelFn
 	}
 	trainable := (s.noGradient == "" || s.noGradient == "Pad") && !s.fragile
+	untrained := copied(t, masked, nil) // training sets statistics
 	wantOutputs, wantGradients, err := learn(t, b, reference, x, masked, trainable)
 	if err != nil {
 		t.Fatal(err)
@@ -236,8 +237,25 @@ func examine(t *testing.T, s subject, c *tally) {
 			largest = max(largest, math.Abs(v))
 		}
 	}
+	apart := func(path string, want, got []float64) float64 {
+		return distance(append(slices.Clone(want), largest), append(slices.Clone(got), largest))
+	}
+	var nudged map[string][]float64
 	for path, want := range left {
-		d := distance(append(slices.Clone(want), largest), append(slices.Clone(gotGradients[path]), largest))
+		d := apart(path, want, gotGradients[path])
+		if d > tolerance {
+			// Is it by rounding? Then the masked network's own gradient moves as far when its inputs do by a rounding error: where attention divides by a sum of nearly nothing.
+			if nudged == nil {
+				if _, nudged, err = learn(t, b, reference, rounded(t, x), untrained, trainable); err != nil {
+					t.Fatal(err)
+				}
+			}
+			own := apart(path, want, only(nudged[path], keeps(store.GetVariable(path).Shape().Dimensions, removed[path])))
+			t.Logf("gradients of %s differ by %g, and those of the masked network by %g when its inputs are rounded otherwise", path, d, own)
+			if d <= 10*own {
+				continue
+			}
+		}
 		if farGradient = max(farGradient, d); !(d <= tolerance) {
 			t.Errorf("gradients of %s differ by %g\n%s\nremoved %v", path, d, n, plan.Removed)
 		}
@@ -377,6 +395,34 @@ func TestConformanceOfTheZoo(t *testing.T) {
 		}
 	})
 	c.log(t)
+}
+
+// rounded returns inputs that differ by the last bits of a float32.
+func rounded(t *testing.T, inputs []*tensors.Tensor) []*tensors.Tensor {
+	t.Helper()
+	var all []*tensors.Tensor
+	for _, x := range inputs {
+		y, err := x.LocalClone()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := y.MutableFlatData(func(flat any) {
+			switch values := flat.(type) {
+			case []float32:
+				for i := range values {
+					values[i] *= 1 + 1.2e-7
+				}
+			case []float64:
+				for i := range values {
+					values[i] *= 1 + 1.2e-7
+				}
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, y)
+	}
+	return all
 }
 
 // Surgery on random networks at random rates computes what masks compute: 1000 of them if ESPALIER_FULL is set.
