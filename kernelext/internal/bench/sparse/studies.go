@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/espalier-ml/espalier/pkg/budget"
+	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/nets"
+	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/sparsetrain"
+)
+
+// study is one network with the methods that are compared on it.
+type study struct {
+	name, network, data string // data: "mnist" or "cifar10"
+	model               experiment.ModelFn
+	batch, epochs       int
+	train               recipe
+	runs                []series
+}
+
+// series is a method at some densities, each with some seeds.
+type series struct {
+	method    method
+	densities []float64 // of the weights; 1 is the dense network
+	seeds     int       // 1 to seeds
+}
+
+// recipe is how a network is trained; a method may have its own.
+type recipe struct {
+	name              string // says it all: runs of another name are other runs
+	rate, weightDecay float64
+	factor            func(steps int) func(done float64) float64
+}
+
+// method is one way to become sparse.
+type method struct {
+	name string
+	// One of: an update of the topology, every so many steps (0: at the end of each epoch), or a schedule from dense to sparse; none: dense.
+	update   sparsetrain.Update
+	every    int
+	schedule func(p *prune.Pruner, steps int, density float64) (schedule.Schedule, schedule.When)
+	budget   budget.Budget
+	revive   bool
+	train    *recipe // nil: the study's
+}
+
+// published is the recipe of Dettmers & Zettlemoyer's MNIST runs: sparse_learning 1.0, main.py.
+var published = recipe{
+	name: "sgd 0.1 nesterov 0.9, weight decay 5e-4, rate x0.1 every 25,000 steps", rate: 0.1, weightDecay: 5e-4,
+	factor: func(steps int) func(float64) float64 {
+		return func(done float64) float64 { return math.Pow(0.1, math.Floor(done*float64(steps)/25_000)) }
+	},
+}
+
+// cosine is the same with a rate that falls on a cosine.
+func cosine(rate, weightDecay float64) recipe {
+	return recipe{
+		name: fmt.Sprintf("sgd %g nesterov 0.9, weight decay %g, cosine", rate, weightDecay), rate: rate, weightDecay: weightDecay,
+		factor: func(int) func(float64) float64 { return experiment.CosineDecay },
+	}
+}
+
+func update(u sparsetrain.Update, every int) method {
+	return method{name: u.Name, update: u, every: every}
+}
+
+// gmp prunes by magnitude between a twentieth and half of the training, every 100 steps, each layer alike, as Zhu & Gupta 2017 (arXiv:1710.01878).
+var gmp = method{name: "gmp", budget: budget.Layerwise, schedule: func(_ *prune.Pruner, steps int, density float64) (schedule.Schedule, schedule.When) {
+	from, to := steps/20, steps/2
+	return schedule.Cubic(from, to, 0, 1-density), schedule.Every(100, from, to/100*100+100)
+}}
+
+// acdc alternates ten times between sparse and dense, as Peste et al. 2021 (arXiv:2106.12379).
+var acdc = method{name: "ac/dc", budget: budget.Global, revive: true, schedule: func(_ *prune.Pruner, steps int, density float64) (schedule.Schedule, schedule.When) {
+	return schedule.ACDC(steps/20, steps*17/20, steps/20, 1-density)
+}}
+
+// ours is Sparse Momentum with what helps it where few weights are left: layers have first densities by ERK instead of the same one, the rate falls on a cosine,
+// and decay pulls less at weights that are few. Chosen on validation data.
+func ours() method {
+	u := sparsetrain.SparseMomentum
+	u.Budget = budget.ERK
+	r := cosine(0.1, 1e-4)
+	return method{name: "sparse-momentum, ERK", update: u, train: &r}
+}
+
+// normalised brings pixels to mean 0 and deviation 1 by MNIST's numbers, as the published runs.
+func normalised(net experiment.ModelFn) experiment.ModelFn {
+	return func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return net(scope, graph.DivScalar(graph.AddScalar(x, -0.1307), 0.3081))
+	}
+}
+
+var studies = []study{
+	{
+		name: "lenet300", network: "LeNet-300-100", data: "mnist", model: normalised(nets.LeNet300), batch: 100, epochs: 100, train: published,
+		runs: []series{
+			{update(sparsetrain.SparseMomentum, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
+			{ours(), []float64{0.01}, 5},
+			{method{name: "dense"}, []float64{1}, 5},
+			{update(sparsetrain.SET, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
+			{update(sparsetrain.DSR, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
+			{update(sparsetrain.Static, 0), []float64{0.01, 0.05}, 3},
+			{update(sparsetrain.RigL, 100), []float64{0.01, 0.05}, 3},
+			{gmp, []float64{0.01, 0.05}, 3},
+			{acdc, []float64{0.01, 0.05}, 3},
+		},
+	},
+	{
+		name: "lenet5", network: "LeNet-5", data: "mnist", model: normalised(nets.LeNet5), batch: 100, epochs: 20, train: cosine(0.05, 5e-4),
+		runs: []series{{update(sparsetrain.SparseMomentum, 0), []float64{0.005, 0.01, 0.02, 0.05}, 3}, {method{name: "dense"}, []float64{1}, 3}},
+	},
+	{
+		name: "cifar10", network: "SmallVGG", data: "cifar10", model: nets.SmallVGG, batch: 64, epochs: 5, train: cosine(0.1, 1e-4),
+		runs: []series{
+			{update(sparsetrain.SparseMomentum, 100), []float64{0.05, 0.2}, 3},
+			{update(sparsetrain.RigL, 100), []float64{0.05, 0.2}, 3},
+			{update(sparsetrain.Static, 0), []float64{0.05, 0.2}, 3},
+			{method{name: "dense"}, []float64{1}, 3},
+		},
+	},
+}

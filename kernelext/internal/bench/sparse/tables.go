@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/espalier-ml/espalier/pkg/report"
+)
+
+// goal is a published figure.
+type goal struct {
+	study, method string
+	density       float64
+	accuracy      float64 // percent
+	within        float64 // 0: to be reached; else: to be within so many points of it
+	source        string
+}
+
+const summary = "Dettmers & Zettlemoyer's results, MNIST_sparse_summary.csv"
+
+var goals = []goal{
+	{"lenet300", "sparse-momentum", 0.01, 97.53, 0, summary},
+	{"lenet300", "sparse-momentum", 0.02, 98.20, 0, summary},
+	{"lenet300", "sparse-momentum", 0.05, 98.53, 0, summary},
+	{"lenet300", "sparse-momentum", 0.1, 98.67, 0, summary},
+	{"lenet300", "sparse-momentum, ERK", 0.01, 97.7, 0, "goal of this project"},
+	{"lenet300", "dsr", 0.01, 97.54, 0.15, summary},
+	{"lenet300", "dsr", 0.02, 98.14, 0.15, summary},
+	{"lenet300", "dsr", 0.05, 98.32, 0.15, summary},
+	{"lenet300", "dsr", 0.1, 98.44, 0.15, summary},
+	{"lenet300", "set", 0.01, 95.80, 0.15, summary},
+	{"lenet300", "set", 0.02, 97.74, 0.15, summary},
+	{"lenet300", "set", 0.05, 98.14, 0.15, summary},
+	{"lenet300", "set", 0.1, 98.39, 0.15, summary},
+	{"lenet5", "sparse-momentum", 0.005, 100 - 1.144, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
+	{"lenet5", "sparse-momentum", 0.01, 100 - 0.83, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
+	{"lenet5", "sparse-momentum", 0.02, 100 - 0.76, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
+	{"lenet5", "sparse-momentum", 0.05, 100 - 0.69, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
+}
+
+// Tables holds the records of each study against what was published: mean ± standard error, as there.
+func Tables(records []report.Record) []report.Table {
+	var tables []report.Table
+	for _, s := range studies {
+		t := report.Table{
+			Title: fmt.Sprintf("%s on %s, %d epochs", s.network, map[string]string{"mnist": "MNIST", "cifar10": "CIFAR-10 (image folder)"}[s.data], s.epochs),
+			Columns: []report.Column{{Name: "method"}, {Name: "weights left", Unit: "%", Format: "%g"}, {Name: "test accuracy", Unit: "%"}, {Name: "validation", Unit: "%"},
+				{Name: "seeds"}, {Name: "failed"}, {Name: "published", Unit: "%"}, {Name: "met"}},
+			Caption: "Mean ± standard error over the seeds, as published. A run whose loss became NaN counts as failed, and its accuracy is not in the mean.",
+		}
+		for _, one := range s.runs {
+			for _, density := range one.densities {
+				var test, validation []float64
+				failed := 0
+				for _, r := range records {
+					if r.Labels["kind"] == "layers" || r.Labels["study"] != s.name || r.Recipe != one.method.name || r.Values["density"] != density {
+						continue
+					}
+					if r.Labels["failed"] != "" {
+						failed++
+						continue
+					}
+					validation = append(validation, 100*r.Values["validation"])
+					if x, measured := r.Values["test"]; measured {
+						test = append(test, 100*x)
+					}
+				}
+				if len(validation)+failed == 0 {
+					continue
+				}
+				row := []any{one.method.name, 100 * density, text(test), text(validation), len(validation), failed, nil, nil}
+				if i := slices.IndexFunc(goals, func(g goal) bool { return g.study == s.name && g.method == one.method.name && g.density == density }); i >= 0 {
+					row[6] = fmt.Sprintf("≥ %.2f", goals[i].accuracy)
+					if goals[i].within > 0 {
+						row[6] = fmt.Sprintf("%.2f ± %.2f", goals[i].accuracy, goals[i].within)
+					}
+					row[7] = goals[i].verdict(test)
+				}
+				t.Rows = append(t.Rows, row)
+			}
+		}
+		if len(t.Rows) > 0 {
+			tables = append(tables, t)
+		}
+	}
+	return tables
+}
+
+func text(xs []float64) string {
+	if len(xs) == 0 {
+		return "–"
+	}
+	s := report.Summarize(xs)
+	if s.N == 1 {
+		return fmt.Sprintf("%.2f", s.Mean)
+	}
+	return fmt.Sprintf("%.2f ± %.3f", s.Mean, s.StdErr)
+}
+
+// verdict compares a mean, rounded as the published ones are, with the goal.
+func (g goal) verdict(test []float64) string {
+	if len(test) == 0 {
+		return "not measured"
+	}
+	mean := math.Round(100*report.Summarize(test).Mean) / 100
+	switch {
+	case g.within == 0 && mean >= g.accuracy, g.within > 0 && math.Abs(mean-g.accuracy) <= g.within+1e-9:
+		return "yes"
+	case g.within > 0 && mean > g.accuracy:
+		return "no: it is better"
+	}
+	return "no"
+}
