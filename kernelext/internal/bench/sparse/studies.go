@@ -100,7 +100,7 @@ var studies = []study{
 		name: "lenet300", network: "LeNet-300-100", data: "mnist", model: normalised(nets.LeNet300), batch: 100, epochs: 100, train: published,
 		runs: []series{
 			{update(sparsetrain.SparseMomentum, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
-			{ours(), []float64{0.01}, 5},
+			{ours(), []float64{0.01, 0.02, 0.05, 0.1}, 5},
 			{method{name: "dense"}, []float64{1}, 5},
 			{update(sparsetrain.SET, 0), []float64{0.01, 0.02, 0.05, 0.1}, 3},
 			{update(sparsetrain.DSR, 0), []float64{0.01, 0.02, 0.05, 0.1}, 3},
