@@ -214,6 +214,15 @@ func (tr *Trainer) Close() {
 // Task returns the trainer's task, with its defaults filled in.
 func (tr *Trainer) Task() Task { return tr.task }
 
+// Steps returns how many steps a training has in all.
+func (tr *Trainer) Steps(t Training) (int, error) {
+	perEpoch, err := tr.stepsPerEpoch()
+	if err != nil {
+		return 0, err
+	}
+	return t.steps(perEpoch)
+}
+
 // Train is NewTrainer and Trainer.Train, for a single run.
 func Train(ctx context.Context, task Task, store *model.Store, t Training) (Result, error) {
 	tr, err := NewTrainer(task, store)
