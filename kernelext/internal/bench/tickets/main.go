@@ -41,13 +41,13 @@ func main() {
 
 // options are what the command line says.
 type options struct {
-	seeds                []int64
-	rungs                int // of the ladder: 20 leave 1.2% of the weights
-	steps                int
-	fast, print          bool
-	json, masks, dir     string
-	reinit, others       []int // rungs that are branched at
-	validate             int
+	seeds            []int64
+	rungs            int // of the ladder: 20 leave 1.2% of the weights
+	steps            int
+	fast, print      bool
+	json, masks, dir string
+	reinit, others   []int // rungs that are branched at
+	validate         int
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -55,7 +55,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("bench tickets", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	seeds := flags.String("seeds", "", "trials, by their seeds; default: 1,2,3,4,5. Two processes may take some each")
-	flags.IntVar(&o.rungs, "rungs", 0, "rounds of removing; default: 20, which leave 1.2% of the weights")
+	flags.IntVar(&o.rungs, "rungs", -1, "rounds of removing, 0 for the dense network alone; default: 20, which leave 1.2% of the weights")
 	flags.IntVar(&o.steps, "steps", 0, "training steps of each run; default: 50000, as in the paper")
 	flags.BoolVar(&o.fast, "fast", false, "two trials of three rounds and a few steps, to try out")
 	flags.BoolVar(&o.print, "print", false, "train nothing: print the tables of the records in the file of -json")
@@ -77,7 +77,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	if *seeds == "" {
 		*seeds = defaultSeeds
 	}
-	if o.rungs == 0 {
+	if o.rungs == -1 {
 		o.rungs = rungs
 	}
 	if o.steps == 0 {
