@@ -49,17 +49,16 @@ func dropLowest(rule string, l *Layer, n int, score Score) error {
 	if err != nil {
 		return err
 	}
-	kept := make([]bool, l.Size())
-	top(l.Living-min(n, l.Living), scores, func(i int) bool { return l.Alive[i] }, kept)
-	for i := range kept {
-		l.Drop[i] = l.Drop[i] || l.Alive[i] && !kept[i]
+	for i, kept := range l.top(l.Living-min(n, l.Living), scores, l.Alive) {
+		l.Drop[i] = l.Drop[i] || l.Alive[i] && !kept
 	}
 	return nil
 }
 
-// scored returns a layer's scores, or a *RuleError for NaN.
+// scored returns a layer's scores, which hold until the next are asked for, or a *RuleError for NaN.
 func scored(rule string, l *Layer, score Score) ([]float32, error) {
-	scores := make([]float32, l.Size())
+	scores := room(&l.rooms().scores, l.Size())
+	clear(scores)
 	score(l, scores)
 	for _, s := range scores {
 		if s != s {
@@ -82,22 +81,20 @@ func absolute(to, from []float32) {
 // nearly all positive weights; this one does not.)
 var SmallestOfEachSign = Drop{Name: "each-sign", Cite: "Mocanu et al. 2018, arXiv:1707.04780", Mark: func(r *Round) error {
 	for _, l := range r.Layers {
+		scores, err := scored("each-sign", l, magnitude)
+		if err != nil {
+			return err
+		}
 		for _, positive := range []bool{true, false} {
-			side := func(i int) bool { return l.Alive[i] && l.Weight[i] != 0 && (l.Weight[i] > 0) == positive }
-			n := 0
-			for i := range l.Weight {
-				if side(i) {
+			side, n := room(&l.rooms().may, l.Size()), 0
+			for i, w := range l.Weight {
+				side[i] = l.Alive[i] && (positive && w > 0 || !positive && w < 0)
+				if side[i] {
 					n++
 				}
 			}
-			scores, err := scored("each-sign", l, magnitude)
-			if err != nil {
-				return err
-			}
-			kept := make([]bool, l.Size())
-			top(n-int(r.Fraction*float64(n)+1e-9), scores, side, kept)
-			for i := range kept {
-				l.Drop[i] = l.Drop[i] || side(i) && !kept[i]
+			for i, kept := range l.top(n-int(r.Fraction*float64(n)+1e-9), scores, side) {
+				l.Drop[i] = l.Drop[i] || side[i] && !kept
 			}
 		}
 		for i, alive := range l.Alive {

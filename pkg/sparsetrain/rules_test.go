@@ -154,8 +154,7 @@ func TestMomentumByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	grown := make([]bool, 4)
-	top(1, scores, a.Open, grown)
+	grown := a.top(1, scores, []bool{false, false, true, true})
 	if diff := cmp.Diff([]bool{false, false, false, true}, grown); diff != "" {
 		t.Errorf("grown (-want +got)\n%s", diff)
 	}

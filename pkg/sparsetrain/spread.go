@@ -118,22 +118,34 @@ func spread(total int, claims []float64, rooms, least []int) []int {
 	return counts
 }
 
-// top marks the n weights of highest score among those that may be marked, of equal ones the earlier. It ranks those alone, which are few in a sparse layer.
-func top(n int, scores []float32, may func(i int) bool, marked []bool) {
-	if n <= 0 {
-		return
-	}
-	places, theirs := make([]int32, 0, len(scores)), make([]float32, 0, len(scores))
-	for i, s := range scores {
-		if may(i) {
-			places, theirs = append(places, int32(i)), append(theirs, s)
+// top marks the n weights of highest score among those that may be marked, of equal ones the earlier. What it returns holds until it is called again.
+func (l *Layer) top(n int, scores []float32, may []bool) []bool {
+	marked := room(&l.rooms().marked, l.Size())
+	clear(marked)
+	candidates := 0
+	for _, m := range may {
+		if m {
+			candidates++
 		}
 	}
+	if candidates > l.Size()/4 {
+		rank.Top(n, []rank.Candidate{{Scores: scores, Eligible: may, Keep: marked}})
+		return marked
+	}
+	// A selection looks at its candidates several times: where they are few, as in a sparse layer, it gets them alone.
+	places, few := l.room.places[:0], l.room.few[:0]
+	for i, m := range may {
+		if m {
+			places, few = append(places, int32(i)), append(few, scores[i])
+		}
+	}
+	l.room.places, l.room.few = places, few
 	keep := make([]bool, len(places))
-	rank.Top(n, []rank.Candidate{{Scores: theirs, Keep: keep}})
+	rank.Top(n, []rank.Candidate{{Scores: few, Keep: keep}})
 	for j, k := range keep {
 		if k {
 			marked[places[j]] = true
 		}
 	}
+	return marked
 }
