@@ -273,12 +273,9 @@ func (e *Engine) Apply(step int, sig *signal.Signals) error {
 		return err
 	}
 	for _, l := range r.Layers {
-		for i, drop := range l.Drop {
-			switch {
-			case drop && l.Alive[i]:
-				l.dropped = append(l.dropped, int32(i))
-			case drop:
-				l.Drop[i] = false
+		for _, i := range l.living() {
+			if l.Drop[i] {
+				l.dropped = append(l.dropped, i)
 			}
 		}
 		l.Dropped = len(l.dropped)
@@ -321,15 +318,7 @@ func (e *Engine) grow(l *Layer, n int) error {
 	if l.Living-l.Dropped+n == 0 {
 		return &RuleError{e.update.Redistribute.Name, l.Param.Path, "it leaves no living weight"}
 	}
-	may := room(&l.rooms().may, l.Size())
-	for i, alive := range l.Alive {
-		may[i] = !alive || l.Drop[i]
-	}
-	for i, g := range l.top(n, scores, may) {
-		if g {
-			l.grown = append(l.grown, int32(i))
-		}
-	}
+	l.grown = append(l.grown, l.bestOpen(n, scores)...)
 	return nil
 }
 
@@ -371,19 +360,14 @@ func (e *Engine) round(step int, sig *signal.Signals) (*Round, []float64, error)
 	for _, l := range e.layers {
 		p := l.Param
 		l.Random, l.criteria = random(e.config.Seed, step, p.Path), map[string][]float32{}
-		l.Living, l.Dropped, l.dropped, l.grown = 0, 0, l.dropped[:0], l.grown[:0]
+		l.Dropped, l.places, l.dropped, l.grown = 0, l.places[:0], l.dropped[:0], l.grown[:0]
 		if l.Weight, err = weights(e.store, p, l.Weight); err != nil {
 			return nil, nil, err
 		}
 		if l.Alive, err = alive(e.store, p, l.Alive); err != nil {
 			return nil, nil, err
 		}
-		for _, a := range l.Alive {
-			if a {
-				l.Living++
-			}
-		}
-		if l.Living == 0 {
+		if l.Living = len(l.living()); l.Living == 0 {
 			return nil, nil, &MaskError{p.Path, "it has no living weight", "make a new engine with New"}
 		}
 		clear(room(&l.Drop, l.Size()))
@@ -439,10 +423,9 @@ type move struct {
 func (e *Engine) move(l *Layer) (move, error) {
 	m := move{
 		weight: tensors.FromShape(shapes.Make(dtypes.Float32, l.Param.Shape.Dimensions...)), alive: tensors.FromShape(shapes.Make(dtypes.Bool, l.Param.Shape.Dimensions...)),
-		change: LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Grown: len(l.grown), Size: l.Size()},
+		change: LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Grown: len(l.grown), Living: l.Living - l.Dropped + len(l.grown), Size: l.Size()},
 	}
-	write := func(weight []float32, alive []bool) {
-		copy(weight, l.Weight)
+	write := func(weight []float32, alive []bool) { // which are zero and dead so far
 		copy(alive, l.Alive)
 		for _, i := range l.dropped {
 			alive[i] = false
@@ -456,11 +439,9 @@ func (e *Engine) move(l *Layer) (move, error) {
 				m.fresh = append(m.fresh, i)
 			}
 		}
-		for i, a := range alive {
-			if a {
-				m.change.Living++
-			} else {
-				weight[i] = 0
+		for _, i := range l.living() {
+			if alive[i] {
+				weight[i] = l.Weight[i]
 			}
 		}
 		for _, i := range m.fresh {

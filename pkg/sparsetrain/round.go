@@ -46,16 +46,16 @@ type Layer struct {
 	Dropped int // how many are marked in Drop; known after the drop rule
 
 	criteria map[string][]float32 // scores of criteria that serve as rules
-	// dropped and grown are the places where that is so, in order: few, where the layer is large.
-	dropped, grown []int32
-	room           *rooms
+	// places are those of the living weights, dropped and grown the others' that their names say; all in order. They are few where the layer is large.
+	places, dropped, grown []int32
+	room                   *rooms
 }
 
 // rooms is where one layer after the other is scored and ranked: to get memory anew for each costs as much as what is done in it.
 type rooms struct {
 	scores, few []float32
 	places      []int32
-	may, marked []bool
+	keep        []bool
 }
 
 // rooms returns those of the layer; one that was made by hand gets its own.
@@ -64,6 +64,18 @@ func (l *Layer) rooms() *rooms {
 		l.room = new(rooms)
 	}
 	return l.room
+}
+
+// living returns the places of the living weights.
+func (l *Layer) living() []int32 {
+	if len(l.places) == 0 {
+		for i, a := range l.Alive {
+			if a {
+				l.places = append(l.places, int32(i))
+			}
+		}
+	}
+	return l.places
 }
 
 // room returns n elements of room, which hold anything, and makes more where there is not enough.
