@@ -115,7 +115,7 @@ var studies = []study{
 		runs: []series{{update(sparsetrain.SparseMomentum, 0), []float64{0.005, 0.01, 0.02, 0.05}, 3}, {method{name: "dense"}, []float64{1}, 3}},
 	},
 	{
-		name: "cifar10", network: "SmallVGG", data: "cifar10", model: nets.SmallVGG, batch: 64, epochs: 5, train: cosine(0.1, 1e-4),
+		name: "cifar10", network: "SmallVGG", data: "cifar10", model: nets.SmallVGG, batch: 64, epochs: 8, train: cosine(0.1, 1e-4),
 		runs: []series{
 			{update(sparsetrain.SparseMomentum, 100), []float64{0.05, 0.2}, 3},
 			{update(sparsetrain.RigL, 100), []float64{0.05, 0.2}, 3},
