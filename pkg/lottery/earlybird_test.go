@@ -25,7 +25,7 @@ import (
 func normalised(scope *model.Scope, x *graph.Node) *graph.Node {
 	x = graph.Reshape(x, x.Shape().Dimensions[0], -1) // [batch, 1, 16, 1] -> [batch, 16]
 	x = layers.Dense(scope.At("hidden"), x, false, 8)
-	x = activation.Relu(norm.Batch(scope.At("hidden"), x, -1).Done())
+	x = activation.Relu(norm.BatchNorm(scope.At("hidden"), x, -1).Done())
 	return layers.Dense(scope.At("output"), x, true, 4)
 }
 

@@ -150,6 +150,8 @@ func (all results) tests() report.Table {
 		band := "one trial"
 		if at.N > 1 {
 			band = fmt.Sprintf("%.3f to %.3f", at.Low, at.High)
+		} else {
+			met = nil // one trial shows nothing
 		}
 		t.Rows = append(t.Rows, []any{what, at.N, fmt.Sprintf("%.3f", at.Mean), band, p, goal, met})
 	}
