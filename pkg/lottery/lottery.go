@@ -63,6 +63,9 @@ type Config struct {
 	Watch func(run string, p report.Progress)
 }
 
+// paperSteps is how long each network is trained in the paper.
+const paperSteps = 50_000
+
 // complete returns the configuration with its defaults filled in, and refuses what can't be used.
 func (c Config) complete() (Config, error) {
 	t := &c.Training
@@ -76,7 +79,7 @@ func (c Config) complete() (Config, error) {
 		}
 	}
 	if t.Steps == 0 && t.Epochs == 0 {
-		t.Steps = 50_000
+		t.Steps = paperSteps
 	}
 	if t.Optimizer == nil {
 		t.Optimizer = optimizer.Adam().LearningRate(1.2e-3).Done()
@@ -381,7 +384,7 @@ func (t *Trial) failed(p plan, cause error) *Run {
 
 // record describes a run without what is measured on test data.
 func (t *Trial) record(p plan, run *Run) report.Record {
-	r := report.Record{Recipe: t.cfg.describe(), Seed: t.seed, Step: run.Steps, Labels: map[string]string{"branch": p.branch.Name},
+	r := report.Record{Recipe: t.cfg.describe(t.total), Seed: t.seed, Step: run.Steps, Labels: map[string]string{"branch": p.branch.Name},
 		Values: map[string]float64{"round": float64(p.round), "size": float64(t.set.Size()), "failed": 0}}
 	if p.branch.Draw != 0 {
 		r.Labels["draw"] = fmt.Sprint(p.branch.Draw)
@@ -446,8 +449,11 @@ func (t *Trial) score(run *Run) error {
 }
 
 // describe names the ladder: what is removed, and what differs from the defaults, so that a field added later renames nothing.
-func (c Config) describe() string {
+func (c Config) describe(total int) string {
 	parts := []string{"lottery", c.Recipe.String()}
+	if total != paperSteps {
+		parts = append(parts, fmt.Sprintf("steps=%d", total))
+	}
 	if c.Share != 0.2 {
 		parts = append(parts, fmt.Sprintf("share=%v", c.Share))
 	}
