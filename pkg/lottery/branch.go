@@ -2,8 +2,10 @@ package lottery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/espalier-ml/espalier/pkg/experiment"
 	"github.com/espalier-ml/espalier/pkg/params"
@@ -79,8 +81,11 @@ func AtStep(k int) Branch {
 
 // Branch returns the run of a branch at rung n. The ladder is climbed up to there first.
 func (t *Trial) Branch(ctx context.Context, n int, b Branch) (*Run, error) {
-	if b.Name == "" {
-		return nil, &experiment.ConfigError{Field: "Branch.Name", Problem: "it is empty", Remedy: "give one, under which its runs are saved"}
+	switch {
+	case b.Name == "" || b.Name == "." || b.Name == ".." || strings.ContainsAny(b.Name, `/\`):
+		return nil, &experiment.ConfigError{Field: "Branch.Name", Problem: fmt.Sprintf("got %q", b.Name), Remedy: "give one under which a directory can be made for its runs"}
+	case b.Name == Ticket.Name && (b.Masks != nil || b.Weights != nil || b.Draw != 0):
+		return nil, &experiment.ConfigError{Field: "Branch.Name", Problem: fmt.Sprintf("%q is the rung itself", b.Name), Remedy: "give another to what differs from it"}
 	}
 	ticket, err := t.Rung(ctx, n)
 	if err != nil || b.Name == Ticket.Name {
@@ -103,7 +108,11 @@ func (t *Trial) branch(ctx context.Context, ticket *Run, b Branch, order int) (*
 		if p.weights, err = t.at(p.behind); err != nil {
 			return nil, err
 		}
-		if p.masks, err = b.Masks(t, ticket, rng); err != nil {
+		p.masks, err = b.Masks(t, ticket, rng)
+		if diverged := (*experiment.DivergedError)(nil); errors.As(err, &diverged) {
+			return t.failed(p, err), nil
+		}
+		if err != nil {
 			return nil, fmt.Errorf("branch %s of rung %d: %w", b.label(), n, err)
 		}
 	}
@@ -202,6 +211,9 @@ func withinOutputs(alive []bool, p params.Param, rng *rand.Rand) []bool {
 }
 
 func oneShot(t *Trial, ticket *Run, _ *rand.Rand) (Masks, error) {
+	if failed := t.rungs[0].Failed; failed != nil {
+		return nil, failed
+	}
 	if err := experiment.Restore(t.store, t.rungs[0].End); err != nil {
 		return nil, err
 	}

@@ -55,7 +55,8 @@ type Config struct {
 	Rewind int
 	// Save are more steps of the dense network whose weights are kept, for branches that start AtStep.
 	Save []int
-	// Dir is where runs are saved, each in a directory named by trial, round and branch. "": nothing is saved.
+	// Dir is where runs are saved, each in a directory named by trial, round and branch. One that diverged is taken up from what it last saved, and diverges again. "": nothing
+	// is saved.
 	Dir string
 	// Progress is told how far a run is, at most 5 times a second, and at the end. nil: nobody is told.
 	Progress func(run string, done, total int, note string)
@@ -107,7 +108,7 @@ func (c Config) complete() (Config, error) {
 	return c, nil
 }
 
-// Trial is one seed's ladder and its branches. It holds the networks of its rungs in memory. Its methods may not be called from several goroutines.
+// Trial is one seed's ladder and its branches. It holds the networks of its rungs in memory: three for each, at the start, at the early stop and at the end. Its methods may not be called from several goroutines.
 type Trial struct {
 	cfg     Config
 	seed    int64
@@ -152,7 +153,13 @@ func New(cfg Config, seed int64) (*Trial, error) {
 		return nil, err
 	}
 	t.set = t.pruner.Params() // less the output where the recipe's unit leaves that out
-	return t, nil
+	// Whether rungs can be made of the recipe is said now, not when the dense network has been trained.
+	recipe, _, err := t.recipe(1)
+	if err != nil {
+		return nil, err
+	}
+	_, err = prune.New(t.trainer.Task().Backend, t.store, t.pruner.Given(), recipe)
+	return t, err
 }
 
 // Close frees what the trial compiled.
@@ -258,7 +265,7 @@ func (t *Trial) next(n int) (Masks, error) {
 
 // prune applies a recipe to the network in the store and returns its masks.
 func (t *Trial) prune(recipe prune.Recipe, sparsity float64) (Masks, error) {
-	p, err := prune.New(t.trainer.Task().Backend, t.store, t.set, recipe)
+	p, err := prune.New(t.trainer.Task().Backend, t.store, t.pruner.Given(), recipe)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/unit"
 )
 
 // mlp has 16·8 + 8·4 = 160 weights.
@@ -191,6 +192,14 @@ func TestBranches(t *testing.T) {
 			}
 		}
 	}
+	// Branches see the examples in the ticket's order, so that only what they change makes a difference.
+	same, err := trial.Branch(t.Context(), 2, Branch{Name: "same"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(content(ticket.End), content(same.End)); diff != "" {
+		t.Errorf("a branch that changes nothing (-ticket +branch):\n%s", diff)
+	}
 	for i, run := range []*Run{dense, ticket} {
 		if err := experiment.Restore(trial.store, run.EarlyStop()); err != nil {
 			t.Fatal(err)
@@ -199,6 +208,35 @@ func TestBranches(t *testing.T) {
 		if err != nil || m.Accuracy != run.Record.Values["testAccuracy"] {
 			t.Errorf("run %d: test accuracy %v at the early stop, want %v (%v)", i, run.Record.Values["testAccuracy"], m.Accuracy, err)
 		}
+	}
+}
+
+// Whole units go, and the network's output is left out.
+func TestUnits(t *testing.T) {
+	cfg := tiny(t)
+	cfg.Training.Steps, cfg.Share, cfg.Recipe = 10, 0.5, prune.Recipe{Unit: unit.Filter}
+	trial := newTrial(t, cfg, 1)
+	for n, want := range []int{8, 4, 2} {
+		for _, b := range []Branch{Ticket, OneShot} {
+			run, err := trial.Branch(t.Context(), n, b)
+			if err != nil {
+				t.Fatalf("round %d, %s: %v", n, b.Name, err)
+			}
+			units := map[int]bool{}
+			for i, alive := range run.Masks[hidden] {
+				if alive {
+					units[i%8] = true
+				}
+			}
+			if len(units) != want || run.Masks.Kept() != 16*want || run.Masks[output] != nil {
+				t.Errorf("round %d, %s: %d units with %d weights, want %d and %d, and no mask of the output", n, b.Name, len(units), run.Masks.Kept(), want, 16*want)
+			}
+		}
+	}
+	cfg.Recipe.Unit = unit.NofM(2, 4, unit.In)
+	var recipe *prune.RecipeError
+	if _, err := New(cfg, 1); !errors.As(err, &recipe) {
+		t.Errorf("a unit that says how much is kept: got %v, want a *prune.RecipeError", err)
 	}
 }
 
@@ -359,8 +397,8 @@ func TestDivergenceIsARecord(t *testing.T) {
 	cfg.Training.Optimizer = &experiment.SGD{LearningRate: 1e30}
 	trial := newTrial(t, cfg, 1)
 	var records []report.Record
-	for n, b := range []Branch{Ticket, Reinit} {
-		run, err := trial.Branch(t.Context(), n, b)
+	for i, b := range []Branch{Ticket, OneShot, Reinit, Reinit} {
+		run, err := trial.Branch(t.Context(), i/3, b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -425,8 +463,10 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s at rung 0: got %v, want a *LadderError", b.Name, err)
 		}
 	}
-	if _, err := trial.Branch(t.Context(), 0, Branch{}); !errors.As(err, &config) {
-		t.Errorf("a branch without a name: got %v", err)
+	for _, b := range []Branch{{}, {Name: "../up"}, {Name: Ticket.Name, Weights: fresh}, Ticket.Again(1)} {
+		if _, err := trial.Branch(t.Context(), 0, b); !errors.As(err, &config) {
+			t.Errorf("a branch with the name %q: got %v, want an *experiment.ConfigError", b.Name, err)
+		}
 	}
 	if _, err := trial.Connect(t.Context(), 0, 2, cfg.Task.Validation); !errors.As(err, &config) {
 		t.Errorf("a line of two points: got %v", err)

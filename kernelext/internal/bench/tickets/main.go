@@ -176,6 +176,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Dir:  o.dir,
 	}
 	cfg.Training.Steps, cfg.Training.Validate = o.steps, o.validate
+	cfg.Progress = every(10*time.Second, func(run string, done, total int, note string) {
+		fmt.Fprintf(stderr, "%s: step %d of %d, %s\n", run, done, total, note)
+	})
 	trials := map[int64]*lottery.Trial{}
 	defer func() {
 		for _, t := range trials {
@@ -209,6 +212,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	return tables(records, stdout)
+}
+
+// every calls f at most once in a time.
+func every(pause time.Duration, f func(run string, done, total int, note string)) func(string, int, int, string) {
+	last := time.Now()
+	return func(run string, done, total int, note string) {
+		if now := time.Now(); now.Sub(last) >= pause {
+			last = now
+			f(run, done, total, note)
+		}
+	}
 }
 
 // line says in a few words how a run ended.
