@@ -56,7 +56,7 @@ var (
 	// ShuffledMask permutes the ticket's mask within each output unit of each layer (a column of a dense layer, a filter of a convolution), so that each keeps as many inputs as
 	// the ticket's: a stricter control than RandomMask, which is the shuffle within layers of Frankle et al. 2021 (arXiv:2009.08576).
 	ShuffledMask = Branch{Name: "shuffled-mask", Masks: shuffled}
-	// OneShot removes all that the ticket lacks at once from the trained dense network, layer by layer as much. Frankle & Carbin 2019, section 2.
+	// OneShot removes all that the ticket lacks at once from the trained dense network, layer by layer as much. Frankle & Carbin 2019, one-shot pruning.
 	OneShot = Branch{Name: "one-shot", Masks: oneShot}
 	// RateRewinding keeps the weights that the rung before ended with and rewinds the learning rate only, to step Config.Rewind. Renda et al. 2020, arXiv:2003.02389. With a
 	// constant learning rate it is FineTuning.

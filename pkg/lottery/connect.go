@@ -16,7 +16,7 @@ type Line struct {
 	Loss   []float64
 	Error  []float64 // between 0 and 1
 	Copies [2]*Run   // the networks at its ends
-	// Barrier is how far the error rises above the mean of that at the ends, at most: the linear interpolation instability of Frankle et al. 2020 (arXiv:1912.05671, section 2),
+	// Barrier is how far the error rises above the mean of that at the ends, at most: the linear interpolation instability of Frankle et al. 2020 (arXiv:1912.05671),
 	// who call networks with less than 0.02 stable, or linearly connected. Of networks that failed it is NaN.
 	Barrier float64
 	// Failed is why there is nothing on the line: one of the copies diverged. nil: there is.

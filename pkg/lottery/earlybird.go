@@ -54,7 +54,7 @@ type Bird struct {
 	experiment.Result
 	// Drawn is the step after which the ticket was drawn. 0: the masks never agreed, and training went on to its end.
 	Drawn int
-	// Steps at which masks were looked at, and the Distances of each from each: the share of units that differ. The picture of the paper's figure 3.
+	// Steps at which masks were looked at, and the Distances of each from each: the share of units that differ. As a picture it is the paper's of pairwise mask distances.
 	Steps     []int
 	Distances [][]float64
 	// Masks are the last of them: the ticket, where one was drawn.
@@ -334,7 +334,7 @@ func agree(distances [][]float64, window int, most float64) bool {
 }
 
 // Slimming adds λ·Σ|γ| to the training loss of a network, γ the scales of all of its batch normalisations: what tells channels apart for criterion.Gain. Liu et al. 2017,
-// arXiv:1708.06519, equation 1; λ is 1e-4 there and in You et al. 2020.
+// arXiv:1708.06519, equation 1; λ is 1e-4 for VGG there.
 func Slimming(network experiment.ModelFn, lambda float64) experiment.ModelFn {
 	return func(scope *model.Scope, x *graph.Node) *graph.Node {
 		logits := network(scope, x)

@@ -33,7 +33,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/signal"
 )
 
-// Config says what tickets are looked for, and how. All but Task have defaults: those of the paper for LeNet-300-100 (section 2 and appendix C).
+// Config says what tickets are looked for, and how. All but Task have defaults: those of the paper for LeNet-300-100.
 type Config struct {
 	// Task is what is to be learnt, with validation data, by which training is stopped early. Test data, where there are any, are read at the end of each run, for the
 	// network of the early stop and for the last one. Start: experiment.GlorotNormal unless it is set.

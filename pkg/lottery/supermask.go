@@ -14,7 +14,7 @@ import (
 )
 
 // SameSign is the magnitude of a weight that has kept the sign that it started with, and minus the magnitude of one that has not: "large final, same sign" of Zhou et al. 2019
-// (arXiv:1905.01067, section 3), whose masks are the best untrained ones (section 4.1). There all weights of the other sign score 0; here they are ranked too, for the case that
+// (arXiv:1905.01067), whose masks are the best of those for networks that are never trained. There all weights of the other sign score 0; here they are ranked too, for the case that
 // so many have to be kept.
 var SameSign = criterion.Criterion{
 	Name: "large final, same sign", Cite: "Zhou et al. 2019, arXiv:1905.01067", Needs: criterion.NeedStart, Pool: criterion.Sum,
@@ -29,11 +29,11 @@ type Untrained int
 const (
 	// Initial are the weights as the trial's network started with.
 	Initial Untrained = iota
-	// SignedConstant are their signs, times the deviation of each layer's initial weights. Zhou et al. 2019, section 4.1.
+	// SignedConstant are their signs, times the deviation of each layer's initial weights. Zhou et al. 2019 find them better than the weights themselves.
 	SignedConstant
 )
 
-// Supermask measures masks on the network that was never trained, on a data set: whether finding them is a training by itself. Zhou et al. 2019, section 4. Weights that are
+// Supermask measures masks on the network that was never trained, on a data set: whether finding them is a training by itself. Zhou et al. 2019, supermasks. Weights that are
 // not pruned, such as biases, are as the network started with.
 func (t *Trial) Supermask(masks Masks, values Untrained, ds train.Dataset) (experiment.Metrics, error) {
 	if err := experiment.Restore(t.store, t.first); err != nil {
