@@ -51,10 +51,11 @@ var (
 	// Reinit keeps the ticket's masks and draws the weights afresh, as the dense network's were: it shows what the masks are worth without the weights they were found
 	// with. Frankle & Carbin 2019, figures 3 and 4. It is trained for all of the steps, also where tickets are taken back to a later one than 0.
 	Reinit = Branch{Name: "reinit", Weights: fresh}
-	// RandomMask keeps the ticket's start and draws masks with as many weights in each layer.
+	// RandomMask keeps the ticket's start and draws masks with as many weights, or whole units where the recipe removes those, in each layer.
 	RandomMask = Branch{Name: "random-mask", Masks: drawn}
 	// ShuffledMask permutes the ticket's mask within each output unit of each layer (a column of a dense layer, a filter of a convolution), so that each keeps as many inputs as
-	// the ticket's: a stricter control than RandomMask, which is the shuffle within layers of Frankle et al. 2021 (arXiv:2009.08576).
+	// the ticket's: a stricter control than RandomMask, which is the shuffle within layers of Frankle et al. 2021 (arXiv:2009.08576). Where the recipe removes whole
+	// output units there is nothing within them to permute, and it is the ticket.
 	ShuffledMask = Branch{Name: "shuffled-mask", Masks: shuffled}
 	// OneShot removes all that the ticket lacks at once from the trained dense network, layer by layer as much. Frankle & Carbin 2019, one-shot pruning.
 	OneShot = Branch{Name: "one-shot", Masks: oneShot}
@@ -142,7 +143,7 @@ func (t *Trial) Before(ticket *Run) (*Run, error) {
 	return t.rungs[ticket.Round-1], nil
 }
 
-func fresh(t *Trial, ticket *Run, rng *rand.Rand) (From, error) {
+func fresh(t *Trial, _ *Run, rng *rand.Rand) (From, error) {
 	store, err := experiment.Init(t.trainer.Task(), int64(rng.Uint64()>>1))
 	if err != nil {
 		return From{}, err
@@ -168,7 +169,11 @@ func fineTuned(t *Trial, ticket *Run, rng *rand.Rand) (From, error) {
 func drawn(t *Trial, ticket *Run, rng *rand.Rand) (Masks, error) {
 	masks := Masks{}
 	for _, p := range t.set { // in a fixed order, which that of a map is not
-		masks[p.Path] = permuted(ticket.Masks[p.Path], rng)
+		layout, err := t.pruner.Recipe().Unit.Of(p)
+		if err != nil {
+			return nil, err
+		}
+		masks[p.Path] = toWeights(layout, permuted(toUnits(layout, ticket.Masks[p.Path]), rng), p.Size())
 	}
 	return masks, nil
 }

@@ -189,10 +189,11 @@ func (w *watcher) Apply(step int, sig *signal.Signals) error {
 		return err
 	}
 	for _, p := range w.pruner.Params() {
-		units, err := w.units(p, masks[p.Path])
+		layout, err := w.pruner.Recipe().Unit.Of(p)
 		if err != nil {
 			return err
 		}
+		units := toUnits(layout, masks[p.Path])
 		v, err := w.store.CreateVariable(seenPath(step, p), tensors.FromFlatDataAndDimensions(units, len(units)))
 		if err != nil {
 			return err
@@ -209,17 +210,6 @@ func (w *watcher) look() error {
 		w.drawn()
 	}
 	return err
-}
-
-// units returns which units of a parameter a mask keeps.
-func (w *watcher) units(p params.Param, alive []bool) ([]bool, error) {
-	layout, err := w.pruner.Recipe().Unit.Of(p)
-	if err != nil {
-		return nil, err
-	}
-	units := make([]bool, layout.Count)
-	layout.Each(func(weight, unit int) { units[unit] = units[unit] || alive[weight] })
-	return units, nil
 }
 
 // seen returns the masks that were looked at up to now, by units, all parameters after each other, and after which steps.
@@ -290,9 +280,7 @@ func (w *watcher) tell(b *Bird) error {
 		if err != nil {
 			return err
 		}
-		alive := make([]bool, p.Size())
-		layout.Each(func(weight, unit int) { alive[weight] = units[unit] })
-		b.Masks[p.Path] = alive
+		b.Masks[p.Path] = toWeights(layout, units, p.Size())
 	}
 	if err := w.store.DeleteVariablesInScope(strings.TrimSuffix(seenScope, model.ScopeSeparator)); err != nil {
 		return err

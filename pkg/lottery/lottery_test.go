@@ -217,7 +217,7 @@ func TestUnits(t *testing.T) {
 	cfg.Training.Steps, cfg.Share, cfg.Recipe = 10, 0.5, prune.Recipe{Unit: unit.Filter}
 	trial := newTrial(t, cfg, 1)
 	for n, want := range []int{8, 4, 2} {
-		for _, b := range []Branch{Ticket, OneShot} {
+		for _, b := range []Branch{Ticket, OneShot, RandomMask} {
 			run, err := trial.Branch(t.Context(), n, b)
 			if err != nil {
 				t.Fatalf("round %d, %s: %v", n, b.Name, err)
