@@ -53,13 +53,15 @@ type stepper struct {
 	// identity is a digest of all that the step computes: network, loss, optimizer, masks and their constants.
 	identity string
 
+	turn turn // of the run that steps
+
 	// owned are the variables that the optimizer made, with their first values, to which each new run returns them.
 	owned map[*model.Variable]*tensors.Tensor
 }
 
 // newStepper builds the step. Variables that an earlier optimizer left in the store are removed: a run starts with a fresh optimizer.
-func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner *prune.Pruner, perDispatch int) (*stepper, error) {
-	st := &stepper{store: store}
+func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner *prune.Pruner, perDispatch int, turn turn) (*stepper, error) {
+	st := &stepper{store: store, turn: turn}
 	opt := inner
 	if pruner != nil {
 		var err error
@@ -71,7 +73,10 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		}
 		// Counted apart from the step, after each block: within each step it would cost a fifth of the time of a small network. In between, the step's
 		// graph is the proof, see Pruner.Unsealed.
-		st.leaks, err = model.NewExec(task.Backend, store, func(_ *model.Scope, g *graph.Graph) *graph.Node { return pruner.Leaks(g) })
+		st.leaks, err = model.NewExec(task.Backend, store, func(_ *model.Scope, g *graph.Graph) *graph.Node {
+			defer st.turn.take()()
+			return pruner.Leaks(g)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -178,15 +183,18 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		switch {
 		case st.resident == nil:
 			st.exec, err = model.NewExec(task.Backend, store, func(scope *model.Scope, x, labels *graph.Node) []*graph.Node {
+				defer st.turn.take()()
 				return []*graph.Node{one(root(), x, labels)}
 			})
 		case st.perDispatch == 1:
 			st.exec, err = model.NewExec(task.Backend, store, func(scope *model.Scope, examples, labels, indices *graph.Node) []*graph.Node {
+				defer st.turn.take()()
 				return []*graph.Node{gathered(root(), examples, labels, indices)}
 			})
 		default:
 			st.exec, err = model.NewExec(task.Backend, store,
 				func(scope *model.Scope, examples, labels, indices, steps, zeroLoss *graph.Node) []*graph.Node {
+					defer st.turn.take()()
 					g := examples.Graph()
 					const step, bound, loss, data = 0, 1, 2, 3 // positions in the loop's state
 					state := []*graph.Node{graph.ZerosLike(steps), steps, zeroLoss, examples, labels, indices}
@@ -290,7 +298,7 @@ func (st *stepper) feed(batch train.Batch) (loss float64, err error) {
 func (st *stepper) call(n int, args ...any) (loss float64, err error) {
 	start := time.Now()
 	err = guard.Run("training step", func() error {
-		result, err := st.exec.Call(args...)
+		result, err := st.turn.call(st.exec, args...)
 		if err != nil {
 			return err
 		}
@@ -309,7 +317,7 @@ func (st *stepper) check(step int) error {
 		return nil
 	}
 	return guard.Run("check of dead weights", func() error {
-		result, err := st.leaks.Call()
+		result, err := st.turn.call(st.leaks)
 		if err != nil {
 			return err
 		}

@@ -180,6 +180,8 @@ type Trainer struct {
 	// topology are the last signals for Training.Topology; with them goes what was compiled to collect them.
 	topology *signal.Signals
 	evals    map[evalKey]*model.Exec
+
+	turn turn
 }
 
 type stepKey struct {
@@ -478,13 +480,14 @@ func (tr *Trainer) compile(t Training) error {
 		key.optimizer = tr.adam
 	}
 	if tr.step != nil && tr.stepFor == key {
+		tr.step.turn = tr.turn
 		return nil
 	}
 	if tr.step != nil {
 		tr.step.finalise()
 		tr.step = nil
 	}
-	step, err := newStepper(tr.task, tr.store, key.optimizer, key.pruner, key.perDispatch)
+	step, err := newStepper(tr.task, tr.store, key.optimizer, key.pruner, key.perDispatch, tr.turn)
 	if err != nil {
 		return err
 	}

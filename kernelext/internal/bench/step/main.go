@@ -1,8 +1,10 @@
-// Command step measures a training step of LeNet-300-100, data included, against JAX and against GoMLX's own loop, in one interleaved run.
+// Command step measures training steps, data included, in one interleaved run: of LeNet-300-100 against JAX and against GoMLX's own loop, masked, with topology
+// updates and from several seeds together; of LeNet-5 against PyTorch; and how long a first step takes. It compares with the project's goals.
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -10,11 +12,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,32 +41,71 @@ import (
 	"github.com/espalier-ml/espalier/pkg/profile"
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/sparsetrain"
 )
 
-//go:embed jax_step.py
-var jaxScript string
+var (
+	//go:embed jax_step.py
+	jaxScript string
+	//go:embed torch_step.py
+	torchScript string
+)
 
 const (
-	batch   = 60
-	rate    = 1e-3
-	samples = 200 // steps in a sample
+	batch    = 60
+	rate     = 1e-3
+	replicas = 4
+	every    = 100 // steps between topology updates
+	density  = 0.1
 )
 
-// contender does a number of training steps.
+// Names of contenders that goals speak of.
+const (
+	jaxMLP, ourMLP, maskedMLP       = "JAX", "Espalier", "Espalier, 90% masked"
+	rigl, together                  = "Espalier, RigL every 100 steps", "Espalier, 4 seeds together"
+	torchConv, torchLast, ourLeNet5 = "PyTorch, LeNet-5", "PyTorch, LeNet-5, channels last", "Espalier, LeNet-5"
+	firstStep                       = "first step"
+)
+
+// contender does a number of training steps, of each of its replicas.
 type contender struct {
-	name  string
-	steps func(n int) error
+	name     string
+	sample   int // steps in a sample
+	replicas int
+	steps    func(n int) error
 }
 
 // measured is what -json writes.
 type measured struct {
 	Batch   int                  `json:"batch"`
-	Steps   int                  `json:"steps_per_sample"`
 	Go      string               `json:"go"`
 	JAX     string               `json:"jax"`
+	PyTorch string               `json:"pytorch,omitempty"`
 	CPUs    int                  `json:"cpus"`
-	Names   []string             `json:"contenders"` // the first is the base
-	Seconds map[string][]float64 `json:"seconds_per_step"`
+	Names   []string             `json:"contenders"`       // the first is the base
+	Samples map[string]int       `json:"steps_per_sample"` // of each
+	Seconds map[string][]float64 `json:"seconds_per_step"` // of a replica, in each round
+	First   []float64            `json:"seconds_to_first_step"`
+}
+
+// goal is a limit of a ratio of times, or where there is nothing to compare with, of seconds.
+type goal struct {
+	what     string
+	of       string
+	over     []string // the fastest of them in each round; none: of is in seconds
+	atMost   float64
+	relative string // what the ratio is, in the table
+}
+
+// goals are those that the project has set itself, on two cores.
+var goals = []goal{
+	{"LeNet-300-100", ourMLP, []string{jaxMLP}, 0.80, "over JAX"},
+	{"LeNet-5", ourLeNet5, []string{torchConv, torchLast}, 0.95, "over PyTorch, fused Adam, the better of two memory formats"},
+	{"4 seeds together, each", together, []string{ourMLP}, 0.60, "over one alone"},
+	{"90% masked", maskedMLP, []string{ourMLP}, 1.03, "over dense"},
+	{"RigL's updates every 100 steps", rigl, []string{maskedMLP}, 1.05, "over masked"},
+	{"first step, cold", firstStep, nil, 0.8, "seconds"},
 }
 
 func main() {
@@ -76,9 +119,14 @@ func main() {
 
 func run(ctx context.Context) error {
 	python := flag.String("jax-python", "", "Python interpreter that has JAX")
+	torchPython := flag.String("torch-python", "", "Python interpreter that has PyTorch; without it LeNet-5 is measured alone")
 	rounds := flag.Int("rounds", 12, "rounds")
 	jsonFile := flag.String("json", "", "also write the seconds of each step to this file")
+	first := flag.Bool("first", false, "only take a first step and say how many seconds that took; the command calls itself so")
 	flag.Parse()
+	if *first {
+		return takeFirst()
+	}
 	if *python == "" {
 		return errors.New("-jax-python is missing: run it by `espalier bench step`, which sets it up")
 	}
@@ -96,30 +144,48 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	jax, err := startJAX(ctx, *python)
+	m := measured{Batch: batch, Go: runtime.Version(), CPUs: runtime.NumCPU(), Samples: map[string]int{}, Seconds: map[string][]float64{}}
+	jax, err := startPeer(ctx, *python, jaxScript, strconv.Itoa(batch), fmt.Sprint(rate))
 	if err != nil {
 		return fmt.Errorf("JAX: %w", err)
 	}
 	defer jax.stop()
-	ours, err := espalier("Espalier", data, 0)
-	if err != nil {
-		return err
+	m.JAX = jax.version
+	contenders := []contender{{jaxMLP, 200, 1, jax.steps}}
+	if *torchPython != "" {
+		for name, layout := range map[string]string{torchConv: "contiguous", torchLast: "channels_last"} {
+			torch, err := startPeer(ctx, *torchPython, torchScript, strconv.Itoa(batch), fmt.Sprint(rate), strconv.Itoa(runtime.NumCPU()), layout)
+			if err != nil {
+				return fmt.Errorf("PyTorch: %w", err)
+			}
+			defer torch.stop()
+			m.PyTorch = torch.version
+			contenders = append(contenders, contender{name, 20, 1, torch.steps})
+		}
 	}
-	masked, err := espalier("Espalier, 90% masked", data, 0.9)
-	if err != nil {
-		return err
+	slices.SortStableFunc(contenders, func(a, b contender) int { return cmp.Compare(a.name, b.name) })
+	for _, open := range []func(*mnist.Data) (contender, error){
+		func(d *mnist.Data) (contender, error) { return espalier(ourMLP, nets.LeNet300, 200, d, asItIs) },
+		func(d *mnist.Data) (contender, error) { return espalier(maskedMLP, nets.LeNet300, 200, d, magnitude) },
+		func(d *mnist.Data) (contender, error) { return espalier(rigl, nets.LeNet300, 200, d, sparse) },
+		seeds, gomlx,
+		func(d *mnist.Data) (contender, error) { return espalier(ourLeNet5, nets.LeNet5, 20, d, asItIs) },
+	} {
+		c, err := open(data)
+		if err != nil {
+			return err
+		}
+		contenders = append(contenders, c)
 	}
-	stock, err := gomlx(data)
-	if err != nil {
-		return err
-	}
-	contenders := []contender{{"JAX", jax.steps}, ours, masked, stock}
-	m := measured{Batch: batch, Steps: samples, Go: runtime.Version(), JAX: jax.version, CPUs: runtime.NumCPU(), Seconds: map[string][]float64{}}
 	for _, c := range contenders {
-		m.Names = append(m.Names, c.name)
-		if err := c.steps(samples); err != nil { // compile and warm up
+		m.Names, m.Samples[c.name] = append(m.Names, c.name), c.sample
+		if err := c.steps(c.sample); err != nil { // compile and warm up
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range *rounds {
@@ -129,11 +195,20 @@ func run(ctx context.Context) error {
 			}
 			c := contenders[i]
 			start := time.Now()
-			if err := c.steps(samples); err != nil {
+			if err := c.steps(c.sample); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			m.Seconds[c.name] = append(m.Seconds[c.name], time.Since(start).Seconds()/samples)
+			m.Seconds[c.name] = append(m.Seconds[c.name], time.Since(start).Seconds()/float64(c.sample*c.replicas))
 		}
+		answer, err := exec.CommandContext(ctx, self, "-first").Output()
+		if err != nil {
+			return fmt.Errorf("first step: %w", err)
+		}
+		seconds, err := strconv.ParseFloat(strings.TrimSpace(string(answer)), 64)
+		if err != nil {
+			return fmt.Errorf("first step: %w", err)
+		}
+		m.First = append(m.First, seconds)
 	}
 	if *jsonFile != "" {
 		text, err := json.MarshalIndent(m, "", " ")
@@ -144,18 +219,80 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	return table(m).Text(os.Stdout)
+	if err := table(m).Text(os.Stdout); err != nil {
+		return err
+	}
+	fmt.Println()
+	return reached(m).Text(os.Stdout)
+}
+
+// takeFirst says how long it takes, in a process that has compiled nothing yet, from a network's variables to the end of its first step. Opening the backend and the
+// data is no part of it.
+func takeFirst() error {
+	data, err := mnist.Open(mnist.Config{Batch: batch})
+	if err != nil {
+		return err
+	}
+	b, err := backend.Open()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	task := experiment.Task{Backend: b, Model: nets.LeNet300, Train: data.Train}
+	store, err := experiment.Init(task, 1)
+	if err != nil {
+		return err
+	}
+	if _, err := experiment.Train(context.Background(), task, store, experiment.Training{Steps: 1}); err != nil {
+		return err
+	}
+	fmt.Println(time.Since(start).Seconds())
+	return nil
+}
+
+// reached compares with the goals.
+func reached(m measured) report.Table {
+	t := report.Table{
+		Title:   "Goals",
+		Columns: []report.Column{{Name: "what"}, {Name: "measured", Format: "%.3f"}, {Name: "95% interval"}, {Name: "at most", Format: "%.2f"}, {Name: "which is"}, {Name: "reached"}},
+		Caption: "Ratios are medians over the rounds of each round's own.",
+	}
+	for _, g := range goals {
+		values := m.First
+		if g.over != nil {
+			values = nil
+			for i, seconds := range m.Seconds[g.of] {
+				least := math.Inf(1)
+				for _, name := range g.over {
+					if base := m.Seconds[name]; i < len(base) {
+						least = min(least, base[i])
+					}
+				}
+				if !math.IsInf(least, 1) {
+					values = append(values, seconds/least)
+				}
+			}
+		}
+		if len(values) == 0 {
+			t.Rows = append(t.Rows, []any{g.what, math.NaN(), "", g.atMost, g.relative, "not measured"})
+			continue
+		}
+		low, high := profile.Bootstrap(values, 1)
+		median := profile.Quantile(values, 0.5)
+		t.Rows = append(t.Rows, []any{g.what, median, fmt.Sprintf("%.3f to %.3f", low, high), g.atMost, g.relative, map[bool]string{true: "yes", false: "no"}[median <= g.atMost]})
+	}
+	return t
 }
 
 // table compares each contender with the first.
 func table(m measured) report.Table {
 	base := m.Seconds[m.Names[0]]
 	t := report.Table{
-		Title: fmt.Sprintf("A training step of LeNet-300-100, batch %d, Adam, data included", m.Batch),
+		Title: fmt.Sprintf("A training step, of LeNet-300-100 where nothing else is said, batch %d, Adam, data included", m.Batch),
 		Columns: []report.Column{{Name: "contender"}, {Name: "least", Unit: "ms", Format: "%.3f"}, {Name: "median", Unit: "ms", Format: "%.3f"},
 			{Name: "time over " + m.Names[0], Format: "%.2f"}, {Name: "95% interval"}, {Name: "least over least", Format: "%.2f"}},
-		Caption: fmt.Sprintf("%d rounds of %d steps each, in shuffled order; the ratio is the median over the rounds of the round's own. %s, JAX %s, %d CPUs.",
-			len(base), m.Steps, m.Go, m.JAX, m.CPUs),
+		Caption: fmt.Sprintf("%d rounds of %d steps each (LeNet-5: %d), in shuffled order; the ratio is the median over the rounds of the round's own. %s, JAX %s, PyTorch %s, %d CPUs.",
+			len(base), m.Samples[m.Names[0]], m.Samples[ourLeNet5], m.Go, m.JAX, cmp.Or(m.PyTorch, "not measured"), m.CPUs),
 	}
 	for _, name := range m.Names {
 		seconds := m.Seconds[name]
@@ -171,36 +308,78 @@ func table(m measured) report.Table {
 	return t
 }
 
-// espalier is this project's trainer, at a sparsity.
-func espalier(name string, data *mnist.Data, sparsity float64) (contender, error) {
-	b, err := backend.Open()
+// espalier is this project's trainer, of a network that prepare has made sparse or left as it is.
+func espalier(name string, network experiment.ModelFn, sample int, data *mnist.Data, prepare func(compute.Backend, *model.Store) (experiment.Training, error)) (contender, error) {
+	trainer, training, err := trainerOf(network, data, 1, prepare)
 	if err != nil {
 		return contender{}, err
 	}
-	task := experiment.Task{Backend: b, Model: nets.LeNet300, Train: data.Train}
-	store, err := experiment.Init(task, 1)
-	if err != nil {
-		return contender{}, err
-	}
-	trainer, err := experiment.NewTrainer(task, store)
-	if err != nil {
-		return contender{}, err
-	}
-	var pruner *prune.Pruner
-	if sparsity > 0 {
-		if pruner, err = prune.New(b, store, params.Select(store, nil), prune.Recipe{}); err != nil {
-			return contender{}, err
-		}
-		if _, err := pruner.Prune(sparsity, nil); err != nil {
-			return contender{}, err
-		}
-	}
-	seed := int64(0)
-	return contender{name, func(n int) error {
-		seed++
-		_, err := trainer.Train(context.Background(), experiment.Training{Steps: n, Seed: seed, Pruner: pruner})
+	return contender{name, sample, 1, func(n int) error {
+		training.Steps = n
+		training.Seed++
+		_, err := trainer.Train(context.Background(), training)
 		return err
 	}}, nil
+}
+
+// seeds are several replicas that are trained together.
+func seeds(data *mnist.Data) (contender, error) {
+	var runs []experiment.Run
+	for seed := range int64(replicas) {
+		trainer, training, err := trainerOf(nets.LeNet300, data, 1+seed, asItIs)
+		if err != nil {
+			return contender{}, err
+		}
+		runs = append(runs, experiment.Run{Trainer: trainer, Training: training})
+	}
+	return contender{together, 200, replicas, func(n int) error {
+		for i := range runs {
+			runs[i].Training.Steps = n
+			runs[i].Training.Seed += replicas
+		}
+		_, err := experiment.TrainTogether(context.Background(), runs...)
+		return err
+	}}, nil
+}
+
+func trainerOf(network experiment.ModelFn, data *mnist.Data, seed int64, prepare func(compute.Backend, *model.Store) (experiment.Training, error)) (*experiment.Trainer, experiment.Training, error) {
+	var training experiment.Training
+	b, err := backend.Open()
+	if err != nil {
+		return nil, training, err
+	}
+	task := experiment.Task{Backend: b, Model: network, Train: data.Train}
+	store, err := experiment.Init(task, seed)
+	if err != nil {
+		return nil, training, err
+	}
+	if training, err = prepare(b, store); err != nil {
+		return nil, training, err
+	}
+	training.Seed = seed
+	trainer, err := experiment.NewTrainer(task, store)
+	return trainer, training, err
+}
+
+func asItIs(compute.Backend, *model.Store) (experiment.Training, error) {
+	return experiment.Training{}, nil
+}
+
+// magnitude keeps the largest weights alive.
+func magnitude(b compute.Backend, store *model.Store) (t experiment.Training, err error) {
+	if t.Pruner, err = prune.New(b, store, params.Select(store, nil), prune.Recipe{}); err != nil {
+		return t, err
+	}
+	_, err = t.Pruner.Prune(1-density, nil)
+	return t, err
+}
+
+// sparse changes the topology as RigL does, two times in a sample, without an end.
+func sparse(b compute.Backend, store *model.Store) (experiment.Training, error) {
+	update := sparsetrain.RigL
+	update.Fraction, update.When = schedule.Constant(update.Start), func(step int) bool { return step%every == 0 }
+	engine, err := sparsetrain.New(b, store, params.Select(store, nil), update, sparsetrain.Config{Density: density})
+	return experiment.Training{Topology: engine}, err
 }
 
 // gomlx is GoMLX's own trainer and loop with its in-memory data set, on XLA as GoMLX opens it, as its examples have it.
@@ -225,7 +404,7 @@ func gomlx(data *mnist.Data) (contender, error) {
 	trainer := train.NewTrainer(b, store, fn, loss.SparseCategoricalCrossEntropyLogits, optimizer.Adam().LearningRate(rate).Done(),
 		[]metric.Interface{metric.NewSparseCategoricalAccuracy("accuracy", "acc")}, nil)
 	loop := train.NewLoop(trainer)
-	return contender{"GoMLX's loop", func(n int) error {
+	return contender{"GoMLX's loop", 200, 1, func(n int) error {
 		_, err := loop.RunSteps(ds, n)
 		return err
 	}}, nil
@@ -239,8 +418,8 @@ type peer struct {
 	cmd     *exec.Cmd
 }
 
-func startJAX(ctx context.Context, python string) (*peer, error) {
-	cmd := exec.CommandContext(ctx, python, "-c", jaxScript, strconv.Itoa(batch), fmt.Sprint(rate))
+func startPeer(ctx context.Context, python, script string, args ...string) (*peer, error) {
+	cmd := exec.CommandContext(ctx, python, append([]string{"-c", script}, args...)...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // Ratios are taken within rounds: a round that is twice as slow for all changes none.
 func TestTable(t *testing.T) {
 	got := table(measured{
-		Batch: 60, Steps: 200, Names: []string{"base", "half"},
+		Batch: 60, Samples: map[string]int{"base": 200}, Names: []string{"base", "half"},
 		Seconds: map[string][]float64{"base": {0.002, 0.004, 0.003}, "half": {0.001, 0.002, 0.0015}},
 	})
 	want := [][]any{
@@ -33,7 +34,7 @@ func TestPeer(t *testing.T) {
 		}
 		return path
 	}
-	p, err := startJAX(t.Context(), interpreter("echo 1.2.3; while read n; do test $n = 7 && echo done || echo no; done"))
+	p, err := startPeer(t.Context(), interpreter("echo 1.2.3; while read n; do test $n = 7 && echo done || echo no; done"), jaxScript)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +48,38 @@ func TestPeer(t *testing.T) {
 	if err := p.steps(8); err == nil {
 		t.Error("another answer than done is no error")
 	}
-	if _, err := startJAX(t.Context(), interpreter("exit 1")); err == nil {
+	if _, err := startPeer(t.Context(), interpreter("exit 1"), jaxScript); err == nil {
 		t.Error("a peer that dies is no error")
 	}
-	if _, err := startJAX(t.Context(), filepath.Join(t.TempDir(), "missing")); err == nil {
+	if _, err := startPeer(t.Context(), filepath.Join(t.TempDir(), "missing"), jaxScript); err == nil {
 		t.Error("a peer that is not there is no error")
+	}
+}
+
+// A goal's ratio is taken over the fastest of what it names, round by round; what was not measured is neither reached nor missed.
+func TestGoals(t *testing.T) {
+	rows := map[string][]any{}
+	for _, row := range reached(measured{
+		First: []float64{0.9, 0.7, 0.75},
+		Seconds: map[string][]float64{
+			jaxMLP: {2, 4, 3}, ourMLP: {1, 3, 2}, maskedMLP: {1, 3.3, 2.2},
+			torchConv: {10, 20, 30}, torchLast: {20, 10, 30}, ourLeNet5: {9, 9, 27},
+		},
+	}).Rows {
+		rows[row[0].(string)] = row
+	}
+	for what, want := range map[string][]any{
+		"LeNet-300-100":    {2.0 / 3, 0.80, "yes"},
+		"LeNet-5":          {0.9, 0.95, "yes"},
+		"90% masked":       {1.1, 1.03, "no"},
+		"first step, cold": {0.75, 0.8, "yes"},
+	} {
+		row := rows[what]
+		if diff := cmp.Diff(want, []any{row[1], row[3], row[5]}, cmpopts.EquateApprox(1e-9, 0)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	if got := rows["4 seeds together, each"][5]; got != "not measured" {
+		t.Errorf("seeds that were not measured: %v", got)
 	}
 }
