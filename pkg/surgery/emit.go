@@ -373,6 +373,9 @@ func (e *emitter) takeListed(v *trace.Value, x *graph.Node) *graph.Node {
 	}
 	at := op.Attributes
 	column := graph.Reshape(graph.Const(e.graph, int32s(indices)), len(indices), 1)
+	if k == 0 && to == 0 { // the form that has a gradient
+		return graph.Gather(x, column)
+	}
 	return graph.BackendGather(x, column, at.Int("indexVectorAxis"), at.Ints("offsetOutputAxes"), at.Ints("collapsedSliceAxes"), at.Ints("startIndexMap"), sizes, false)
 }
 

@@ -607,7 +607,13 @@ func (r rule) listed() int {
 func constantList(op *trace.Op) (int, []int) {
 	at, list := op.Attributes, op.Inputs[1].Op
 	collapsed := at.Ints("collapsedSliceAxes")
-	if list.Type != "Constant" || len(collapsed) != 1 || !slices.Equal(collapsed, at.Ints("startIndexMap")) || list.Outputs[0].Shape.Rank() != 2 || at.Int("indexVectorAxis") != 1 {
+	if len(collapsed) != 1 || !slices.Equal(collapsed, at.Ints("startIndexMap")) || op.Inputs[1].Shape.Rank() != 2 || at.Int("indexVectorAxis") != 1 {
+		return -1, nil
+	}
+	for list.Type == "Reshape" || list.Type == "ConvertDType" {
+		list = list.Inputs[0].Op
+	}
+	if list.Type != "Constant" {
 		return -1, nil
 	}
 	n := op.Inputs[0].Shape.Dimensions

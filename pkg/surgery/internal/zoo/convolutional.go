@@ -92,8 +92,7 @@ func freeBranches(s *model.Scope, x *graph.Node) *graph.Node {
 		for k := range list {
 			list[k] = []int32{int32(k)}
 		}
-		d := y.Shape().Dimensions
-		y = graph.BackendGather(y, graph.Const(y.Graph(), list), 1, []int{0, 1, 2}, []int{3}, []int{3}, []int{d[0], d[1], d[2], 1}, false)
+		y = graph.TransposeAllAxes(graph.Gather(graph.TransposeAllAxes(y, 3, 0, 1, 2), graph.Const(y.Graph(), list)), 1, 2, 3, 0)
 		x = relu(graph.Add(x, y))
 	}
 	return classify(s, x)
