@@ -178,6 +178,20 @@ func methods() []method {
 			}
 			return r.Plan, nil
 		}},
+		{"GAL", false, func(n *surgery.Network, data train.Dataset, b Budget, seed int64) (*surgery.Plan, error) {
+			r, err := GAL{Budget: b, Seed: seed, Steps: 12, MaskEvery: 3}.Choose(ctx, n, data)
+			if err != nil {
+				return nil, err
+			}
+			return r.Plan, nil
+		}},
+		{"ThiNet", false, func(n *surgery.Network, data train.Dataset, b Budget, _ int64) (*surgery.Plan, error) {
+			r, err := ThiNet{Budget: b, Batches: 3}.Choose(ctx, n, data)
+			if err != nil {
+				return nil, err
+			}
+			return r.Plan, nil
+		}},
 	}
 }
 
@@ -265,7 +279,7 @@ func TestTooFewData(t *testing.T) {
 		for _, data := range []train.Dataset{stripes{4, 8}, nil} {
 			_, err := m.choose(n, data, Budget{}, 1)
 			var want *DataError
-			if needs := m.name == "SCOP" || m.name == "PFP" || m.name == "PFP, sampled"; needs && !errors.As(err, &want) {
+			if needs := !slices.Contains([]string{"slimming", "group lasso", "growing"}, m.name); needs && !errors.As(err, &want) {
 				t.Errorf("%s with %v: %v, want a *DataError", m.name, data, err)
 			}
 		}

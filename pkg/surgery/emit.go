@@ -25,6 +25,7 @@ type emitter struct {
 
 	hook     func(Site, *graph.Node) *graph.Node // of Intercept; nil
 	operands map[*trace.Op][]*graph.Node         // of products that were handed to it
+	bypassed map[*graph.Node]bool                // last values of branches that are left out: zeros
 }
 
 // run builds the network and returns its outputs.
@@ -109,11 +110,19 @@ func (e *emitter) emitAll(roots []*graph.Node) {
 		todo = todo[:len(todo)-1]
 		if !live[n] && e.nodes[n] == nil {
 			live[n] = true
-			todo = append(todo, n.Inputs()...)
+			if !e.bypassed[n] {
+				todo = append(todo, n.Inputs()...)
+			}
 		}
 	}
 	for _, n := range e.Graph.Nodes() { // in the order in which they were made
 		if !live[n] {
+			continue
+		}
+		if e.bypassed[n] {
+			shape := n.Shape().Clone()
+			shape.Dimensions = e.dims(trace.Of(n)[0])
+			e.nodes[n] = graph.Zeros(e.graph, shape)
 			continue
 		}
 		built := e.emit(n)

@@ -55,6 +55,97 @@ func (n *Network) Intercept(hook func(site Site, x *graph.Node) *graph.Node) tra
 	return r.build
 }
 
+// Bypass returns a model function without some of the network's branches: sites that Joins says are the end of one. What a branch adds is zero, what is computed for it alone is not built, and
+// what it updates in training, as the statistics of its normalisations, stays as it is. Variables that nothing reads any more stay in the store. The network is not touched.
+//
+// Errors: *ReplayError for a site that is no end of a branch.
+func (n *Network) Bypass(branches ...Site) (trace.ModelFn, error) {
+	r := &replay{network: n.digest, fn: n.fn, removed: map[string]map[int][]int{}, dims: map[string][]int{}}
+	known := n.Sites()
+	for _, b := range branches {
+		if !slices.ContainsFunc(known, func(s Site) bool { return s.Joins && b.is(s) }) {
+			return nil, &ReplayError{Variable: b.Kernel, Problem: "its product is not the end of a branch", Remedy: "give sites of this network that have Joins"}
+		}
+	}
+	r.bypassed = slices.Clone(branches)
+	return r.build, nil
+}
+
+// is tells whether two sites are one, of two recordings perhaps.
+func (s Site) is(other Site) bool {
+	return s.Kernel == other.Kernel && s.KernelAxis == other.KernelAxis && s.Use == other.Use
+}
+
+// without leaves out what belongs to bypassed branches alone: updates and losses that are computed from values which the outputs no longer need.
+func (e *emitter) without(branches []Site) {
+	cut := map[*graph.Node]bool{}
+	for _, s := range e.sites {
+		if slices.ContainsFunc(branches, s.is) {
+			for _, n := range e.Graph.Nodes() {
+				if n.NumOutputs() == 1 && trace.Of(n)[0] == s.last {
+					cut[n] = true
+				}
+			}
+		}
+	}
+	above := func(roots []*graph.Node, cut map[*graph.Node]bool) map[*graph.Node]bool {
+		found := map[*graph.Node]bool{}
+		for todo := slices.Clone(roots); len(todo) > 0; {
+			n := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			if !found[n] {
+				found[n] = true
+				if !cut[n] {
+					todo = append(todo, n.Inputs()...)
+				}
+			}
+		}
+		return found
+	}
+	before, after := above(e.Outputs, nil), above(e.Outputs, cut)
+	dead := map[*graph.Node]bool{}
+	for _, n := range e.Graph.Nodes() { // inputs come first
+		if n.Type() != graph.NodeTypeParameter && (before[n] && !after[n] || cut[n]) {
+			dead[n] = true
+		}
+		for _, in := range n.Inputs() {
+			dead[n] = dead[n] || dead[in] && !cut[in] && !after[n]
+		}
+	}
+	p := *e.part
+	r := *p.recording
+	r.updates = slices.DeleteFunc(slices.Clone(r.updates), func(u update) bool { return dead[u.node] })
+	r.params = slices.DeleteFunc(slices.Clone(r.params), func(u nodeParam) bool { return dead[u.node] })
+	// What only counts how often those happen, as the weight of a moving average does, goes too.
+	var gone []*graph.Node
+	for _, u := range p.recording.updates {
+		if dead[u.node] {
+			gone = append(gone, u.node)
+		}
+	}
+	lost := above(gone, nil)
+	r.updates = slices.DeleteFunc(slices.Clone(r.updates), func(u update) bool {
+		kept := slices.Clone(e.Outputs)
+		for _, other := range r.updates {
+			if other != u {
+				kept = append(kept, other.node)
+			}
+		}
+		reads := func(nodes map[*graph.Node]bool) bool {
+			for n := range nodes {
+				if n.Type() == graph.NodeTypeParameter && n.GetParameterName() == u.path {
+					return true
+				}
+			}
+			return false
+		}
+		return reads(lost) && !reads(above(kept, cut))
+	})
+	p.recording = &r
+	e.part = &p
+	e.bypassed = cut
+}
+
 // Sites lists the network's products in inference, in the order in which they are computed. They have no Operands.
 func (n *Network) Sites() []Site {
 	a := newAnalysis()

@@ -1,6 +1,7 @@
 package surgery
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -226,5 +227,59 @@ func TestSites(t *testing.T) {
 		if diff := cmp.Diff(want, got.String()); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", name, diff)
 		}
+	}
+}
+
+// A network without a branch has neither its kernels nor its statistics, in both phases, and computes what it does with the branch's last gain and offset at zero.
+func TestBypass(t *testing.T) {
+	b := open(t)
+	z := some(t, "resnet8 projection")[0]
+	in := z.Inputs(1, 2)
+	store := network(t, b, z.Model, in[0].Shape())
+	n, err := Trace(b, store, z.Model, in[0].Shape())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var branch Site
+	for _, s := range n.Sites() {
+		if s.Kernel == "/s1_0/c2/conv/weights" {
+			branch = s
+		}
+	}
+	fn, err := n.Bypass(branch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeroed, err := copyStore(store, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"scale", "offset"} {
+		v := zeroed.GetVariable("/s1_0/b2/batch_normalization/" + name)
+		setValue(t, v, tensors.FromShape(v.Shape()))
+	}
+	for _, training := range []bool{false, true} {
+		want, got := call(t, b, zeroed, z.Model, training, in...), call(t, b, store, fn, training, in...)
+		diff, largest, err := difference(want[0], got[0])
+		if err != nil || diff > 1e-5*largest {
+			t.Errorf("training %v: differs by %g of %g, %v", training, diff, largest, err)
+		}
+	}
+	smaller, err := Trace(b, store, fn, in[0].Shape())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range smaller.analysis.order {
+		if strings.HasPrefix(path, "/s1_0/c") && path != "/s1_0/cs/conv/weights" || strings.HasPrefix(path, "/s1_0/b1") || strings.HasPrefix(path, "/s1_0/b2") {
+			t.Errorf("the network without the branch still has %s", path)
+		}
+	}
+	// At 4×4, with 16 channels: 3×3 of 8 and of 16.
+	if want, got := n.Cost().MACs-2*(16*9*8*16+16*9*16*16), smaller.Cost().MACs; want != got {
+		t.Errorf("%d MACs, want %d", got, want)
+	}
+	var refused *ReplayError
+	if _, err := n.Bypass(n.Sites()[0]); !errors.As(err, &refused) {
+		t.Errorf("a stem: %v, want a *ReplayError", err)
 	}
 }

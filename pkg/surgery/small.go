@@ -148,6 +148,8 @@ type replay struct {
 	dims    map[string][]int // of the variables of which something goes, as they were
 	hook    func(Site, *graph.Node) *graph.Node
 
+	bypassed []Site // branches that are left out
+
 	mu     sync.Mutex
 	recent []*part // the last ones recorded
 }
@@ -176,6 +178,9 @@ func (r *replay) build(scope *model.Scope, inputs []*graph.Node) []*graph.Node {
 		panic(err)
 	}
 	e := &emitter{part: p, scope: scope, graph: inputs[0].Graph(), nodes: map[*graph.Node]*graph.Node{}, hook: r.hook, operands: map[*trace.Op][]*graph.Node{}}
+	if len(r.bypassed) > 0 {
+		e.without(r.bypassed)
+	}
 	return e.run(inputs)
 }
 
@@ -224,7 +229,7 @@ func (r *replay) part(scope *model.Scope, inputs []*graph.Node) (*part, error) {
 	}
 	p.analysis.trace(p.Trace, p.updates)
 	p.analysis.settle()
-	if r.hook != nil {
+	if r.hook != nil || r.bypassed != nil {
 		p.sites = p.analysis.sites(p.Trace)
 	}
 	if p.gone, err = p.analysis.removal(r.removed); err != nil {
