@@ -104,6 +104,12 @@ type galMask struct {
 }
 
 func (c GAL) complete() (GAL, error) {
+	if err := c.Budget.check(); err != nil {
+		return c, err
+	}
+	if c.Blocks && (c.Budget.Rate != 0 || c.Budget.Units != 0) {
+		return c, &ConfigError{"GAL.Budget", "Rate or Units is set, and branches go as a whole", "set MACs or Params, or none of them to remove the branches whose mask is 0"}
+	}
 	for field, x := range map[string]float64{"Sparsity": c.Sparsity, "Mimic": c.Mimic, "LearningRate": c.LearningRate, "MaskRate": c.MaskRate, "Steps": float64(c.Steps), "MaskEvery": float64(c.MaskEvery)} {
 		if x < 0 || math.IsNaN(x) || math.IsInf(x, 0) {
 			return c, &ConfigError{"GAL." + field, fmt.Sprintf("it is %v", x), "give a positive number, or 0 for the default"}
@@ -561,9 +567,6 @@ func (b Budget) zero() bool { return b.MACs == 0 && b.Params == 0 && b.Units == 
 
 // branches leaves out whole branches: those with a mask of 0, or the fewest with the smallest masks that the budget asks for.
 func (c GAL) branches(s *surgery.Network, values map[string][]float32) (*surgery.Plan, error) {
-	if c.Budget.Rate != 0 {
-		return nil, &ConfigError{"GAL.Budget.Rate", "it is set, and branches go as a whole", "set MACs or Params, or none of them to remove the branches whose mask is 0"}
-	}
 	var order []surgery.Site
 	zeros := 0
 	for _, site := range s.Sites() {
@@ -605,9 +608,6 @@ func (c GAL) branches(s *surgery.Network, values map[string][]float32) (*surgery
 	share, target, _, err := c.Budget.target(s)
 	if err != nil {
 		return nil, err
-	}
-	if c.Budget.Units != 0 {
-		return nil, &ConfigError{"GAL.Budget.Units", "it is set, and branches go as a whole", "set MACs or Params"}
 	}
 	least := int64(0)
 	for k := range len(order) + 1 {

@@ -94,6 +94,9 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	case c.Budget.Compete != AsPublished:
 		return nil, &ConfigError{"PFP.Budget.Compete", "it is set", "leave it: PFP divides the budget by its bound"}
 	}
+	if err := c.Budget.check(); err != nil {
+		return nil, err
+	}
 	if c.Failure == 0 {
 		c.Failure = 1e-16
 	}

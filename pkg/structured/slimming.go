@@ -50,7 +50,8 @@ func (s Slimming) Model(n *surgery.Network) (trace.ModelFn, error) {
 	return penalised(n, func(scope *model.Scope, g *graph.Graph) *graph.Node {
 		var sum *graph.Node
 		for _, path := range slices.Compact(paths) {
-			sum = plus(sum, graph.ReduceAllSum(graph.Abs(variable(scope, path).NodeValue(g))))
+			gamma := variable(scope, path).NodeValue(g)
+			sum = plus(sum, graph.ReduceAllSum(graph.Mul(gamma, graph.StopGradient(graph.Sign(gamma))))) // the gradient of GoMLX's Abs is 1 at 0
 		}
 		return graph.MulScalar(sum, s.Strength)
 	}), nil

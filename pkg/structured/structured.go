@@ -73,16 +73,38 @@ func named(method string) criterion.Criterion {
 	return c
 }
 
+// check returns a *ConfigError for what can't be meant, before anything is trained for it.
+func (b Budget) check() error {
+	set := 0
+	for _, share := range []float64{b.MACs, b.Params, b.Units} {
+		if math.IsNaN(share) || share < 0 || share > 1 {
+			return &ConfigError{"Budget." + b.what(), fmt.Sprintf("the share that stays is %v", share), "give one between 0 and 1, for instance 0.5"}
+		}
+		if share != 0 {
+			set++
+		}
+	}
+	if b.Rate != 0 {
+		set++
+	}
+	switch {
+	case set > 1:
+		return &ConfigError{"Budget", "several of MACs, Params, Units and Rate are set", "set one of them"}
+	case !(b.Rate >= 0 && b.Rate < 1):
+		return &ConfigError{"Budget.Rate", fmt.Sprintf("it is %v", b.Rate), "give the share of each group that goes, between 0 and 1, for instance 0.45"}
+	case b.MinUnits < 0 || b.RoundTo < 0:
+		return &ConfigError{"Budget.MinUnits, Budget.RoundTo", fmt.Sprintf("they are %d and %d", b.MinUnits, b.RoundTo), "give positive numbers, or 0 for 1"}
+	}
+	return nil
+}
+
 // choose makes a plan of importances.
 func (b Budget) choose(n *surgery.Network, method string, published Competition, importance map[string][]float32) (*surgery.Plan, error) {
+	if err := b.check(); err != nil {
+		return nil, err
+	}
 	cfg := b.config(method, published)
 	if b.Rate != 0 {
-		if b.MACs != 0 || b.Params != 0 || b.Units != 0 {
-			return nil, &ConfigError{"Budget", "Rate is set beside MACs, Params or Units", "set one of them"}
-		}
-		if !(b.Rate > 0 && b.Rate < 1) {
-			return nil, &ConfigError{"Budget.Rate", fmt.Sprintf("it is %v", b.Rate), "give the share of each group that goes, between 0 and 1, for instance 0.45"}
-		}
 		cfg.Keep = map[string]int{}
 		for _, g := range n.Groups() {
 			if importance[g.Name] != nil && !b.excludes(g) {
@@ -368,20 +390,8 @@ func (b Budget) what() string {
 
 // target returns the budget's share and count, and how a plan is counted, for methods that divide it by a rule of their own.
 func (b Budget) target(n *surgery.Network) (share float64, target int64, cost func(*surgery.Plan) (int64, error), err error) {
-	set := 0
-	for _, x := range []float64{b.MACs, b.Params, b.Units} {
-		if math.IsNaN(x) || x < 0 || x > 1 {
-			return 0, 0, nil, &ConfigError{"Budget." + b.what(), fmt.Sprintf("the share that stays is %v", x), "give one between 0 and 1, for instance 0.5"}
-		}
-		if x != 0 {
-			set++
-			share = x
-		}
-	}
-	if set > 1 {
-		return 0, 0, nil, &ConfigError{"Budget", "several of MACs, Params and Units are set", "set one of them"}
-	}
-	if set == 0 {
+	share = max(b.MACs, b.Params, b.Units) // one of them is set at most
+	if share == 0 {
 		share = 0.5
 	}
 	cost = func(p *surgery.Plan) (int64, error) {

@@ -179,6 +179,25 @@ func (a *analysis) sites(t *trace.Trace) []Site {
 		flow.follow(&s)
 		sites = append(sites, s)
 	}
+	for _, u := range a.uses { // products that make one channel only
+		if _, known := seen[u.op]; known || u.kind != reads || !flow.live[u.op] || len(a.variables[u.variable].axes) < 2 {
+			continue
+		}
+		s := Site{Kernel: u.variable, Use: uses[u.variable], Channels: 1, Op: u.op, last: u.op.Outputs[0]}
+		s.KernelAxis = slices.IndexFunc(a.variables[u.variable].axes, func(ax axis) bool { return ax.n == 1 && ax.sets == nil })
+		s.Axis = u.op.Outputs[0].Shape.Rank() - 1
+		if u.op.Type == "ConvGeneral" {
+			axes := u.op.Attributes.ConvolveAxes("axes")
+			s.KernelAxis, s.Axis = axes.KernelOutputChannels, axes.OutputChannels
+		}
+		if s.KernelAxis < 0 || u.op.Outputs[0].Shape.Dimensions[s.Axis] != 1 {
+			continue
+		}
+		seen[u.op] = s.Use
+		uses[u.variable]++
+		s.axes = [2]int{s.Axis, s.Axis}
+		sites = append(sites, s)
+	}
 	slices.SortStableFunc(sites, func(p, q Site) int { return p.Op.ID - q.Op.ID })
 	flow.shortcuts(sites)
 	return sites
