@@ -35,6 +35,7 @@ func All() []Network {
 		smallConv,
 		smallVGG,
 		resnet20,
+		resnet20Narrow,
 		resnet20b,
 		resnet56,
 		resnet56b,

@@ -309,6 +309,7 @@ func ExampleAll() {
 	// SmallConv [32 32 3] 10 47818
 	// SmallVGG [32 32 3] 10 61338
 	// ResNet-20 [32 32 3] 10 269722
+	// ResNet-20-narrow [32 32 3] 10 68050
 	// ResNet-20-B [32 32 3] 10 272474
 	// ResNet-56 [32 32 3] 10 853018
 	// ResNet-56-B [32 32 3] 10 855770

@@ -22,6 +22,10 @@ type emitter struct {
 	scope *model.Scope
 	graph *graph.Graph
 	nodes map[*graph.Node]*graph.Node // of the recording -> built
+
+	hook     func(Site, *graph.Node) *graph.Node // of Intercept; nil
+	operands map[*trace.Op][]*graph.Node         // of products that were handed to it
+	bypassed map[*graph.Node]bool                // last values of branches that are left out: zeros
 }
 
 // run builds the network and returns its outputs.
@@ -106,11 +110,19 @@ func (e *emitter) emitAll(roots []*graph.Node) {
 		todo = todo[:len(todo)-1]
 		if !live[n] && e.nodes[n] == nil {
 			live[n] = true
-			todo = append(todo, n.Inputs()...)
+			if !e.bypassed[n] {
+				todo = append(todo, n.Inputs()...)
+			}
 		}
 	}
 	for _, n := range e.Graph.Nodes() { // in the order in which they were made
 		if !live[n] {
+			continue
+		}
+		if e.bypassed[n] {
+			shape := n.Shape().Clone()
+			shape.Dimensions = e.dims(trace.Of(n)[0])
+			e.nodes[n] = graph.Zeros(e.graph, shape)
 			continue
 		}
 		built := e.emit(n)
@@ -123,7 +135,7 @@ func (e *emitter) emitAll(roots []*graph.Node) {
 					Remedy: "this is a fault of pkg/surgery: exclude the groups around it, and report it with the model function"})
 			}
 		}
-		e.nodes[n] = built
+		e.nodes[n] = e.intercepted(n, built)
 	}
 }
 
@@ -216,6 +228,9 @@ func (e *emitter) emit(n *graph.Node) *graph.Node {
 			return graph.ConvGeneral(in[0], in[1], c, at.Ints("strides"), at.Paddings("paddings"), at.Ints("inputDilations"), at.Ints("kernelDilations"), groups, 1)
 		}
 	case graph.NodeTypeGather:
+		if x := e.takeListed(v, in[0]); x != nil {
+			return x
+		}
 		at := op.Attributes
 		before, now := op.Inputs[0].Shape.Dimensions, in[0].Shape().Dimensions
 		sizes := slices.Clone(at.Ints("sliceSizes"))
@@ -320,6 +335,57 @@ func (e *emitter) slice(v *trace.Value, x *graph.Node) *graph.Node {
 		}
 	}
 	return graph.Slice(x, spec...)
+}
+
+// takeListed builds a Gather that takes indices of an axis by a constant list, where some go: those that went from the operand are read as zeros. It returns nil where none goes.
+func (e *emitter) takeListed(v *trace.Value, x *graph.Node) *graph.Node {
+	op := v.Op
+	k, list := constantList(op)
+	if k < 0 {
+		return nil
+	}
+	to := 0 // the output's axis for the indices
+	for slices.Contains(op.Attributes.Ints("offsetOutputAxes"), to) {
+		to++
+	}
+	from, taken := e.kept(op.Inputs[0], k), e.kept(v, to)
+	if from == nil && taken == nil {
+		return nil
+	}
+	place, zero := map[int]int{}, x.Shape().Dimensions[k]
+	for i, old := range from {
+		place[old] = i
+	}
+	var indices []int
+	padded := false
+	for i, old := range list {
+		if taken != nil {
+			if _, stays := slices.BinarySearch(taken, i); !stays {
+				continue
+			}
+		}
+		at, stays := place[old]
+		switch {
+		case from == nil:
+			at = old
+		case !stays:
+			at, padded = zero, true
+		}
+		indices = append(indices, at)
+	}
+	sizes := slices.Clone(x.Shape().Dimensions)
+	sizes[k] = 1
+	if padded {
+		one := x.Shape().Clone()
+		one.Dimensions[k] = 1
+		x = graph.Concatenate([]*graph.Node{x, graph.Zeros(e.graph, one)}, k)
+	}
+	at := op.Attributes
+	column := graph.Reshape(graph.Const(e.graph, int32s(indices)), len(indices), 1)
+	if k == 0 && to == 0 { // the form that has a gradient
+		return graph.Gather(x, column)
+	}
+	return graph.BackendGather(x, column, at.Int("indexVectorAxis"), at.Ints("offsetOutputAxes"), at.Ints("collapsedSliceAxes"), at.Ints("startIndexMap"), sizes, false)
 }
 
 // pad builds padding as a Concatenate, because Pad has no gradient in GoMLX v0.28.2. It returns nil where it pads between indices, or cuts.

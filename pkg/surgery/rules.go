@@ -551,13 +551,16 @@ func (r rule) gather() {
 	offsets, collapsed, mapped, sizes := at.Ints("offsetOutputAxes"), at.Ints("collapsedSliceAxes"), at.Ints("startIndexMap"), at.Ints("sliceSizes")
 	x, indices := r.in(0), r.in(1)
 	why := r.why("it looks indices up along it")
+	listed := r.listed()
 	whole := func(k int) bool {
 		return !slices.Contains(mapped, k) && !slices.Contains(collapsed, k) && sizes[k] == x.axes[k].n
 	}
 	var from []int // the operand's axes that the output's offset axes come from
 	for k, ax := range x.axes {
 		if !whole(k) {
-			r.pinAxis(ax, why)
+			if k != listed {
+				r.pinAxis(ax, why)
+			}
 		} else if x.variable != "" && indices.data { // a table of embeddings makes what is looked up in it
 			r.use(makes, x.variable, ax)
 		}
@@ -577,6 +580,9 @@ func (r rule) gather() {
 	for k := range r.dims {
 		if !slices.Contains(offsets, k) {
 			r.out.axes[k], batch = batch[0], batch[1:]
+			if listed >= 0 { // what is removed of the operand is read as zero, so the axes need not go together
+				r.out.axes[k] = r.freshAxis(r.dims[k], why)
+			}
 			continue
 		}
 		if whole(from[0]) {
@@ -586,6 +592,45 @@ func (r rule) gather() {
 		}
 		from = from[1:]
 	}
+}
+
+// listed returns the axis along which a Gather takes indices by a constant list, of a value that comes of the inputs and is zero where it is removed; -1 if it does something else.
+func (r rule) listed() int {
+	k, _ := constantList(r.op)
+	if k < 0 || !r.in(0).data || !r.in(0).axes[k].zero || r.in(0).axes[k].wild != 0 {
+		return -1
+	}
+	return k
+}
+
+// constantList returns the axis along which a Gather takes single indices by a constant list, and the list; -1 for others.
+func constantList(op *trace.Op) (int, []int) {
+	at, list := op.Attributes, op.Inputs[1].Op
+	collapsed := at.Ints("collapsedSliceAxes")
+	if len(collapsed) != 1 || !slices.Equal(collapsed, at.Ints("startIndexMap")) || op.Inputs[1].Shape.Rank() != 2 || at.Int("indexVectorAxis") != 1 {
+		return -1, nil
+	}
+	for list.Type == "Reshape" || list.Type == "ConvertDType" {
+		list = list.Inputs[0].Op
+	}
+	if list.Type != "Constant" {
+		return -1, nil
+	}
+	n := op.Inputs[0].Shape.Dimensions
+	for k, size := range at.Ints("sliceSizes") {
+		if k != collapsed[0] && size != n[k] {
+			return -1, nil
+		}
+	}
+	var indices []int
+	for _, x := range toFloats(list.Attributes["flat"]) {
+		i := int(x)
+		if i < 0 || i >= n[collapsed[0]] { // backends differ in what they make of it
+			return -1, nil
+		}
+		indices = append(indices, i)
+	}
+	return collapsed[0], indices
 }
 
 func (r rule) argMinMax() {

@@ -42,7 +42,7 @@ var described = map[string]string{
 	"ReduceWindow":          "axes that no window moves along pass on; the others stay",
 	"BatchNormForInference": "a channel goes with its scale, offset and statistics",
 	"BatchNormForTraining":  "a channel goes with its scale, offset and statistics",
-	"Gather":                "axes that are taken whole pass on; those that indices count stay",
+	"Gather":                "axes that are taken whole pass on; those that indices count stay, unless the indices are constant and what is removed is zero: then it is read as zero",
 	"ArgMinMax":             "the axis of the positions stays; the others pass on",
 	"OptimizationBarrier":   "axes pass on",
 	"SchedulingBarrier":     "axes pass on",

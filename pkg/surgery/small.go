@@ -146,6 +146,9 @@ type replay struct {
 	fn      trace.ModelFn
 	removed map[string]map[int][]int
 	dims    map[string][]int // of the variables of which something goes, as they were
+	hook    func(Site, *graph.Node) *graph.Node
+
+	bypassed []Site // branches that are left out
 
 	mu     sync.Mutex
 	recent []*part // the last ones recorded
@@ -158,6 +161,7 @@ type part struct {
 	analysis *analysis
 	gone     []bool
 	created  map[string]created // by the model function, by path
+	sites    []Site             // of a function that intercepts
 }
 
 // keepParts is how many recordings are kept: graphs are built for a few shapes, in two phases, many times.
@@ -173,7 +177,10 @@ func (r *replay) build(scope *model.Scope, inputs []*graph.Node) []*graph.Node {
 	if err != nil {
 		panic(err)
 	}
-	e := &emitter{part: p, scope: scope, graph: inputs[0].Graph(), nodes: map[*graph.Node]*graph.Node{}}
+	e := &emitter{part: p, scope: scope, graph: inputs[0].Graph(), nodes: map[*graph.Node]*graph.Node{}, hook: r.hook, operands: map[*trace.Op][]*graph.Node{}}
+	if len(r.bypassed) > 0 {
+		e.without(r.bypassed)
+	}
 	return e.run(inputs)
 }
 
@@ -222,6 +229,9 @@ func (r *replay) part(scope *model.Scope, inputs []*graph.Node) (*part, error) {
 	}
 	p.analysis.trace(p.Trace, p.updates)
 	p.analysis.settle()
+	if r.hook != nil || r.bypassed != nil {
+		p.sites = p.analysis.sites(p.Trace)
+	}
 	if p.gone, err = p.analysis.removal(r.removed); err != nil {
 		return nil, err
 	}

@@ -202,3 +202,15 @@ func (n *Network) String() string {
 	}
 	return b.String()
 }
+
+// Backend is the backend that Trace was given, as the next ones are what it was given besides.
+func (n *Network) Backend() compute.Backend { return n.backend }
+
+// Store is the network's store.
+func (n *Network) Store() *model.Store { return n.store }
+
+// ModelFn is the network's model function.
+func (n *Network) ModelFn() trace.ModelFn { return n.fn }
+
+// Inputs are the shapes that the network was traced for.
+func (n *Network) Inputs() []shapes.Shape { return slices.Clone(n.inputs) }

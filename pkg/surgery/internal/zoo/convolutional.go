@@ -18,6 +18,8 @@ func convolutional() []Network {
 			Why: "a stream a stage, of which the later ones are the channels that padding adds, and one group within each block", NoGradient: "Pad"},
 		{Name: "resnet8 zeros", Model: trace.Single(resnet(1, shortcutZeros)), Example: [][]int{{8, 8, 3}}, Groups: 6, Why: "as with padding"},
 		{Name: "resnet8 projection", Model: trace.Single(resnet(1, shortcutProjection)), Example: [][]int{{8, 8, 3}}, Groups: 6, Why: "a stream a stage, and one group within each block"},
+		{Name: "resnet8 free branches", Model: trace.Single(freeBranches), Example: [][]int{{8, 8, 3}}, Groups: 9,
+			Why: "a stream a stage, and two groups within each block: what a branch adds is brought to its places in the stream by a list of indices"},
 		{Name: "resnet20 pad", Model: trace.Single(resnet(3, shortcutPad)), Example: [][]int{{16, 16, 3}}, Groups: 12, Why: "3 streams, 9 blocks", Large: true, NoGradient: "Pad"},
 		{Name: "resnet20 zeros", Model: trace.Single(resnet(3, shortcutZeros)), Example: [][]int{{16, 16, 3}}, Groups: 12, Why: "3 streams, 9 blocks", Large: true},
 		{Name: "resnet20 projection", Model: trace.Single(resnet(3, shortcutProjection)), Example: [][]int{{16, 16, 3}}, Groups: 12, Why: "3 streams, 9 blocks", Large: true},
@@ -74,6 +76,26 @@ func lenet5(s *model.Scope, x *graph.Node) *graph.Node {
 	x = graph.Reshape(x, x.Shape().Dim(0), -1)                                                // -> [batch, 40]
 	x = relu(dense(s, "fc1", x, 16))
 	return dense(s, "output", x, 5)
+}
+
+// freeBranches is a residual network in which a branch may lack channels that the stream has.
+func freeBranches(s *model.Scope, x *graph.Node) *graph.Node {
+	x = relu(batchNorm(s, "b0", conv(s, "c0", x, 8, 3, 1)))
+	for i, c := range []int{8, 16, 32} {
+		b := s.At("s%d", i)
+		y := relu(batchNorm(b, "b1", conv(b, "c1", x, c, 3, min(2, i+1))))
+		y = batchNorm(b, "b2", conv(b, "c2", y, c, 3, 1))
+		if i > 0 {
+			x = shortcutProjection(b, x, c)
+		}
+		list := make([][]int32, c)
+		for k := range list {
+			list[k] = []int32{int32(k)}
+		}
+		y = graph.TransposeAllAxes(graph.Gather(graph.TransposeAllAxes(y, 3, 0, 1, 2), graph.Const(y.Graph(), list)), 1, 2, 3, 0)
+		x = relu(graph.Add(x, y))
+	}
+	return classify(s, x)
 }
 
 // shortcut brings a stream to a new stage: half as high and wide, with more channels.

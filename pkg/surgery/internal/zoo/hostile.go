@@ -68,7 +68,11 @@ func hostile() []Network {
 		{Name: "channels by index", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node {
 			index := graph.Const(x.Graph(), []int32{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8})
 			return graph.Transpose(graph.Gather(graph.Transpose(x, 0, 1), graph.InsertAxes(index, -1)), 0, 1)
-		}), Example: vector, Groups: 1, Why: "indices count the channels of fc; which of them the output layer takes can be cut", Pinned: []string{"Gather"}},
+		}), Example: vector, Groups: 2, Why: "fc, whose channels are read as zeros where they are gone; and which of them the output layer takes"},
+		{Name: "channels by computed index", Model: two(func(_ *model.Scope, x *graph.Node) *graph.Node {
+			index := graph.AddScalar(graph.Iota(x.Graph(), shapes.Make(dtypes.Int32, 6, 1), 0), 3)
+			return graph.Transpose(graph.Gather(graph.Transpose(x, 0, 1), index), 0, 1)
+		}), Example: vector, Groups: 1, Why: "indices that are computed count the channels of fc; which of them the output layer takes can be cut", Pinned: []string{"Gather"}},
 		{Name: "one-hot of the largest", Model: trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
 			return dense(s, "output", graph.OneHot(graph.ArgMax(dense(s, "fc", x, 4), -1), 4, f32), 5)
 		}), Example: [][]int{{20, 6}}, Groups: 1, Why: "an index is a value; the output layer's rows for some of them can be cut", Pinned: []string{"ArgMinMax"}},

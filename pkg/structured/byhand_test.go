@@ -1,0 +1,462 @@
+package structured
+
+import (
+	"iter"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/espalier-ml/espalier/pkg/surgery"
+	"github.com/espalier-ml/espalier/pkg/trace"
+)
+
+var near = cmpopts.EquateApprox(1e-6, 1e-6)
+
+// twoLayers is 4 hidden units between 2 inputs and 2 outputs.
+func twoLayers(s *model.Scope, x *graph.Node) *graph.Node {
+	return layers.Dense(s.At("out"), activation.Relu(layers.Dense(s.At("in"), x, false, 4)), false, 2)
+}
+
+// fixed makes a network of given values.
+func fixed(t *testing.T, fn func(*model.Scope, *graph.Node) *graph.Node, in int, weights map[string]*tensors.Tensor) *surgery.Network {
+	t.Helper()
+	store := model.NewStore()
+	for path, w := range weights {
+		_, err := store.CreateVariable(path, w)
+		check(t, err)
+	}
+	n, err := surgery.Trace(open(t), store, trace.Single(fn), shapes.Make(dtypes.Float32, 1, in))
+	check(t, err)
+	return n
+}
+
+func byHand(t *testing.T) *surgery.Network {
+	return fixed(t, twoLayers, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 0, 1, -1}, {0, 1, 1, -1}}),
+		"/out/dense/weights": tensors.FromValue([][]float32{{1, -1}, {3, 0}, {0, -3}, {5, 5}}),
+	})
+}
+
+// points is a data set of one batch.
+type points [][]float32
+
+func (p points) Name() string { return "points" }
+func (p points) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		yield(train.Batch{Inputs: []*tensors.Tensor{tensors.FromValue([][]float32(p))}, Labels: []*tensors.Tensor{tensors.FromScalarAndDimensions(int32(0), len(p), 1)}}, nil)
+	}
+}
+
+// Of inputs (1, 1) the hidden units are 1, 1, 2 and 0. The first output is 1 + 3 of positive terms, so unit 0 is a quarter of it and unit 1 three; the second is −1 − 6 of negative ones, so unit 0
+// is a seventh of it and unit 2 six. Of (2, 1) they are 2, 1, 3 and 0: 2 + 3, and −2 − 9, which gives unit 0 two fifths.
+func TestSensitivityByHand(t *testing.T) {
+	r, err := PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, byHand(t), points{{1, 1}, {2, 1}})
+	check(t, err)
+	want := map[string][]float32{"/in/dense/weights:1": {2. / 5, 3. / 4, 6. / 7, 0}}
+	if diff := cmp.Diff(want, r.Sensitivity, near); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string][]int{"/in/dense/weights:1": {0, 3}}, r.Plan.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// A convolution's channel is what it adds in a patch, over all positions of the kernel; where the input has both signs, each counts by itself.
+func TestSensitivityOfConvolutionByHand(t *testing.T) {
+	conv := func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = graph.Reshape(x, x.Shape().Dim(0), 3, 1)
+		x = layers.Convolution(s.At("a"), x).Channels(2).KernelSize(1).UseBias(false).Done()             // [batch, 3, 2]
+		x = layers.Convolution(s.At("b"), x).Channels(1).KernelSize(2).NoPadding().UseBias(false).Done() // [batch, 2, 1]
+		return graph.Reshape(x, x.Shape().Dim(0), 2)
+	}
+	n := fixed(t, conv, 3, map[string]*tensors.Tensor{
+		"/a/conv/weights": tensors.FromValue([][][]float32{{{1, 2}}}),                // channels x and 2x
+		"/b/conv/weights": tensors.FromValue([][][]float32{{{1}, {1}}, {{3}, {-1}}}), // at position 0: 1 and 1; at 1: 3 and −1
+	})
+	r, err := PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, n, points{{1, 2, -1}})
+	check(t, err)
+	// Channels are (1, 2, −1) and (2, 4, −2). Patches are (1, 2) and (2, −1).
+	// Positive weights, positive inputs: patch 0 has 1 + 3·2 = 7 and 2; patch 1 has 2 and 4. Negative inputs: patch 1 has 3·1 and 0.
+	// Negative weights: only the second channel.
+	want := map[string][]float32{"/a/conv/weights:2": {1, 1}}
+	if diff := cmp.Diff(want, r.Sensitivity, near); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	r, err = PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, n, points{{1, 2, 1}})
+	check(t, err)
+	// Now channels are (1, 2, 1) and (2, 4, 2): patch 0 has 7 and 2, patch 1 has 2 + 3 = 5 and 4. The second is all of the negative sum.
+	if diff := cmp.Diff(map[string][]float32{"/a/conv/weights:2": {7. / 9, 1}}, r.Sensitivity, near); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestBoundByHand(t *testing.T) {
+	k := coefficient(2, 1, 1, 16/math.E) // 2·2·3·ln(8·2·e/16)
+	if math.Abs(k-12) > 1e-9 {
+		t.Errorf("K is %v, want 12", k)
+	}
+	if m := draws(12, 1); m != 3*8*12 {
+		t.Errorf("%v draws, want 288", m)
+	}
+	if e := epsilonOf(12, 288); math.Abs(e-1) > 1e-9 {
+		t.Errorf("ε is %v, want 1", e)
+	}
+	// Two draws of halves are expected to have 1.5 different; of certainties one.
+	for _, c := range []struct {
+		p    []float64
+		m    float64
+		want int
+	}{{[]float64{0.5, 0.5}, 2, 2}, {[]float64{0.5, 0.5, 0}, 1, 1}, {[]float64{1, 0}, 5, 1}, {[]float64{0.25, 0.25, 0.25, 0.25}, 1e9, 4}} {
+		if got := distinct(c.p, c.m); got != c.want {
+			t.Errorf("%v draws by %v have %d different units, want %d", c.m, c.p, got, c.want)
+		}
+	}
+}
+
+// Errors stay below the bound, fall with the number of draws, and are not zero.
+func TestCheckBound(t *testing.T) {
+	n := byHand(t)
+	r, err := PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, n, points{{1, 1}, {2, 1}})
+	check(t, err)
+	found, err := r.CheckBound(ctx, points{{1, 2}, {3, 1}, {1, 1}}, "/in/dense/weights:1", 1e-16, []int{100, 10000}, 200, 1)
+	check(t, err)
+	for _, p := range found {
+		if !(0 < p.Mean && p.Mean < p.P99 && p.P99 <= p.Max && p.Max < p.Bound) {
+			t.Errorf("%+v: want 0 < mean < 99%% ≤ max < bound", p)
+		}
+	}
+	if ratio := found[0].Mean / found[1].Mean; ratio < 7 || ratio > 14 { // √100
+		t.Errorf("a hundred times the draws make the error %.1f times smaller, want about 10", ratio)
+	}
+}
+
+// What is drawn is reweighted so that it stands for all: the sum over many draws is that of the whole.
+func TestDrawUnits(t *testing.T) {
+	p := []float64{0.5, 0.3, 0.2, 0}
+	counts, m := drawUnits(rand.New(rand.NewPCG(1, 1)), p, 2)
+	different := 0
+	for u, c := range counts {
+		if c > 0 {
+			different++
+			if p[u] == 0 {
+				t.Errorf("unit %d of probability 0 was drawn", u)
+			}
+		}
+	}
+	sum := 0
+	for _, c := range counts {
+		sum += c
+	}
+	if different != 2 || sum != m {
+		t.Errorf("drawn %v in %d draws, want 2 different", counts, m)
+	}
+}
+
+// The kernel that reads a group is multiplied by 2 and 3 at the units that stay.
+func TestReweight(t *testing.T) {
+	n := byHand(t)
+	r, err := PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, n, points{{1, 1}, {2, 1}})
+	check(t, err)
+	small, err := r.Plan.Apply()
+	check(t, err)
+	r.Weights["/in/dense/weights:1"] = []float32{2, 3} // units 1 and 2
+	check(t, r.Reweight(small.Store))
+	if diff := cmp.Diff([]float32{6, 0, 0, -9}, tensors.MustCopyFlatData[float32](small.Store.GetVariable("/out/dense/weights").MustValue())); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestSCOPByHand(t *testing.T) {
+	if diff := cmp.Diff([]float32{0, -1, 1.2, -0.5}, scopScores([]float32{3, 1, -2, 0.5}, []float32{0.5, 0, 0.8, 0}), near); diff != "" {
+		t.Errorf("|γ|·(2k − 1) (-want +got)\n%s", diff)
+	}
+	// Two examples and two knockoffs of two channels: k = 1 keeps the first channel, k = 0.25 mixes the second; knockoffs stay.
+	got := graph.MustExecOnce(open(t), func(x, k *graph.Node) *graph.Node { return mix(x, 1, k) }, [][]float32{{1, 4}, {2, 8}, {10, 40}, {20, 80}}, []float32{1, 0.25})
+	if diff := cmp.Diff([][]float32{{1, 31}, {2, 62}, {10, 40}, {20, 80}}, got.Value()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// FISTA's proximal step: y = m + (a − 1)/a'·(m − before), less rate·gradient and rate·λ, and not below 0.
+func TestProximalByHand(t *testing.T) {
+	if a := momentum(1); math.Abs(a-(1+math.Sqrt(5))/2) > 1e-12 {
+		t.Errorf("%v after 1, want the golden ratio", a)
+	}
+	// a = 1: no momentum. 1 − 0.1·2 − 0.1·3 = 0.5; 0.4 − 0.1·2 − 0.3 < 0 is 0; 0 + 0.1·5 − 0.3 = 0.2 comes back.
+	if diff := cmp.Diff([]float32{0.5, 0, 0.2}, proximal([]float32{1, 0.4, 0}, []float32{7, 7, 7}, []float32{2, 2, -5}, 1, 0.1, 3), near); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	// a = 2: (a − 1)/a' = 2/(1 + √17).
+	want := float32(1 + 2/(1+math.Sqrt(17))*0.5)
+	if diff := cmp.Diff([]float32{want}, proximal([]float32{1}, []float32{0.5}, []float32{0}, 2, 0.1, 0), near); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestCollapse(t *testing.T) {
+	well, blinded := GALStep{Spread: 1}, GALStep{Spread: 1e-4}
+	for _, c := range []struct {
+		steps []GALStep
+		since int // 0: it is not
+	}{
+		{slices.Repeat([]GALStep{well}, 8), 0},
+		{append(slices.Repeat([]GALStep{well}, 6), blinded, blinded), 7},
+		{append(slices.Repeat([]GALStep{well}, 7), blinded), 0},
+		{append(slices.Repeat([]GALStep{blinded}, 7), well), 0},
+		{slices.Repeat([]GALStep{blinded}, 4), 1},
+	} {
+		got := 0
+		if e := collapsed(c.steps); e != nil {
+			got = e.Step
+		}
+		if got != c.since {
+			t.Errorf("%v: collapsed since %d, want %d", c.steps, got, c.since)
+		}
+	}
+}
+
+// The authors' discriminator is blind from the start, and the result says so; ours is not.
+func TestDiscriminators(t *testing.T) {
+	n := network(t, plain, size, side, side, 3)
+	r, err := GAL{Compatible: true, Steps: 4, MaskEvery: 2, Seed: 1}.Choose(ctx, n, stripes{64, size})
+	check(t, err)
+	if r.Collapse == nil {
+		t.Errorf("spreads are %v, want a collapse", r.Steps)
+	}
+	if r.Zeros == 0 || r.Zeros == r.All {
+		t.Errorf("%d of %d masks drawn from N(0, 1) are 0, want about half", r.Zeros, r.All)
+	}
+	for name, m := range r.Masks {
+		zeros := 0
+		for _, x := range m {
+			if x == 0 {
+				zeros++
+			}
+		}
+		if got := len(r.Plan.Removed[name]); got != min(zeros, len(m)-1) {
+			t.Errorf("%d units of %s go, want those %d with a mask of 0", got, name, zeros)
+		}
+	}
+}
+
+// Gaussian knockoffs have the mean and the covariance of the data, also between features, and do not depend on them.
+func TestSecondOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	const n, d = 400, 3
+	examples := make([][]float32, n)
+	for i := range examples {
+		a, b := rng.NormFloat64(), rng.NormFloat64()
+		examples[i] = []float32{float32(1 + 2*a), float32(-1 + a + 0.5*b), float32(b)}
+	}
+	for _, rank := range []int{1, 3} { // with one component the others' covariance is lost, not their variance
+		draw, err := SecondOrder(rank).Fit(examples, rng)
+		check(t, err)
+		out := make([][]float32, 20000)
+		for i := range out {
+			out[i] = make([]float32, d)
+		}
+		draw(nil, out, rng)
+		wantMean, want := moments(examples)
+		gotMean, got := moments(out)
+		for i := range d {
+			if math.Abs(wantMean[i]-gotMean[i]) > 0.05 {
+				t.Errorf("rank %d: mean of feature %d is %.3f, want %.3f", rank, i, gotMean[i], wantMean[i])
+			}
+			for j := range d {
+				if (rank == 3 || i == j) && math.Abs(want[i][j]-got[i][j]) > 0.15 {
+					t.Errorf("rank %d: covariance of %d and %d is %.3f, want %.3f", rank, i, j, got[i][j], want[i][j])
+				}
+			}
+		}
+	}
+	if _, err := SecondOrder(3).Fit(examples[:1], rng); err == nil {
+		t.Error("one example has a covariance")
+	}
+}
+
+func moments(x [][]float32) (mean []float64, covariance [][]float64) {
+	d := len(x[0])
+	mean = make([]float64, d)
+	for _, r := range x {
+		for i := range d {
+			mean[i] += float64(r[i]) / float64(len(x))
+		}
+	}
+	for i := range d {
+		covariance = append(covariance, make([]float64, d))
+		for j := range d {
+			for _, r := range x {
+				covariance[i][j] += (float64(r[i]) - mean[i]) * (float64(r[j]) - mean[j]) / float64(len(x)-1)
+			}
+		}
+	}
+	return mean, covariance
+}
+
+func TestControls(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	batch := [][]float32{{1, 1}, {2, 2}, {3, 3}, {4, 4}}
+	out := [][]float32{{9, 9}, {9, 9}, {9, 9}, {9, 9}}
+	for range 20 {
+		draw, err := Shuffled.Fit(batch, rng)
+		check(t, err)
+		draw(batch, out, rng)
+		seen := map[float32]bool{}
+		for i := range out {
+			if out[i][0] == batch[i][0] {
+				t.Errorf("example %d has kept its place: %v", i, out)
+			}
+			seen[out[i][0]] = true
+		}
+		if len(seen) != 4 {
+			t.Errorf("%v is no permutation", out)
+		}
+	}
+	draw, err := Zeros.Fit(batch, rng)
+	check(t, err)
+	draw(batch, out, rng)
+	if diff := cmp.Diff([][]float32{{0, 0}, {0, 0}, {0, 0}, {0, 0}}, out); diff != "" {
+		t.Errorf("zeros (-want +got)\n%s", diff)
+	}
+}
+
+// penaltyOf returns a penalty in training, and its gradient by a variable.
+func penaltyOf(t *testing.T, n *surgery.Network, fn trace.ModelFn, path string, in int) (float32, []float32) {
+	t.Helper()
+	store := n.Store()
+	exec, err := model.NewExec(n.Backend(), store, func(_ *model.Scope, x *graph.Node) []*graph.Node {
+		store.SetTraining(x.Graph(), true)
+		fn(store.RootScope(), []*graph.Node{x})
+		l := train.GetRegularizationLoss(x.Graph())
+		return append([]*graph.Node{l}, graph.Gradient(l, store.GetVariable(path).NodeValue(x.Graph()))...)
+	})
+	check(t, err)
+	defer exec.Finalize()
+	r, err := exec.Call(tensors.FromScalarAndDimensions(float32(1), 1, in))
+	check(t, err)
+	return r[0].Value().(float32), tensors.MustCopyFlatData[float32](r[1])
+}
+
+// Of each unit all weights count: (1, 0 | 1, −1), (0, 1 | 3, 0), (1, 1 | 0, −3), (−1, −1 | 5, 5).
+func TestGroupLassoByHand(t *testing.T) {
+	n := byHand(t)
+	fn, err := GroupLasso{Strength: 0.5}.Model(n)
+	check(t, err)
+	penalty, grad := penaltyOf(t, n, fn, "/in/dense/weights", 2)
+	norms := []float64{math.Sqrt(3), math.Sqrt(10), math.Sqrt(11), math.Sqrt(52)}
+	want := 0.0
+	for _, x := range norms {
+		want += 0.5 * 2 * x // λ·√4
+	}
+	if diff := cmp.Diff(float32(want), penalty, near); diff != "" {
+		t.Errorf("penalty (-want +got)\n%s", diff)
+	}
+	wantGrad := []float32{float32(1 / norms[0]), 0, float32(1 / norms[2]), float32(-1 / norms[3]), 0, float32(1 / norms[1]), float32(1 / norms[2]), float32(-1 / norms[3])}
+	if diff := cmp.Diff(wantGrad, grad, near); diff != "" {
+		t.Errorf("gradient (-want +got)\n%s", diff)
+	}
+	p, err := GroupLasso{Budget: Budget{Units: 0.5}}.Choose(n)
+	check(t, err)
+	if diff := cmp.Diff([]int{0, 1}, p.Removed["/in/dense/weights:1"]); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// λ is 0 at steps 0 and 1, 0.1 at 2 and 3, 0.15, the limit, from then on; the units that go are 0 and 1, whose kernels are (1, 0) and (0, 1), so the penalty is λ.
+func TestGrowingByHand(t *testing.T) {
+	n := byHand(t)
+	c := Growing{Step: 0.1, Every: 2, Limit: 0.15, Budget: Budget{Units: 0.5}}
+	p, err := c.Choose(n)
+	check(t, err)
+	if diff := cmp.Diff([]int{0, 1}, p.Removed["/in/dense/weights:1"]); diff != "" {
+		t.Fatalf("(-want +got)\n%s", diff)
+	}
+	fn, err := c.Model(n, p)
+	check(t, err)
+	store := n.Store()
+	exec, err := model.NewExec(n.Backend(), store, func(_ *model.Scope, x *graph.Node) *graph.Node {
+		store.SetTraining(x.Graph(), true)
+		fn(store.RootScope(), []*graph.Node{x})
+		return train.GetRegularizationLoss(x.Graph())
+	})
+	check(t, err)
+	defer exec.Finalize()
+	var got []float32
+	for range 6 {
+		r, err := exec.Call(tensors.FromScalarAndDimensions(float32(1), 1, 2))
+		check(t, err)
+		got = append(got, r[0].Value().(float32))
+	}
+	if diff := cmp.Diff([]float32{0, 0, 0.1, 0.1, 0.15, 0.15}, got, near); diff != "" {
+		t.Errorf("penalties (-want +got)\n%s", diff)
+	}
+}
+
+// The gradient of λ·Σ|γ| is λ·sign(γ), and channels with the smallest |γ| go, of all groups together.
+func TestSlimmingByHand(t *testing.T) {
+	gained := func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(s.At("in"), x, false, 4)
+		x = graph.Mul(x, graph.InsertAxes(s.At("g").VariableWithShape("scale", shapes.Make(dtypes.Float32, 4)).NodeValue(x), 0))
+		return layers.Dense(s.At("out"), activation.Relu(x), false, 2)
+	}
+	n := fixed(t, gained, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights": tensors.FromScalarAndDimensions(float32(1), 2, 4), "/out/dense/weights": tensors.FromScalarAndDimensions(float32(1), 4, 2),
+		"/g/scale": tensors.FromValue([]float32{2, -0.5, 0, 1}),
+	})
+	fn, err := Slimming{Strength: 0.1}.Model(n)
+	check(t, err)
+	penalty, grad := penaltyOf(t, n, fn, "/g/scale", 2)
+	if diff := cmp.Diff(float32(0.35), penalty, near); diff != "" {
+		t.Errorf("penalty (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff([]float32{0.1, -0.1, 0, 0.1}, grad, near); diff != "" {
+		t.Errorf("gradient (-want +got)\n%s", diff)
+	}
+	p, err := Slimming{Budget: Budget{Units: 0.5}}.Choose(n)
+	check(t, err)
+	if diff := cmp.Diff(map[string][]int{"/in/dense/weights:1": {1, 2}}, p.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// Hidden units 0 and 1 are equal for these inputs, so one can do the work of both: what is left computes the same after the refit, and not without it.
+func TestThiNetRefits(t *testing.T) {
+	n := fixed(t, twoLayers, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 1, 0, 1}, {0, 0, 1, 1}}),
+		"/out/dense/weights": tensors.FromValue([][]float32{{1, 0}, {1, 1}, {5, 0}, {0, 7}}),
+	})
+	data := points{{1, 2}, {2, 1}, {1, 1}, {3, 1}}
+	r, err := ThiNet{Budget: Budget{Rate: 0.25}, Damp: -1}.Choose(ctx, n, data)
+	check(t, err)
+	if diff := cmp.Diff(map[string][]int{"/in/dense/weights:1": {0}}, r.Plan.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if e := r.Errors["/out/dense/weights"]; e > 1e-9 || r.Unfitted["/out/dense/weights"] < 1e-3 {
+		t.Errorf("the error is %g after the refit and %g without, want 0 and more", e, r.Unfitted["/out/dense/weights"])
+	}
+	small, err := r.Plan.Apply()
+	check(t, err)
+	out := func(store *model.Store, fn trace.ModelFn) []float32 {
+		exec, err := model.NewExec(n.Backend(), store, func(_ *model.Scope, x *graph.Node) *graph.Node { return fn(store.RootScope(), []*graph.Node{x})[0] })
+		check(t, err)
+		defer exec.Finalize()
+		y, err := exec.Call([][]float32(data))
+		check(t, err)
+		return tensors.MustCopyFlatData[float32](y[0])
+	}
+	if diff := cmp.Diff(out(n.Store(), n.ModelFn()), out(small.Store, small.ModelFn), cmpopts.EquateApprox(1e-4, 1e-4)); diff != "" {
+		t.Errorf("outputs (-want +got)\n%s", diff)
+	}
+}
