@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/gofrs/flock"
 	"github.com/gomlx/gomlx/ml/model"
@@ -51,6 +53,11 @@ type notes struct {
 	// What Training.Watch is told when the run goes on.
 	Accuracies []Point `json:"accuracies,omitempty"`
 	Layers     history `json:"layers"`
+	// The losses at the steps of Accuracies, and the step of the least.
+	Validation []Point `json:"validation,omitempty"`
+	Best       int     `json:"best,omitempty"`
+
+	kept map[int]Values // they lie among the checkpoint's variables
 }
 
 // resume brings the newest whole checkpoint of a run into the store; step 0 if there is none.
@@ -65,6 +72,9 @@ func resume(dir checkpoint.Dir, store *model.Store) (step int, n notes, err erro
 	if err := json.Unmarshal(s.Extra, &n); err != nil {
 		return 0, n, &CheckpointError{Dir: dir.Path, Errs: []error{fmt.Errorf("it is not of a training run: %w", err)}}
 	}
+	if n.kept, err = takeKept(store); err != nil {
+		return 0, n, &CheckpointError{Dir: dir.Path, Errs: []error{err}}
+	}
 	if !n.Layers.whole() {
 		return 0, n, &CheckpointError{Dir: dir.Path, Errs: []error{errors.New("its record of pruned layers is not whole")}}
 	}
@@ -77,8 +87,81 @@ func resume(dir checkpoint.Dir, store *model.Store) (step int, n notes, err erro
 // Errors: *CheckpointError, *MismatchError, checkpoint.ErrNone.
 func Load(dir string, store *model.Store) (step int, err error) {
 	s, err := checkpoint.Dir{Path: dir}.Load(store)
+	if err == nil {
+		_, err = takeKept(store)
+	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w", dir, err)
 	}
 	return s.Step, err
+}
+
+// keptScope is where the networks of Result.Kept lie in a checkpoint, by step: "/kept/100/fc1/weights". They are saved with the rest, so that a checkpoint is whole or
+// not there at all; the store that is trained does not have them.
+const keptScope = "/kept/"
+
+// withKept returns a store to be saved: the variables of a run's store, whose values it shares, and the networks that are kept.
+func withKept(store *model.Store, kept map[int]Values) (*model.Store, error) {
+	if len(kept) == 0 {
+		return store, nil
+	}
+	whole := model.NewStore()
+	for v := range store.IterVariables() {
+		if !v.HasValue() {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return nil, err
+		}
+		shared, err := whole.CreateVariable(v.Path(), value)
+		if err != nil {
+			return nil, err
+		}
+		shared.SetTrainable(v.Trainable)
+	}
+	for step, values := range kept {
+		for path, value := range values {
+			v, err := whole.CreateVariable(keptScope+strconv.Itoa(step)+path, value)
+			if err != nil {
+				return nil, err
+			}
+			v.SetTrainable(false)
+		}
+	}
+	return whole, nil
+}
+
+// takeKept takes what withKept has added out of a store again.
+func takeKept(store *model.Store) (map[int]Values, error) {
+	var kept map[int]Values
+	for _, v := range sorted(store) {
+		rest, found := strings.CutPrefix(v.Path(), keptScope)
+		if !found {
+			continue
+		}
+		number, path, _ := strings.Cut(rest, model.ScopeSeparator)
+		step, err := strconv.Atoi(number)
+		if err != nil {
+			return nil, fmt.Errorf("%s is of no step", v.Path())
+		}
+		value, err := v.Value()
+		if err != nil {
+			return nil, err
+		}
+		if value, err = value.LocalClone(); err != nil {
+			return nil, err
+		}
+		if kept == nil {
+			kept = map[int]Values{}
+		}
+		if kept[step] == nil {
+			kept[step] = Values{}
+		}
+		kept[step][model.ScopeSeparator+path] = value
+		if err := store.DeleteVariable(v.Path()); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
 }

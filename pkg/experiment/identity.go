@@ -33,6 +33,12 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 	if t.after != 0 {
 		identity["after"] = t.after
 	}
+	if t.KeepBest {
+		identity["best"] = t.Validate // of the steps at which it is measured
+	}
+	if len(t.Keep) > 0 {
+		identity["keep"] = slices.Compact(slices.Sorted(slices.Values(t.Keep)))
+	}
 	if t.Rate != nil {
 		var factors []string
 		for s := 0; s < total; s += block {

@@ -21,8 +21,8 @@ import (
 
 // Init creates the model's variables and gives them their first values, deterministic by seed.
 //
-// Variables that the model leaves to GoMLX's default initialiser get the same distribution from the host: He et al. 2015
-// (arXiv:1502.01852), normal with deviation √(2/fan-in) for kernels, zeros for vectors. Each value depends on the seed and on the variable's
+// Variables that the model leaves to GoMLX's default initialiser get their values from the host: kernels by Task.Start, which is GoMLX's own
+// distribution unless it is set, and zeros for vectors. Each value depends on the seed and on the variable's
 // path only, so it does not change when another layer is added. A model's own initialisers are left to GoMLX, which draws for one variable
 // after the other, in the order in which the model makes them. Both give the same bits on every backend.
 func Init(task Task, seed int64) (*model.Store, error) {
@@ -49,7 +49,7 @@ func Init(task Task, seed int64) (*model.Store, error) {
 			return err
 		}
 		for v := range store.IterVariables() {
-			if err := replaceMark(v, seed); err != nil {
+			if err := replaceMark(v, task.Start, seed); err != nil {
 				return err
 			}
 		}
@@ -129,8 +129,26 @@ func buildForward(task Task, store *model.Store, scope *model.Scope, input func(
 	task.Model(scope, input(g))
 }
 
+// Initializer draws the first values of a kernel: it is given the number of inputs of each of its outputs (fan-in) and of outputs of each of its inputs (fan-out), and
+// returns what draws a value.
+type Initializer func(fanIn, fanOut int, rng *rand.Rand) (draw func() float64)
+
+// HeNormal is normal with deviation √(2/fan-in). He et al. 2015, arXiv:1502.01852, equation 10; GoMLX's default.
+func HeNormal(fanIn, _ int, rng *rand.Rand) func() float64 {
+	return normal(math.Sqrt(2/float64(fanIn)), rng)
+}
+
+// GlorotNormal is normal with deviation √(2/(fan-in + fan-out)). Glorot & Bengio 2010, equation 12.
+func GlorotNormal(fanIn, fanOut int, rng *rand.Rand) func() float64 {
+	return normal(math.Sqrt(2/float64(fanIn+fanOut)), rng)
+}
+
+func normal(deviation float64, rng *rand.Rand) func() float64 {
+	return func() float64 { return deviation * rng.NormFloat64() }
+}
+
 // replaceMark gives a variable that is all NaN its first values.
-func replaceMark(v *model.Variable, seed int64) error {
+func replaceMark(v *model.Variable, start Initializer, seed int64) error {
 	shape := v.Shape()
 	if !shape.DType.IsFloat() || shape.Size() == 0 {
 		return nil
@@ -150,20 +168,14 @@ func replaceMark(v *model.Variable, seed int64) error {
 	}); err != nil || !isMarked {
 		return err
 	}
-	deviation := 0.0
-	if shape.Rank() > 1 {
-		fanIn := 1 // dense [in, out], convolution [spatial…, in, out]
-		for _, d := range shape.Dimensions[:shape.Rank()-1] {
-			fanIn *= d
+	next := func() float64 { return 0 }
+	if rank := shape.Rank(); rank > 1 {
+		receptive := 1 // dense [in, out], convolution [spatial…, in, out]
+		for _, d := range shape.Dimensions[:rank-2] {
+			receptive *= d
 		}
-		deviation = math.Sqrt(2 / float64(fanIn))
-	}
-	rng := rand.New(rand.NewPCG(uint64(seed), pathHash(v.Path())))
-	next := func() float64 {
-		if deviation == 0 {
-			return 0
-		}
-		return deviation * rng.NormFloat64()
+		rng := rand.New(rand.NewPCG(uint64(seed), pathHash(v.Path())))
+		next = start(receptive*shape.Dimensions[rank-2], receptive*shape.Dimensions[rank-1], rng)
 	}
 	switch shape.DType {
 	case dtypes.Float32:

@@ -37,7 +37,7 @@ func kills() int {
 
 func killableSteps() int { return max(3000, 400*kills()) }
 
-// killable is a run that prunes as it goes and saves as often as it can.
+// killable is a run that prunes as it goes, keeps networks, and saves as often as it can.
 func killable(t *testing.T, dir string) (*model.Store, Result) {
 	t.Helper()
 	task := newTask(t)
@@ -45,6 +45,7 @@ func killable(t *testing.T, dir string) (*model.Store, Result) {
 	p := newPruner(t, task, store, prune.Recipe{Criterion: criterion.Magnitude})
 	result, err := Train(t.Context(), task, store, Training{
 		Steps: killableSteps(), Dir: dir, SaveEvery: time.Nanosecond, Pruner: p, Rate: LinearDecay,
+		Validate: 300, KeepBest: true, Keep: []int{0, 333},
 		Schedule: schedule.Cubic(0, 2000, 0, 0.8), When: schedule.Every(100, 100, 2000),
 	})
 	if err != nil {
@@ -112,9 +113,15 @@ func TestKill(t *testing.T) {
 	if result.Resumed < at-50 || result.Resumed == 0 {
 		t.Errorf("resumed at %d, want %d or the one before", result.Resumed, at)
 	}
-	want, _ := killable(t, "")
+	want, whole := killable(t, "")
 	if diff := cmp.Diff(weights(t, want), weights(t, store)); diff != "" {
 		t.Errorf("the killed run differs (-whole +killed):\n%s", diff)
+	}
+	if diff := cmp.Diff(content(whole.Kept), content(result.Kept)); diff != "" || result.Best != whole.Best || len(whole.Kept) < 2 {
+		t.Errorf("what it kept differs (-whole +killed):\n%s", diff)
+	}
+	if diff := cmp.Diff(whole.ValidationLosses, result.ValidationLosses); diff != "" {
+		t.Errorf("its validation losses differ (-whole +killed):\n%s", diff)
 	}
 	if litter, _ := filepath.Glob(filepath.Join(dir, "*", ".saving-*")); len(litter) > 0 {
 		t.Errorf("left behind: %v", litter)
@@ -189,6 +196,8 @@ func TestRunsAreToldApart(t *testing.T) {
 		"Training.Seed":     func(_ *Task, tr *Training) { tr.Seed = 1 },
 		"Training.Name":     func(_ *Task, tr *Training) { tr.Name = "other" },
 		"Training.Rate":     func(_ *Task, tr *Training) { tr.Rate = LinearDecay },
+		"Training.Keep":     func(_ *Task, tr *Training) { tr.Keep = []int{2} },
+		"Training.KeepBest": func(_ *Task, tr *Training) { tr.KeepBest, tr.Validate = true, 2 },
 		"the learning rate": func(_ *Task, tr *Training) { tr.Optimizer = optimizer.Adam().LearningRate(1e-2).Done() },
 		"the weight decay": func(_ *Task, tr *Training) {
 			tr.Optimizer = optimizer.Adam().LearningRate(1e-3).WeightDecay(0.1).Done()

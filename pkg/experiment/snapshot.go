@@ -16,9 +16,18 @@ type Values map[string]*tensors.Tensor
 
 // Snapshot copies the values of all variables of a store. GoMLX frees a variable's old value at each step, so the copies are deep.
 func Snapshot(store *model.Store) (Values, error) {
+	return snapshot(store, func(*model.Variable) bool { return true })
+}
+
+// network is Snapshot without what belongs to the optimizer.
+func (tr *Trainer) network() (Values, error) {
+	return snapshot(tr.store, func(v *model.Variable) bool { return tr.step.owned[v] == nil })
+}
+
+func snapshot(store *model.Store, wanted func(*model.Variable) bool) (Values, error) {
 	values := Values{}
 	for v := range store.IterVariables() {
-		if !v.HasValue() {
+		if !v.HasValue() || !wanted(v) {
 			continue
 		}
 		value, err := v.Value()

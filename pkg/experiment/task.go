@@ -32,6 +32,8 @@ type Task struct {
 	Loss train.LossFn
 	// Train is what Train learns from; Validation is for choosing, Test for reporting, once.
 	Train, Validation, Test train.Dataset
+	// Start draws the kernels that the model leaves to the default initialiser, for Init. nil: HeNormal.
+	Start Initializer
 }
 
 // Resident is implemented by data sets whose examples all lie in memory. Train keeps them on the device and sends only the order of the
@@ -73,6 +75,9 @@ func (t Task) complete() (Task, error) {
 	}
 	if t.Loss == nil {
 		t.Loss = loss.SparseCategoricalCrossEntropyLogits
+	}
+	if t.Start == nil {
+		t.Start = HeNormal
 	}
 	if t.Backend == nil {
 		b, err := backend.Open()

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"math"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gomlx/gomlx/ml/model"
@@ -55,9 +56,14 @@ type Training struct {
 	// Watch is told how the run goes in numbers, for a live chart: after each dispatch, where the loss of a block or the accuracy is known and where
 	// weights were pruned. A run that goes on, or was finished before, first tells its past. It must return quickly. nil: nobody is told.
 	Watch func(report.Progress)
-	// Validate is after how many steps the accuracy on the task's validation data is measured, and at the end, for Watch and Result.Accuracies.
-	// It does not change what is trained. 0: never.
+	// Validate is after how many steps loss and accuracy on the task's validation data are measured, and at the end, for Watch, Result.Accuracies and
+	// Result.ValidationLosses. It does not change what is trained. 0: never.
 	Validate int
+	// KeepBest keeps the network of the step with the least validation loss, the first of equal ones, in Result.Kept: what stopping early would have given. It needs
+	// Validate.
+	KeepBest bool
+	// Keep are steps after which the network is kept too, in Result.Kept: to rewind to. 0 is before the first step.
+	Keep []int
 	// StepsPerDispatch is the number of steps that the device does at a time, at most 50. It does not change the result. Default: 50, or 1
 	// where that is not possible or slow: for data sets that are not Resident, for networks with convolutions, for backends without loops.
 	StepsPerDispatch int
@@ -92,9 +98,16 @@ type Result struct {
 	Losses []Point // mean training loss of each 50 steps; the last may be of fewer
 	// Accuracies on the validation data, every Training.Validate steps; those that a run which goes on had measured before are among them.
 	Accuracies []Point
-	Loaded     bool   // the run had been finished before and was loaded from Dir
-	Resumed    int    // the step from which an interrupted run went on; 0: from the start
-	Dir        string // where this run is saved; "": nowhere
+	// ValidationLosses are the losses there, at the same steps.
+	ValidationLosses []Point
+	// Best is the step of the least of ValidationLosses, the first of equal ones; 0: none was measured.
+	Best int
+	// Kept are networks by the step after which they were kept: those of Training.Keep, and with Training.KeepBest that of Best. Restore brings one back. They hold
+	// weights, statistics and masks, and nothing of the optimizer.
+	Kept    map[int]Values
+	Loaded  bool   // the run had been finished before and was loaded from Dir
+	Resumed int    // the step from which an interrupted run went on; 0: from the start
+	Dir     string // where this run is saved; "": nowhere
 }
 
 // Point is a value after a step.
@@ -201,6 +214,15 @@ func (tr *Trainer) Close() {
 // Task returns the trainer's task, with its defaults filled in.
 func (tr *Trainer) Task() Task { return tr.task }
 
+// Steps returns how many steps a training has in all.
+func (tr *Trainer) Steps(t Training) (int, error) {
+	perEpoch, err := tr.stepsPerEpoch()
+	if err != nil {
+		return 0, err
+	}
+	return t.steps(perEpoch)
+}
+
 // Train is NewTrainer and Trainer.Train, for a single run.
 func Train(ctx context.Context, task Task, store *model.Store, t Training) (Result, error) {
 	tr, err := NewTrainer(task, store)
@@ -223,6 +245,11 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	}
 	if t.Validate > 0 && tr.task.Validation == nil {
 		return Result{}, &ConfigError{"Training.Validate", fmt.Sprintf("got %d, and the task has no validation data", t.Validate), "set Task.Validation, or leave Validate 0"}
+	}
+	for _, step := range t.Keep {
+		if step < 0 || step > total {
+			return Result{}, &ConfigError{"Training.Keep", fmt.Sprintf("got step %d of a run of %d", step, total), "give steps from 0, before the first, to the last"}
+		}
 	}
 	if t.Topology != nil {
 		t.Pruner = t.Topology.Pruner()
@@ -261,7 +288,8 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 				return err
 			}
 			result.Steps, result.Losses, result.Resumed, sum = step, n.Losses, step, n.Sum
-			result.Accuracies, watch.history = n.Accuracies, n.Layers
+			result.Accuracies, result.ValidationLosses, watch.history = n.Accuracies, n.Validation, n.Layers
+			result.Best, result.Kept = n.Best, n.kept
 			if last := len(n.Losses); last > 0 {
 				result.Loss = n.Losses[last-1].Value
 			}
@@ -291,6 +319,19 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		watch.pruned(result.Steps, stats)
 	}
 	watch.past(result)
+	keep := func() error {
+		if result.Kept == nil {
+			result.Kept = map[int]Values{}
+		}
+		var err error
+		result.Kept[result.Steps], err = tr.network()
+		return err
+	}
+	if slices.Contains(t.Keep, 0) && result.Steps == 0 {
+		if err := keep(); err != nil {
+			return result, err
+		}
+	}
 	background := run.Background()
 	saved := result.Steps
 	save := func() error {
@@ -303,7 +344,9 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if t.Dir == "" || result.Steps == saved && saved > 0 {
 			return nil
 		}
-		extra, err := json.Marshal(notes{Losses: result.Losses, Sum: sum, Accuracies: result.Accuracies, Layers: watch.history})
+		extra, err := json.Marshal(notes{
+			Losses: result.Losses, Sum: sum, Accuracies: result.Accuracies, Validation: result.ValidationLosses, Best: result.Best, Layers: watch.history,
+		})
 		if err != nil {
 			return err
 		}
@@ -312,7 +355,11 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if t.Pruner != nil {
 			state.Recipe = t.Pruner.Recipe().String()
 		}
-		return background.Save(tr.store, state)
+		whole, err := withKept(tr.store, result.Kept)
+		if err != nil {
+			return err
+		}
+		return background.Save(whole, state)
 	}
 	// last saves and waits until that is on the disk.
 	last := func() error {
@@ -330,6 +377,12 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	batches := tr.batches(t.Seed, perEpoch, t.after)
 	defer batches.stop()
 	lastSave, rated := time.Now(), -1
+	least := math.Inf(1) // validation loss, that of the step Best
+	for _, p := range result.ValidationLosses {
+		if p.Step == result.Best {
+			least = p.Value
+		}
+	}
 	for result.Steps < total {
 		if err := ctx.Err(); err != nil {
 			if err := last(); err != nil {
@@ -385,6 +438,24 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			}
 			now.Accuracy = m.Accuracy
 			result.Accuracies = append(result.Accuracies, Point{Step: result.Steps, Value: m.Accuracy})
+			result.ValidationLosses = append(result.ValidationLosses, Point{Step: result.Steps, Value: m.Loss})
+			if m.Loss < least {
+				least = m.Loss
+				if t.KeepBest {
+					if !slices.Contains(t.Keep, result.Best) {
+						delete(result.Kept, result.Best)
+					}
+					if err := keep(); err != nil {
+						return result, err
+					}
+				}
+				result.Best = result.Steps
+			}
+		}
+		if slices.Contains(t.Keep, result.Steps) {
+			if err := keep(); err != nil {
+				return result, err
+			}
 		}
 		now.Step = result.Steps
 		watch.now(now)
@@ -434,6 +505,8 @@ func (t Training) steps(perEpoch int) (int, error) {
 		return 0, &ConfigError{"Training.Pruner", "a schedule is set, but nothing that prunes", "set Training.Pruner to what prune.New returns"}
 	case t.Validate < 0:
 		return 0, &ConfigError{"Training.Validate", fmt.Sprintf("got %d", t.Validate), "give a positive number of steps, or 0 for never"}
+	case t.KeepBest && t.Validate == 0:
+		return 0, &ConfigError{"Training.KeepBest", "nothing says which network is best", "set Training.Validate to a number of steps, for instance 100"}
 	case t.StepsPerDispatch < 0:
 		return 0, &ConfigError{"Training.StepsPerDispatch", fmt.Sprintf("got %d", t.StepsPerDispatch), "give a positive number, or 0 for the default"}
 	case t.Steps > 0:
@@ -477,10 +550,15 @@ func (tr *Trainer) change(t Training, step int) ([]mask.Stats, error) {
 	return t.Pruner.Prune(t.Schedule(step), sig)
 }
 
-// untilEvent returns how many of the next n steps may be done before masks are to change or something is to be measured.
+// untilEvent returns how many of the next n steps may be done before masks are to change, or something is to be measured or kept.
 func (t Training) untilEvent(step, n int) int {
 	if t.Validate > 0 {
 		n = min(n, t.Validate-step%t.Validate)
+	}
+	for _, k := range t.Keep {
+		if k > step {
+			n = min(n, k-step)
+		}
 	}
 	for i := 1; i < n; i++ {
 		if t.event(step + i) {

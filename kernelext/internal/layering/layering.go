@@ -32,6 +32,7 @@ var below = map[string][]string{
 	"pkg/store/checkpoint":        {"pkg/store/safetensors"},
 	"pkg/carry":                   {"pkg/store/checkpoint", "pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/prune", "pkg/backend"},
 	"pkg/experiment":              {"pkg/store", "pkg/store/checkpoint", "pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/schedule", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/profile", "pkg/backend", "pkg/report"},
+	"pkg/lottery":                 {"pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/mask", "pkg/signal", "pkg/prune", "pkg/experiment", "pkg/report", "pkg/store"},
 	"kernelext":                   {"kernelext/result", "pkg/report", "kernelext/survive"},
 	"kernelext/survive":           {"kernelext/internal/keep/manifest"},
 	"kernelext/figure":            {"pkg/report"},

@@ -1,0 +1,43 @@
+package lottery
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"github.com/espalier-ml/espalier/pkg/experiment"
+)
+
+// PairedTest compares two samples of which the i-th values belong together, such as what two branches of the same trial reach.
+type PairedTest struct {
+	experiment.Interval         // of the mean difference, x − y
+	T, P                float64 // Student's t, and the two-sided p of no difference; NaN for fewer than 2 pairs
+}
+
+// Paired is Student's t test on the differences of pairs. Differences that are all the same, but not zero, have p 0.
+func Paired(xs, ys []float64) PairedTest {
+	n := min(len(xs), len(ys))
+	d := make([]float64, n)
+	for i := range d {
+		d[i] = xs[i] - ys[i]
+	}
+	test := PairedTest{Interval: experiment.Confidence(d), T: math.NaN(), P: math.NaN()}
+	if n < 2 {
+		return test
+	}
+	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 1)}
+	error := (test.High - test.Mean) / student.Quantile(0.975) // of the mean
+	switch {
+	case error > 0:
+		test.T = test.Mean / error
+		test.P = 2 * student.CDF(-math.Abs(test.T))
+	case test.Mean != 0:
+		test.T, test.P = math.Inf(1), 0
+		if test.Mean < 0 {
+			test.T = math.Inf(-1)
+		}
+	default:
+		test.T, test.P = 0, 1
+	}
+	return test
+}
