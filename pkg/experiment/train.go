@@ -422,8 +422,10 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			now.Loss, sum = result.Loss, 0
 		}
 		if t.event(result.Steps) {
-			if err := tr.step.check(result.Steps); err != nil {
-				return result, err
+			if result.Steps != end && !tr.step.unsealed { // else it has just been done
+				if err := tr.step.check(result.Steps); err != nil {
+					return result, err
+				}
 			}
 			stats, err := tr.change(t, result.Steps)
 			if err != nil {

@@ -6,24 +6,26 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/params"
 )
 
 // collectGradients collects means over the calibration data: of the gradient of the loss, and of the Hessian times that gradient, of the loss at a
 // temperature.
 func (s *Signals) collectGradients(wanted criterion.Needs) error {
 	if wanted&criterion.NeedGrad != 0 {
-		mean, err := s.meanGradient(1)
+		mean, err := s.gradient()
 		if err != nil {
 			return err
 		}
 		for i, p := range s.set {
-			s.put(criterion.NeedGrad, p.Path, float32s(mean[i], 1))
+			s.put(criterion.NeedGrad, p.Path, mean[i])
 		}
 	}
 	if wanted&criterion.NeedHessianGrad == 0 {
@@ -154,9 +156,44 @@ func (s *Signals) probe(input shapes.Shape, look func(g *graph.Graph)) {
 	look(g)
 }
 
-// meanGradient returns the gradient of the mean loss, with the logits divided by a temperature, for each parameter.
-func (s *Signals) meanGradient(temperature float64) (sums, error) {
-	exec, err := s.exec(fmt.Sprintf("gradient at %v", temperature), func(in []*graph.Node) []*graph.Node {
+// gradient returns the gradient of the mean loss for each parameter. That of a single batch, as sparse training asks for again and again, is not summed.
+func (s *Signals) gradient() ([][]float32, error) {
+	exec, err := s.gradientAt(1)
+	if err != nil {
+		return nil, err
+	}
+	mean := make([][]float32, len(s.set))
+	single := !slices.ContainsFunc(s.set, func(p params.Param) bool { return p.Shape.DType != dtypes.Float32 })
+	if single && len(s.batches) == 1 {
+		results, err := exec.Call(s.batches[0].x, s.batches[0].labels)
+		if err != nil {
+			return nil, err
+		}
+		for i, r := range results {
+			mean[i] = make([]float32, r.Shape().Size())
+			if err := tensors.ConstFlatData(r, func(values []float32) {
+				for j, x := range values {
+					mean[i][j] = x + 0 // a sum has no −0
+				}
+			}); err != nil {
+				return nil, err
+			}
+			if err := r.FinalizeAll(); err != nil {
+				return nil, err
+			}
+		}
+		return mean, nil
+	}
+	sum, err := s.meanGradient(1)
+	for i := range sum {
+		mean[i] = float32s(sum[i], 1)
+	}
+	return mean, err
+}
+
+// gradientAt is the program that computes the gradient of the mean loss of a batch, with the logits divided by a temperature.
+func (s *Signals) gradientAt(temperature float64) (*model.Exec, error) {
+	return s.exec(fmt.Sprintf("gradient at %v", temperature), func(in []*graph.Node) []*graph.Node {
 		l := s.logits(in[0])
 		if temperature != 1 {
 			l = graph.DivScalar(l, temperature)
@@ -164,6 +201,11 @@ func (s *Signals) meanGradient(temperature float64) (sums, error) {
 		l = s.loss(in[1], l)
 		return graph.Gradient(l, s.weights(l.Graph())...)
 	})
+}
+
+// meanGradient returns the gradient of the mean loss, with the logits divided by a temperature, for each parameter.
+func (s *Signals) meanGradient(temperature float64) (sums, error) {
+	exec, err := s.gradientAt(temperature)
 	if err != nil {
 		return nil, err
 	}

@@ -17,9 +17,9 @@ type Drop struct {
 
 // Smallest drops the weights of least magnitude, ⌊Fraction · living⌋ of each layer, as SET in RigL's code and RigL do, but for their random numbers of 10⁻⁵ that
 // break ties. The zero value of Update has it.
-var Smallest = DropBy("magnitude", 0, magnitude)
+var Smallest = DropBy("magnitude", 0, nil)
 
-// DropBy returns a rule that drops the weights of least score, ⌊Fraction · living⌋ of each layer. Of equal ones the earlier stays.
+// DropBy returns a rule that drops the weights of least score, ⌊Fraction · living⌋ of each layer. Of equal ones the earlier stays. A nil score is the magnitude.
 func DropBy(name string, needs Needs, score Score) Drop {
 	return Drop{Name: name, Needs: needs, Mark: func(r *Round) error {
 		for _, l := range r.Layers {
@@ -40,68 +40,94 @@ func DropByCriterion(c criterion.Criterion) Drop {
 	return d
 }
 
-// dropLowest marks the n living weights of least score.
+// dropLowest marks the n living weights of least score; nil stands for the magnitude.
 func dropLowest(rule string, l *Layer, n int, score Score) error {
 	if n <= 0 {
 		return nil
+	}
+	if score == nil {
+		return dropSmallest(rule, l, n, l.living())
 	}
 	scores, err := scored(rule, l, score)
 	if err != nil {
 		return err
 	}
-	kept := make([]bool, l.Size())
-	top(l.Living-min(n, l.Living), scores, func(i int) bool { return l.Alive[i] }, kept)
-	for i := range kept {
-		l.Drop[i] = l.Drop[i] || l.Alive[i] && !kept[i]
+	few := l.rooms().few[:0]
+	for _, i := range l.living() {
+		few = append(few, scores[i])
+	}
+	l.room.few = few
+	l.dropOf(l.living(), few, n)
+	return nil
+}
+
+// dropSmallest marks the n weights of least magnitude among those at some places.
+func dropSmallest(rule string, l *Layer, n int, places []int32) error {
+	few := room(&l.rooms().few, len(places))
+	for j, i := range places {
+		few[j] = abs(l.Weight[i])
+	}
+	if err := numbers(rule, l, few); err != nil {
+		return err
+	}
+	l.dropOf(places, few, n)
+	return nil
+}
+
+// dropOf marks the n of least score among the weights at some places.
+func (l *Layer) dropOf(places []int32, scores []float32, n int) {
+	for j, kept := range l.top(len(places)-min(n, len(places)), scores) {
+		if !kept {
+			l.Drop[places[j]] = true
+		}
+	}
+}
+
+// scored returns a layer's scores, which hold until the next are asked for, or a *RuleError for NaN.
+func scored(rule string, l *Layer, score Score) ([]float32, error) {
+	scores := room(&l.rooms().scores, l.Size())
+	clear(scores)
+	score(l, scores)
+	return scores, numbers(rule, l, scores)
+}
+
+func numbers(rule string, l *Layer, scores []float32) error {
+	for _, s := range scores {
+		if s != s {
+			return &RuleError{rule, l.Param.Path, "it gives scores that are no numbers: look at the weights and at the rule"}
+		}
 	}
 	return nil
 }
 
-// scored returns a layer's scores, or a *RuleError for NaN.
-func scored(rule string, l *Layer, score Score) ([]float32, error) {
-	scores := make([]float32, l.Size())
-	score(l, scores)
-	for _, s := range scores {
-		if s != s {
-			return nil, &RuleError{rule, l.Param.Path, "it gives scores that are no numbers: look at the weights and at the rule"}
-		}
-	}
-	return scores, nil
-}
-
-func magnitude(l *Layer, scores []float32) { absolute(scores, l.Weight) }
-
 func absolute(to, from []float32) {
 	for i, x := range from {
-		to[i] = float32(math.Abs(float64(x)))
+		to[i] = abs(x)
 	}
 }
+
+func abs(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }
 
 // SmallestOfEachSign drops, of each layer, ⌊Fraction · n⌋ of the n positive weights, those nearest to zero, as many in proportion of the negative ones, and all
 // living weights that are zero. Mocanu et al. 2018, arXiv:1707.04780, and the authors' code. (The function of that name in Sparse Momentum's code clears
 // nearly all positive weights; this one does not.)
 var SmallestOfEachSign = Drop{Name: "each-sign", Cite: "Mocanu et al. 2018, arXiv:1707.04780", Mark: func(r *Round) error {
 	for _, l := range r.Layers {
-		for _, positive := range []bool{true, false} {
-			side := func(i int) bool { return l.Alive[i] && l.Weight[i] != 0 && (l.Weight[i] > 0) == positive }
-			n := 0
-			for i := range l.Weight {
-				if side(i) {
-					n++
-				}
-			}
-			scores, err := scored("each-sign", l, magnitude)
-			if err != nil {
-				return err
-			}
-			kept := make([]bool, l.Size())
-			top(n-int(r.Fraction*float64(n)+1e-9), scores, side, kept)
-			for i := range kept {
-				l.Drop[i] = l.Drop[i] || side(i) && !kept[i]
+		var sides [2][]int32
+		for _, i := range l.living() {
+			switch w := l.Weight[i]; {
+			case w > 0:
+				sides[0] = append(sides[0], i)
+			case w == 0:
+				l.Drop[i] = true
+			default: // NaN too, which dropSmallest refuses
+				sides[1] = append(sides[1], i)
 			}
 		}
-		for i, alive := range l.Alive {
-			l.Drop[i] = l.Drop[i] || alive && l.Weight[i] == 0
+		for _, side := range sides {
+			if err := dropSmallest("each-sign", l, int(r.Fraction*float64(len(side))+1e-9), side); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -112,7 +138,7 @@ var SmallestOfEachSign = Drop{Name: "each-sign", Cite: "Mocanu et al. 2018, arXi
 var SmallestUnlessGrowing = Drop{Name: "magnitude-unless-growing", Cite: "Dettmers & Zettlemoyer 2019, arXiv:1907.04840", Needs: NeedMomentum, Mark: func(r *Round) error {
 	shares := momentumShares(r)
 	for i, l := range r.Layers {
-		if err := dropLowest("magnitude-unless-growing", l, growingCount(r, l, shares[i]), magnitude); err != nil {
+		if err := dropLowest("magnitude-unless-growing", l, growingCount(r, l, shares[i]), nil); err != nil {
 			return err
 		}
 	}
@@ -144,8 +170,8 @@ var BelowThreshold = Drop{Name: "threshold", Cite: "Mostafa & Wang 2019, arXiv:1
 	dropped, living := 0, 0
 	for _, l := range r.Layers {
 		living += l.Living
-		for i, w := range l.Weight {
-			if l.Alive[i] && math.Abs(float64(w)) < threshold {
+		for _, i := range l.living() {
+			if math.Abs(float64(l.Weight[i])) < threshold {
 				l.Drop[i] = true
 				dropped++
 			}
@@ -165,8 +191,9 @@ var BelowThreshold = Drop{Name: "threshold", Cite: "Mostafa & Wang 2019, arXiv:1
 // arXiv:1711.05136, algorithm 1, where it is done in each step.
 var SignFlipped = Drop{Name: "sign-flip", Cite: "Bellec et al. 2018, arXiv:1711.05136", Needs: NeedSigns, Mark: func(r *Round) error {
 	for _, l := range r.Layers {
-		for i, w := range l.Weight {
-			l.Drop[i] = l.Alive[i] && (w < 0 && l.Positive[i] || w > 0 && !l.Positive[i])
+		for _, i := range l.living() {
+			w := l.Weight[i]
+			l.Drop[i] = w < 0 && l.Positive[i] || w > 0 && !l.Positive[i]
 		}
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
@@ -54,6 +56,7 @@ type Engine struct {
 	config  Config
 	pruner  *prune.Pruner
 	scorers []scorer
+	layers  []*Layer // of the last update, whose room the next one uses
 }
 
 // scorer computes the scores of a criterion that serves as a rule.
@@ -160,7 +163,7 @@ func (e *Engine) remember(living int) error {
 		return nil
 	}
 	for _, p := range e.set {
-		w, err := weights(e.store, p)
+		w, err := weights(e.store, p, nil)
 		if err != nil {
 			return err
 		}
@@ -189,12 +192,27 @@ func set(store *model.Store, path string, value *tensors.Tensor) error {
 	return nil
 }
 
-func weights(store *model.Store, p params.Param) ([]float32, error) {
-	value, err := store.GetVariable(p.Path).Value()
+// weights copies those of a parameter, into the room of an earlier copy.
+func weights(store *model.Store, p params.Param, into []float32) ([]float32, error) {
+	return values(store.GetVariable(p.Path), into)
+}
+
+// alive does so with its mask.
+func alive(store *model.Store, p params.Param, into []bool) ([]bool, error) {
+	v, err := mask.Variable(store, p)
 	if err != nil {
 		return nil, err
 	}
-	return tensors.CopyFlatData[float32](value)
+	return values(v, into)
+}
+
+func values[T float32 | bool](v *model.Variable, into []T) ([]T, error) {
+	value, err := v.Value()
+	if err != nil {
+		return nil, err
+	}
+	err = tensors.ConstFlatData(value, func(flat []T) { into = append(into[:0], flat...) })
+	return into, err
 }
 
 // Pruner keeps the masks while training: it makes the optimizer that experiment wraps.
@@ -235,7 +253,7 @@ func (e *Engine) Ready() error {
 		return nil
 	}
 	for _, p := range e.set {
-		if _, err := momentum(e.store, e.update.String(), p); err != nil {
+		if _, err := momentum(e.store, e.update.String(), p, nil); err != nil {
 			return err
 		}
 	}
@@ -255,33 +273,28 @@ func (e *Engine) Apply(step int, sig *signal.Signals) error {
 		return err
 	}
 	for _, l := range r.Layers {
-		for i := range l.Drop {
-			l.Drop[i] = l.Drop[i] && l.Alive[i]
+		for _, i := range l.living() {
 			if l.Drop[i] {
-				l.Dropped++
+				l.dropped = append(l.dropped, i)
 			}
 		}
+		l.Dropped = len(l.dropped)
 	}
 	counts, err := e.update.Redistribute.counts(r)
 	if err != nil {
 		return err
 	}
-	grown := make([][]bool, len(r.Layers))
 	for i, l := range r.Layers {
-		scores, err := scored(e.update.Grow.Name, l, e.update.Grow.Score)
-		if err != nil {
+		if err := e.grow(l, counts[i]); err != nil {
 			return err
-		}
-		grown[i] = make([]bool, l.Size())
-		top(counts[i], scores, l.Open, grown[i])
-		if l.Living-l.Dropped+counts[i] == 0 {
-			return &RuleError{e.update.Redistribute.Name, l.Param.Path, "it leaves no living weight"}
 		}
 	}
 	change := Change{Step: step, Fraction: r.Fraction}
 	moves := make([]move, len(r.Layers))
 	for i, l := range r.Layers {
-		moves[i] = e.move(l, grown[i])
+		if moves[i], err = e.move(l); err != nil {
+			return err
+		}
 		change.Layers = append(change.Layers, moves[i].change)
 	}
 	memory[0]++
@@ -292,6 +305,20 @@ func (e *Engine) Apply(step int, sig *signal.Signals) error {
 	if e.config.Observe != nil {
 		e.config.Observe(change)
 	}
+	return nil
+}
+
+// grow finds the places where a layer grows.
+func (e *Engine) grow(l *Layer, n int) error {
+	rule := e.update.Grow
+	scores, err := scored(rule.Name, l, rule.Score)
+	if err != nil {
+		return err
+	}
+	if l.Living-l.Dropped+n == 0 {
+		return &RuleError{e.update.Redistribute.Name, l.Param.Path, "it leaves no living weight"}
+	}
+	l.grown = append(l.grown, l.bestOpen(n, scores)...)
 	return nil
 }
 
@@ -324,25 +351,28 @@ func (e *Engine) round(step int, sig *signal.Signals) (*Round, []float64, error)
 		}
 	}
 	r := &Round{Step: step, Number: int(memory[0]), Budget: int(memory[1]), Fraction: fraction, Memory: append([]float64{}, memory[2:]...)}
-	for _, p := range e.set {
-		l := &Layer{Param: p, Random: random(e.config.Seed, step, p.Path), criteria: map[string][]float32{}}
-		if l.Weight, err = weights(e.store, p); err != nil {
+	if e.layers == nil {
+		shared := new(rooms)
+		for _, p := range e.set {
+			e.layers = append(e.layers, &Layer{Param: p, room: shared})
+		}
+	}
+	for _, l := range e.layers {
+		p := l.Param
+		l.Random, l.criteria = random(e.config.Seed, step, p.Path), map[string][]float32{}
+		l.Dropped, l.places, l.dropped, l.grown = 0, l.places[:0], l.dropped[:0], l.grown[:0]
+		if l.Weight, err = weights(e.store, p, l.Weight); err != nil {
 			return nil, nil, err
 		}
-		if l.Alive, err = mask.Bools(e.store, p); err != nil {
+		if l.Alive, err = alive(e.store, p, l.Alive); err != nil {
 			return nil, nil, err
 		}
-		for _, a := range l.Alive {
-			if a {
-				l.Living++
-			}
-		}
-		if l.Living == 0 {
+		if l.Living = len(l.living()); l.Living == 0 {
 			return nil, nil, &MaskError{p.Path, "it has no living weight", "make a new engine with New"}
 		}
-		l.Drop = make([]bool, l.Size())
+		clear(room(&l.Drop, l.Size()))
 		if needs&NeedMomentum != 0 {
-			if l.Momentum, err = momentum(e.store, e.update.String(), p); err != nil {
+			if l.Momentum, err = momentum(e.store, e.update.String(), p, l.Momentum); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -359,8 +389,8 @@ func (e *Engine) round(step int, sig *signal.Signals) (*Round, []float64, error)
 		for name, byPath := range scores {
 			l.criteria[name] = byPath[p.Path]
 		}
-		r.Layers = append(r.Layers, l)
 	}
+	r.Layers = e.layers
 	return r, memory, nil
 }
 
@@ -385,50 +415,66 @@ func random(seed int64, step int, path string) *rand.Rand {
 
 // move is what an update makes of a layer.
 type move struct {
-	weight      []float32
-	alive       []bool
-	fresh, gone []bool // grown and new; dropped, and not grown again as they were
-	change      LayerChange
+	weight, alive *tensors.Tensor
+	fresh, gone   []int32 // places: grown and new; dropped, and not grown again as they were
+	change        LayerChange
 }
 
-func (e *Engine) move(l *Layer, grown []bool) move {
+func (e *Engine) move(l *Layer) (move, error) {
 	m := move{
-		weight: make([]float32, l.Size()), alive: make([]bool, l.Size()), fresh: make([]bool, l.Size()), gone: make([]bool, l.Size()),
-		change: LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Size: l.Size()},
+		weight: tensors.FromShape(shapes.Make(dtypes.Float32, l.Param.Shape.Dimensions...)), alive: tensors.FromShape(shapes.Make(dtypes.Bool, l.Param.Shape.Dimensions...)),
+		change: LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Grown: len(l.grown), Living: l.Living - l.Dropped + len(l.grown), Size: l.Size()},
 	}
-	for i := range m.alive {
-		m.alive[i] = l.Alive[i] && !l.Drop[i] || grown[i]
-		m.fresh[i] = grown[i] && (!l.Alive[i] || e.update.Grow.Fresh)
-		m.gone[i] = l.Drop[i] && (!grown[i] || m.fresh[i])
-		switch {
-		case m.fresh[i] && e.update.Init.Value != nil:
-			m.weight[i] = e.update.Init.Value(l, i)
-		case m.alive[i] && !m.fresh[i]:
-			m.weight[i] = l.Weight[i]
+	write := func(weight []float32, alive []bool) { // which are zero and dead so far
+		copy(alive, l.Alive)
+		for _, i := range l.dropped {
+			alive[i] = false
 		}
-		if grown[i] {
-			m.change.Grown++
+		for _, i := range l.grown {
+			alive[i] = true
 			if l.Alive[i] {
 				m.change.Regrown++
 			}
+			if !l.Alive[i] || e.update.Grow.Fresh {
+				m.fresh = append(m.fresh, i)
+			}
 		}
-		if m.alive[i] {
-			m.change.Living++
+		for _, i := range l.living() {
+			if alive[i] {
+				weight[i] = l.Weight[i]
+			}
+		}
+		for _, i := range m.fresh {
+			weight[i] = 0
+			if e.update.Init.Value != nil {
+				weight[i] = e.update.Init.Value(l, int(i))
+			}
+		}
+		for _, i := range l.dropped {
+			if !alive[i] || e.update.Grow.Fresh {
+				m.gone = append(m.gone, i)
+			}
 		}
 	}
-	return m
+	var inner error
+	err := tensors.MutableFlatData(m.weight, func(weight []float32) {
+		inner = tensors.MutableFlatData(m.alive, func(alive []bool) { write(weight, alive) })
+	})
+	return m, errors.Join(err, inner)
 }
 
 // write sets masks and weights, and if that can't be done for all of them, sets them back; then signs, moments and memory.
 func (e *Engine) write(r *Round, moves []move, memory []float64) error {
-	put := func(i int, alive []bool, weight []float32) error {
+	put := func(i int, alive, weight *tensors.Tensor) error {
 		p := r.Layers[i].Param
-		return errors.Join(mask.Set(e.store, p, alive), e.store.GetVariable(p.Path).SetValue(tensors.FromFlatDataAndDimensions(weight, p.Shape.Dimensions...)))
+		return errors.Join(set(e.store, mask.Path(p), alive), e.store.GetVariable(p.Path).SetValue(weight))
 	}
 	for i, m := range moves {
 		if err := put(i, m.alive, m.weight); err != nil {
 			for j := range i + 1 {
-				err = errors.Join(err, put(j, r.Layers[j].Alive, r.Layers[j].Weight))
+				l := r.Layers[j]
+				dims := l.Param.Shape.Dimensions
+				err = errors.Join(err, put(j, tensors.FromFlatDataAndDimensions(l.Alive, dims...), tensors.FromFlatDataAndDimensions(l.Weight, dims...)))
 			}
 			return err
 		}
@@ -440,16 +486,14 @@ func (e *Engine) write(r *Round, moves []move, memory []float64) error {
 				return err
 			}
 		}
-		var which func(i int) bool
+		var err error
 		switch e.update.Moments {
-		case KeepMoments:
-			continue
 		case ResetGrown:
-			which = func(i int) bool { return m.fresh[i] }
+			err = reset(e.store, l.Param, m.fresh)
 		case ResetChanged:
-			which = func(i int) bool { return m.fresh[i] || m.gone[i] }
+			err = reset(e.store, l.Param, m.fresh, m.gone)
 		}
-		if err := reset(e.store, l.Param, which); err != nil {
+		if err != nil {
 			return err
 		}
 	}

@@ -20,44 +20,46 @@ func momentPaths(p params.Param) []string {
 	return []string{velocityPath(p), firstPath(p), secondPath(p)}
 }
 
-// momentum returns what the optimizer remembers of the gradients of a parameter, or a *MomentumError.
-func momentum(store *model.Store, update string, p params.Param) ([]float32, error) {
-	read := func(path string) ([]float32, error) {
+// momentum returns what the optimizer remembers of the gradients of a parameter, in the room of an earlier answer, or a *MomentumError.
+func momentum(store *model.Store, update string, p params.Param, into []float32) ([]float32, error) {
+	read := func(path string, see func(moments []float32)) (bool, error) {
 		v := store.GetVariable(path)
 		if v == nil || !v.HasValue() {
-			return nil, nil
+			return false, nil
 		}
 		if v.DType() != dtypes.Float32 || v.Shape().Size() != p.Size() {
-			return nil, &MomentumError{update, p.Path, "it has the shape " + v.Shape().String(), "train with moments in float32, of the shape of the weights"}
+			return false, &MomentumError{update, p.Path, "it has the shape " + v.Shape().String(), "train with moments in float32, of the shape of the weights"}
 		}
 		value, err := v.Value()
 		if err != nil {
-			return nil, err
+			return false, err
 		}
-		return tensors.CopyFlatData[float32](value)
+		return true, tensors.ConstFlatData(value, see)
 	}
-	if velocity, err := read(velocityPath(p)); err != nil || velocity != nil {
-		return velocity, err
+	into = room(&into, p.Size())
+	if found, err := read(velocityPath(p), func(velocity []float32) { copy(into, velocity) }); found || err != nil {
+		return into, err
 	}
-	first, err := read(firstPath(p))
+	first, err := read(firstPath(p), func(m []float32) { copy(into, m) })
 	if err != nil {
 		return nil, err
 	}
-	second, err := read(secondPath(p))
+	second, err := read(secondPath(p), func(v []float32) {
+		for i, m := range into {
+			into[i] = float32(float64(m) / (math.Sqrt(float64(v[i])) + 1e-8))
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	if first == nil || second == nil {
+	if !first || !second {
 		return nil, &MomentumError{update, p.Path, "the store has none", "train with Adam or with experiment.SGD{Momentum: 0.9}, or take an update that reads none, such as SET or RigL"}
 	}
-	for i, m := range first {
-		first[i] = float32(float64(m) / (math.Sqrt(float64(second[i])) + 1e-8))
-	}
-	return first, nil
+	return into, nil
 }
 
-// reset makes the moments of some weights zero.
-func reset(store *model.Store, p params.Param, which func(i int) bool) error {
+// reset makes the moments of weights at some places zero.
+func reset(store *model.Store, p params.Param, places ...[]int32) error {
 	for _, path := range momentPaths(p) {
 		v := store.GetVariable(path)
 		if v == nil || !v.HasValue() || v.DType() != dtypes.Float32 || v.Shape().Size() != p.Size() {
@@ -67,9 +69,9 @@ func reset(store *model.Store, p params.Param, which func(i int) bool) error {
 		if err != nil {
 			return err
 		}
-		if err := value.MutableFlatData(func(flat any) {
-			for i, moments := 0, flat.([]float32); i < len(moments); i++ {
-				if which(i) {
+		if err := tensors.MutableFlatData(value, func(moments []float32) {
+			for _, some := range places {
+				for _, i := range some {
 					moments[i] = 0
 				}
 			}

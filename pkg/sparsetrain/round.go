@@ -26,8 +26,8 @@ type Round struct {
 	Memory   []float64 // eight numbers that a rule may change; they lie in the store between updates, zero at first
 }
 
-// Layer is one parameter in an update. All slices have a value for each weight, in row-major order. They are copies: of what a plug-in changes in
-// them only Drop and Positive count.
+// Layer is one parameter in an update. All slices have a value for each weight, in row-major order. They are copies, which the next
+// update writes over: of what a plug-in changes in them only Drop and Positive count.
 type Layer struct {
 	Param  params.Param
 	Weight []float32
@@ -46,6 +46,45 @@ type Layer struct {
 	Dropped int // how many are marked in Drop; known after the drop rule
 
 	criteria map[string][]float32 // scores of criteria that serve as rules
+	// places are those of the living weights, dropped and grown the others' that their names say; all in order. They are few where the layer is large.
+	places, dropped, grown []int32
+	room                   *rooms
+}
+
+// rooms is where one layer after the other is scored and ranked: to get memory anew for each costs as much as what is done in it.
+type rooms struct {
+	scores, few []float32
+	places      []int32
+	keep        []bool
+}
+
+// rooms returns those of the layer; one that was made by hand gets its own.
+func (l *Layer) rooms() *rooms {
+	if l.room == nil {
+		l.room = new(rooms)
+	}
+	return l.room
+}
+
+// living returns the places of the living weights.
+func (l *Layer) living() []int32 {
+	if len(l.places) == 0 {
+		for i, a := range l.Alive {
+			if a {
+				l.places = append(l.places, int32(i))
+			}
+		}
+	}
+	return l.places
+}
+
+// room returns n elements of room, which hold anything, and makes more where there is not enough.
+func room[T any](have *[]T, n int) []T {
+	if cap(*have) < n {
+		*have = make([]T, n)
+	}
+	*have = (*have)[:n]
+	return *have
 }
 
 // Size returns the number of weights.

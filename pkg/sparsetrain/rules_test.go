@@ -154,9 +154,7 @@ func TestMomentumByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	grown := make([]bool, 4)
-	top(1, scores, a.Open, grown)
-	if diff := cmp.Diff([]bool{false, false, false, true}, grown); diff != "" {
+	if diff := cmp.Diff([]int32{3}, a.bestOpen(1, scores)); diff != "" {
 		t.Errorf("grown (-want +got)\n%s", diff)
 	}
 }

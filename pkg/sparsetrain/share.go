@@ -32,10 +32,8 @@ var ByMomentum = Share{Name: "momentum", Cite: "Dettmers & Zettlemoyer 2019, arX
 func momentumShares(r *Round) []float64 {
 	shares, sum := make([]float64, len(r.Layers)), 0.0
 	for i, l := range r.Layers {
-		for j, alive := range l.Alive {
-			if alive {
-				shares[i] += math.Abs(float64(l.Momentum[j]))
-			}
+		for _, j := range l.living() {
+			shares[i] += math.Abs(float64(l.Momentum[j]))
 		}
 		shares[i] /= float64(l.Living)
 		if math.IsNaN(shares[i]) || math.IsInf(shares[i], 0) {

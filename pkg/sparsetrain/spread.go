@@ -3,6 +3,7 @@ package sparsetrain
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/espalier-ml/espalier/pkg/internal/rank"
 )
@@ -118,22 +119,48 @@ func spread(total int, claims []float64, rooms, least []int) []int {
 	return counts
 }
 
-// top marks the n weights of highest score among those that may be marked, of equal ones the earlier. It ranks those alone, which are few in a sparse layer.
-func top(n int, scores []float32, may func(i int) bool, marked []bool) {
+// top tells which are the n highest of some scores, of equal ones the earlier. What it returns holds until it is called again.
+func (l *Layer) top(n int, scores []float32) []bool {
+	keep := room(&l.rooms().keep, len(scores))
+	clear(keep)
+	rank.Top(n, []rank.Candidate{{Scores: scores, Keep: keep}})
+	return keep
+}
+
+// bestOpen returns the places of the n weights of highest score among those that can be grown, of equal ones the earlier. n is at most Room.
+func (l *Layer) bestOpen(n int, scores []float32) []int32 {
 	if n <= 0 {
-		return
+		return nil
 	}
-	places, theirs := make([]int32, 0, len(scores)), make([]float32, 0, len(scores))
-	for i, s := range scores {
-		if may(i) {
-			places, theirs = append(places, int32(i)), append(theirs, s)
+	// A selection looks at its candidates several times. Few are grown of many, so that most can be told to be too low by a look at some.
+	least := float32(math.Inf(-1))
+	const sample = 1024
+	if rank := sample/32 + 2*n*sample/len(scores); len(scores) > 8*sample && rank < sample/2 {
+		some := make([]float32, sample)
+		for i := range some {
+			some[i] = scores[i*len(scores)/sample]
 		}
+		slices.Sort(some)
+		least = some[sample-1-rank]
 	}
-	keep := make([]bool, len(places))
-	rank.Top(n, []rank.Candidate{{Scores: theirs, Keep: keep}})
-	for j, k := range keep {
-		if k {
-			marked[places[j]] = true
+	for {
+		places, few := l.rooms().places[:0], l.room.few[:0]
+		for i, s := range scores {
+			if s >= least && l.Open(i) {
+				places, few = append(places, int32(i)), append(few, s)
+			}
 		}
+		l.room.places, l.room.few = places, few
+		if len(few) < n && !math.IsInf(float64(least), -1) { // the sample was not like the rest
+			least = float32(math.Inf(-1))
+			continue
+		}
+		grown := places[:0]
+		for j, best := range l.top(n, few) {
+			if best {
+				grown = append(grown, places[j])
+			}
+		}
+		return grown
 	}
 }

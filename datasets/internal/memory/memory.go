@@ -265,9 +265,9 @@ func Shuffle[T any](s []T, seed, stream uint64) {
 	source := rand.NewPCG(seed, stream)
 	for i := len(s) - 1; i > 0; i-- {
 		bound := uint64(i + 1)
-		// The lowest 2^64 mod bound values are drawn again: with them the small remainders would come more often.
+		// The lowest 2^64 mod bound values are drawn again: with them the small remainders would come more often. They are below bound, which is told sooner.
 		x := source.Uint64()
-		for x < -bound%bound {
+		for x < bound && x < -bound%bound {
 			x = source.Uint64()
 		}
 		j := x % bound

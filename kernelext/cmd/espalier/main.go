@@ -36,7 +36,7 @@ var verbs = []verb{
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
-	{"bench", "cell|step|live|surgery|figures|tickets [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures, and those of winning tickets", runBench},
+	{"bench", "cell|step|live|surgery|figures|sparse|tickets [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures of pruning, sparse training, lottery tickets", runBench},
 	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
 	{"kernel", "CONNECTION_FILE                   what front ends start: the kernel", runKernel},
 	{"replay", "MANIFEST…                         repeat runs of a comparison and say whether they come out the same", runReplay},
@@ -197,37 +197,29 @@ func runUninstall(ctx context.Context, args []string) error {
 	return nil
 }
 
+// benches are the measurements that are programs of the project, each in kernelext/internal/bench.
+var benches = []string{"live", "surgery", "figures", "sparse", "tickets"}
+
 func runBench(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errUsage
 	}
-	switch args[0] {
-	case "cell":
-		return ready(cell.Run)(ctx, args[1:])
-	case "step":
+	name, rest := args[0], args[1:]
+	switch {
+	case name == "cell":
+		return ready(cell.Run)(ctx, rest)
+	case name == "step":
 		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 			python, err := setup.EnsurePeer(ctx, os.Stderr, "jax")
 			if err != nil {
 				return err
 			}
 			return goRun(ctx, p, "./kernelext/internal/bench/step", append([]string{"-jax-python", python}, args...))
-		})(ctx, args[1:])
-	case "live":
+		})(ctx, rest)
+	case slices.Contains(benches, name):
 		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-			return goRun(ctx, p, "./kernelext/internal/bench/live", args)
-		})(ctx, args[1:])
-	case "figures":
-		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-			return goRun(ctx, p, "./kernelext/internal/bench/figures", args)
-		})(ctx, args[1:])
-	case "tickets":
-		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-			return goRun(ctx, p, "./kernelext/internal/bench/tickets", args)
-		})(ctx, args[1:])
-	case "surgery":
-		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-			return goRun(ctx, p, "./kernelext/internal/bench/surgery", args)
-		})(ctx, args[1:])
+			return goRun(ctx, p, "./kernelext/internal/bench/"+name, args)
+		})(ctx, rest)
 	}
 	return errUsage
 }

@@ -37,9 +37,10 @@ func Top(k int, candidates []Candidate) {
 	}{{21, 11}, {10, 11}, {0, 10}} {
 		var histogram [1 << 11]int
 		for _, c := range candidates {
-			cost := max(1, c.Cost)
+			cost, keep, eligible := max(1, c.Cost), c.Keep[:len(c.Scores)], c.Eligible
 			for i, s := range c.Scores {
-				if key := sortable(s); c.Open(i) && key&known == prefix {
+				// Few keys start with the prefix, so that the others are told at once.
+				if key := sortable(s); key&known == prefix && !keep[i] && (eligible == nil || eligible[i]) {
 					histogram[key>>digit.shift&(1<<digit.bits-1)] += cost
 				}
 			}
@@ -53,17 +54,17 @@ func Top(k int, candidates []Candidate) {
 	}
 	// Keep what is above it, and the first need of those that equal it.
 	for _, c := range candidates {
-		cost := max(1, c.Cost)
+		cost, keep, eligible := max(1, c.Cost), c.Keep[:len(c.Scores)], c.Eligible
 		for i, s := range c.Scores {
-			if !c.Open(i) {
+			key := sortable(s)
+			if key < prefix || keep[i] || eligible != nil && !eligible[i] {
 				continue
 			}
-			switch key := sortable(s); {
-			case key > prefix:
-				c.Keep[i] = true
-			case key == prefix && need > 0:
+			if key > prefix {
+				keep[i] = true
+			} else if need > 0 {
 				if need -= cost; need >= 0 {
-					c.Keep[i] = true
+					keep[i] = true
 				}
 			}
 		}
@@ -87,8 +88,6 @@ func Best(n int, c Candidate, units []int) {
 // sortable maps floats to integers of the same order; −0 and 0 are equal.
 func sortable(f float32) uint32 {
 	bits := math.Float32bits(f + 0) // −0 + 0 is 0
-	if bits>>31 == 1 {
-		return ^bits
-	}
-	return bits | 1<<31
+	// All bits of negative numbers turn, and the sign of the others; without a branch, as scores of both signs come in no order.
+	return bits ^ (uint32(int32(bits)>>31) | 1<<31)
 }

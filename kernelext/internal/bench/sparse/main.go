@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -61,11 +62,12 @@ func command(ctx context.Context, args []string, out, log io.Writer) error {
 	densities := flags.String("density", "", "one density, or several with commas; all by default")
 	seeds := flags.String("seed", "", "one seed, or several with commas; all by default")
 	file := flags.String("json", "", "write the records to this file, one a line")
+	markdown := flags.String("markdown", "", "write the tables to this file")
 	masks := flags.String("masks", "", "write the masks that each run ends with into this directory, one bit for each weight")
 	dir := flags.String("dir", "", "where runs are kept; default: bench/sparse in Espalier's directory")
 	fast := flags.Bool("fast", false, "a few steps on synthetic digits, one seed and density of each method, to try out")
 	validation := flags.Bool("validation", false, "do not read the test data: to choose settings")
-	tables := flags.Bool("tables", false, "train nothing, print the tables of what is there")
+	idle := flags.Bool("tables", false, "train nothing, print the tables of what is there")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -98,7 +100,7 @@ func command(ctx context.Context, args []string, out, log io.Writer) error {
 				wanted = append(wanted, j)
 			}
 		}
-		if !*tables {
+		if !*idle {
 			if err := b.study(ctx, s, wanted); err != nil {
 				return err
 			}
@@ -116,13 +118,29 @@ func command(ctx context.Context, args []string, out, log io.Writer) error {
 			return err
 		}
 	}
-	for _, t := range Tables(records) {
+	if *markdown != "" {
+		if err := os.WriteFile(*markdown, page(records), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, t := range tables(records) {
 		if err := t.Text(out); err != nil {
 			return err
 		}
 		fmt.Fprintln(out)
 	}
 	return nil
+}
+
+// page is the tables in Markdown.
+func page(records []report.Record) []byte {
+	var b bytes.Buffer
+	b.WriteString("# Sparse training, held against what was published\n\nWritten by `espalier bench sparse` from sparse-training.jsonl, and not by hand.\n")
+	for _, t := range tables(records) {
+		b.WriteString("\n")
+		_ = t.Markdown(&b) // a buffer takes it all
+	}
+	return b.Bytes()
 }
 
 func names() []string {
@@ -152,7 +170,7 @@ func amongNumbers(list string, x float64) bool {
 
 // quick makes a study a matter of seconds.
 func quick(s study) study {
-	s.epochs, s.batch = 2, 20
+	s.epochs, s.batch, s.runs = 10, 20, slices.Clone(s.runs)
 	for i, one := range s.runs {
 		s.runs[i].seeds, s.runs[i].densities = 1, one.densities[len(one.densities)-1:]
 	}

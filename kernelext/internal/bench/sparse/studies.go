@@ -81,13 +81,11 @@ var acdc = method{name: "ac/dc", budget: budget.Global, revive: true, schedule: 
 	return schedule.ACDC(steps/20, steps*17/20, steps/20, 1-density)
 }}
 
-// ours is Sparse Momentum with what helps it where few weights are left: layers have first densities by ERK instead of the same one, the rate falls on a cosine,
-// and decay pulls less at weights that are few. Chosen on validation data.
+// ours is Sparse Momentum with a learning rate that falls on a cosine instead of in steps, which helps where few weights are left: those that are grown late still learn.
+// Chosen on validation data, of one seed.
 func ours() method {
-	u := sparsetrain.SparseMomentum
-	u.Budget = budget.ERK
-	r := cosine(0.1, 1e-4)
-	return method{name: "sparse-momentum, ERK", update: u, train: &r}
+	r := cosine(0.1, 5e-4)
+	return method{name: "sparse-momentum, cosine", update: sparsetrain.SparseMomentum, train: &r}
 }
 
 // normalised brings pixels to mean 0 and deviation 1 by MNIST's numbers, as the published runs.
@@ -102,10 +100,10 @@ var studies = []study{
 		name: "lenet300", network: "LeNet-300-100", data: "mnist", model: normalised(nets.LeNet300), batch: 100, epochs: 100, train: published,
 		runs: []series{
 			{update(sparsetrain.SparseMomentum, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
-			{ours(), []float64{0.01}, 5},
+			{ours(), []float64{0.01, 0.02, 0.05, 0.1}, 5},
 			{method{name: "dense"}, []float64{1}, 5},
-			{update(sparsetrain.SET, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
-			{update(sparsetrain.DSR, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
+			{update(sparsetrain.SET, 0), []float64{0.01, 0.02, 0.05, 0.1}, 3},
+			{update(sparsetrain.DSR, 0), []float64{0.01, 0.02, 0.05, 0.1}, 3},
 			{update(sparsetrain.Static, 0), []float64{0.01, 0.05}, 3},
 			{update(sparsetrain.RigL, 100), []float64{0.01, 0.05}, 3},
 			{gmp, []float64{0.01, 0.05}, 3},

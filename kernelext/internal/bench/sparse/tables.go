@@ -24,7 +24,7 @@ var goals = []goal{
 	{"lenet300", "sparse-momentum", 0.02, 98.20, 0, summary},
 	{"lenet300", "sparse-momentum", 0.05, 98.53, 0, summary},
 	{"lenet300", "sparse-momentum", 0.1, 98.67, 0, summary},
-	{"lenet300", "sparse-momentum, ERK", 0.01, 97.7, 0, "goal of this project"},
+	{"lenet300", "sparse-momentum, cosine", 0.01, 97.7, 0, "goal of this project"},
 	{"lenet300", "dsr", 0.01, 97.54, 0.15, summary},
 	{"lenet300", "dsr", 0.02, 98.14, 0.15, summary},
 	{"lenet300", "dsr", 0.05, 98.32, 0.15, summary},
@@ -39,9 +39,9 @@ var goals = []goal{
 	{"lenet5", "sparse-momentum", 0.05, 100 - 0.69, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
 }
 
-// Tables holds the records of each study against what was published: mean ± standard error, as there.
-func Tables(records []report.Record) []report.Table {
-	var tables []report.Table
+// tables holds the records of each study against what was published: mean ± standard error, as there.
+func tables(records []report.Record) []report.Table {
+	var all []report.Table
 	for _, s := range studies {
 		t := report.Table{
 			Title: fmt.Sprintf("%s on %s, %d epochs", s.network, map[string]string{"mnist": "MNIST", "cifar10": "CIFAR-10 (image folder)"}[s.data], s.epochs),
@@ -81,10 +81,10 @@ func Tables(records []report.Record) []report.Table {
 			}
 		}
 		if len(t.Rows) > 0 {
-			tables = append(tables, t)
+			all = append(all, t)
 		}
 	}
-	return tables
+	return all
 }
 
 func text(xs []float64) string {

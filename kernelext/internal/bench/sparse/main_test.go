@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/espalier-ml/espalier/pkg/report"
+)
+
+func record(method string, density float64, seed int64, test float64) report.Record {
+	return report.Record{Recipe: method, Seed: seed, Labels: map[string]string{"study": "lenet300"}, Values: map[string]float64{"density": density, "validation": test, "test": test}}
+}
+
+// Means are over the seeds that ended; those that failed are counted; a goal is met by the mean, rounded as the published ones are.
+func TestTables(t *testing.T) {
+	failed := report.Record{Recipe: "set", Seed: 2, Labels: map[string]string{"study": "lenet300", "failed": "NaN"}, Values: map[string]float64{"density": 0.01}}
+	layers := report.Record{Recipe: "set", Seed: 1, Labels: map[string]string{"study": "lenet300", "kind": "layers"}, Values: map[string]float64{"density": 0.01, "/fc1/dense/weights": 5}}
+	all := tables([]report.Record{
+		record("sparse-momentum", 0.01, 1, 0.9750), record("sparse-momentum", 0.01, 2, 0.9756), record("sparse-momentum", 0.02, 1, 0.9819),
+		layers, record("set", 0.01, 1, 0.97), failed, record("dsr", 0.01, 1, 0.9739),
+	})
+	if len(all) != 1 {
+		t.Fatalf("%d tables, expected one", len(all))
+	}
+	var got [][]any
+	for _, row := range all[0].Rows {
+		got = append(got, []any{row[0], row[1], row[2], row[4], row[5], row[6], row[7]})
+	}
+	want := [][]any{
+		{"sparse-momentum", 1.0, "97.53 ± 0.030", 2, 0, "≥ 97.53", "yes"},
+		{"sparse-momentum", 2.0, "98.19", 1, 0, "≥ 98.20", "no"},
+		{"set", 1.0, "97.00", 1, 1, "95.80 ± 0.15", "no: it is better"},
+		{"dsr", 1.0, "97.39", 1, 0, "97.54 ± 0.15", "yes"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows (-want +got)\n%s", diff)
+	}
+}
+
+// The command from end to end on synthetic digits: a record of each method with exactly as many weights as it may have, masks, and nothing made twice.
+func TestCommand(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "records.jsonl")
+	args := []string{"-fast", "-study", "lenet300", "-dir", filepath.Join(dir, "runs"), "-json", file, "-masks", filepath.Join(dir, "masks")}
+	var out, log bytes.Buffer
+	if err := command(t.Context(), args, &out, &log); err != nil {
+		t.Fatal(err)
+	}
+	records, err := report.ReadRecords(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := map[string]bool{}
+	for _, r := range records {
+		if r.Labels["kind"] == "layers" {
+			continue
+		}
+		ended[r.Recipe] = r.Values["test"] > 0 && r.Values["validation"] > 0
+		kept := r.Values["kept /fc1/dense/weights"] + r.Values["kept /fc2/dense/weights"] + r.Values["kept /output/dense/weights"]
+		if want := r.Values["density"] * 266_200; r.Values["density"] < 1 && (kept < want-0.5 || kept > want+0.5) {
+			t.Errorf("%s: %v weights are alive, expected %v", r.Recipe, kept, want)
+		}
+	}
+	for _, one := range studies[0].runs {
+		if !ended[one.method.name] {
+			t.Errorf("%s has no result", one.method.name)
+		}
+	}
+	if masks, err := filepath.Glob(filepath.Join(dir, "masks", "lenet300-sparse-momentum-*.masks")); err != nil || len(masks) == 0 {
+		t.Errorf("masks: %v, %v", masks, err)
+	}
+	log.Reset()
+	if err := command(t.Context(), args, &out, &log); err != nil || log.Len() > 0 {
+		t.Errorf("again: %v, and it logs %q, expected that there is nothing to do", err, log.String())
+	}
+}
+
+// The committed tables are those of the committed records.
+func TestCommittedTables(t *testing.T) {
+	results := filepath.Join("..", "..", "..", "..", "notebooks", "results")
+	records, err := report.ReadRecords(filepath.Join(results, "sparse-training.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) == 0 {
+		t.Fatal("no records are committed")
+	}
+	got, err := os.ReadFile(filepath.Join(results, "sparse-training.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(string(page(records)), "\n"), strings.Split(string(got), "\n")); diff != "" {
+		t.Errorf("run `espalier bench sparse -tables -json … -markdown …` again (-want +got)\n%s", diff)
+	}
+}
