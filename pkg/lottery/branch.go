@@ -2,8 +2,10 @@ package lottery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/espalier-ml/espalier/pkg/experiment"
 	"github.com/espalier-ml/espalier/pkg/params"
@@ -49,12 +51,13 @@ var (
 	// Reinit keeps the ticket's masks and draws the weights afresh, as the dense network's were: it shows what the masks are worth without the weights they were found
 	// with. Frankle & Carbin 2019, figures 3 and 4. It is trained for all of the steps, also where tickets are taken back to a later one than 0.
 	Reinit = Branch{Name: "reinit", Weights: fresh}
-	// RandomMask keeps the ticket's start and draws masks with as many weights in each layer.
+	// RandomMask keeps the ticket's start and draws masks with as many weights, or whole units where the recipe removes those, in each layer.
 	RandomMask = Branch{Name: "random-mask", Masks: drawn}
 	// ShuffledMask permutes the ticket's mask within each output unit of each layer (a column of a dense layer, a filter of a convolution), so that each keeps as many inputs as
-	// the ticket's: a stricter control than RandomMask, which is the shuffle within layers of Frankle et al. 2021 (arXiv:2009.08576).
+	// the ticket's: a stricter control than RandomMask, which is the shuffle within layers of Frankle et al. 2021 (arXiv:2009.08576). Where the recipe removes whole
+	// output units there is nothing within them to permute, and it is the ticket.
 	ShuffledMask = Branch{Name: "shuffled-mask", Masks: shuffled}
-	// OneShot removes all that the ticket lacks at once from the trained dense network, layer by layer as much. Frankle & Carbin 2019, section 2.
+	// OneShot removes all that the ticket lacks at once from the trained dense network, layer by layer as much. Frankle & Carbin 2019, one-shot pruning.
 	OneShot = Branch{Name: "one-shot", Masks: oneShot}
 	// RateRewinding keeps the weights that the rung before ended with and rewinds the learning rate only, to step Config.Rewind. Renda et al. 2020, arXiv:2003.02389. With a
 	// constant learning rate it is FineTuning.
@@ -79,8 +82,11 @@ func AtStep(k int) Branch {
 
 // Branch returns the run of a branch at rung n. The ladder is climbed up to there first.
 func (t *Trial) Branch(ctx context.Context, n int, b Branch) (*Run, error) {
-	if b.Name == "" {
-		return nil, &experiment.ConfigError{Field: "Branch.Name", Problem: "it is empty", Remedy: "give one, under which its runs are saved"}
+	switch {
+	case b.Name == "" || b.Name == "." || b.Name == ".." || strings.ContainsAny(b.Name, `/\`):
+		return nil, &experiment.ConfigError{Field: "Branch.Name", Problem: fmt.Sprintf("got %q", b.Name), Remedy: "give one under which a directory can be made for its runs"}
+	case b.Name == Ticket.Name && (b.Masks != nil || b.Weights != nil || b.Draw != 0):
+		return nil, &experiment.ConfigError{Field: "Branch.Name", Problem: fmt.Sprintf("%q is the rung itself", b.Name), Remedy: "give another to what differs from it"}
 	}
 	ticket, err := t.Rung(ctx, n)
 	if err != nil || b.Name == Ticket.Name {
@@ -103,7 +109,11 @@ func (t *Trial) branch(ctx context.Context, ticket *Run, b Branch, order int) (*
 		if p.weights, err = t.at(p.behind); err != nil {
 			return nil, err
 		}
-		if p.masks, err = b.Masks(t, ticket, rng); err != nil {
+		p.masks, err = b.Masks(t, ticket, rng)
+		if diverged := (*experiment.DivergedError)(nil); errors.As(err, &diverged) {
+			return t.failed(p, err), nil
+		}
+		if err != nil {
 			return nil, fmt.Errorf("branch %s of rung %d: %w", b.label(), n, err)
 		}
 	}
@@ -133,7 +143,7 @@ func (t *Trial) Before(ticket *Run) (*Run, error) {
 	return t.rungs[ticket.Round-1], nil
 }
 
-func fresh(t *Trial, ticket *Run, rng *rand.Rand) (From, error) {
+func fresh(t *Trial, _ *Run, rng *rand.Rand) (From, error) {
 	store, err := experiment.Init(t.trainer.Task(), int64(rng.Uint64()>>1))
 	if err != nil {
 		return From{}, err
@@ -159,7 +169,11 @@ func fineTuned(t *Trial, ticket *Run, rng *rand.Rand) (From, error) {
 func drawn(t *Trial, ticket *Run, rng *rand.Rand) (Masks, error) {
 	masks := Masks{}
 	for _, p := range t.set { // in a fixed order, which that of a map is not
-		masks[p.Path] = permuted(ticket.Masks[p.Path], rng)
+		layout, err := t.pruner.Recipe().Unit.Of(p)
+		if err != nil {
+			return nil, err
+		}
+		masks[p.Path] = toWeights(layout, permuted(toUnits(layout, ticket.Masks[p.Path]), rng), p.Size())
 	}
 	return masks, nil
 }
@@ -202,6 +216,9 @@ func withinOutputs(alive []bool, p params.Param, rng *rand.Rand) []bool {
 }
 
 func oneShot(t *Trial, ticket *Run, _ *rand.Rand) (Masks, error) {
+	if failed := t.rungs[0].Failed; failed != nil {
+		return nil, failed
+	}
 	if err := experiment.Restore(t.store, t.rungs[0].End); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/signal"
 )
 
-// Config says what tickets are looked for, and how. All but Task have defaults: those of the paper for LeNet-300-100 (section 2 and appendix C).
+// Config says what tickets are looked for, and how. All but Task have defaults: those of the paper for LeNet-300-100.
 type Config struct {
 	// Task is what is to be learnt, with validation data, by which training is stopped early. Test data, where there are any, are read at the end of each run, for the
 	// network of the early stop and for the last one. Start: experiment.GlorotNormal unless it is set.
@@ -55,13 +55,17 @@ type Config struct {
 	Rewind int
 	// Save are more steps of the dense network whose weights are kept, for branches that start AtStep.
 	Save []int
-	// Dir is where runs are saved, each in a directory named by trial, round and branch. "": nothing is saved.
+	// Dir is where runs are saved, each in a directory named by trial, round and branch. One that diverged is taken up from what it last saved, and diverges again. "": nothing
+	// is saved.
 	Dir string
 	// Progress is told how far a run is, at most 5 times a second, and at the end. nil: nobody is told.
 	Progress func(run string, done, total int, note string)
 	// Watch is told how a run goes in numbers, as by experiment.Training.Watch. nil: nobody is told.
 	Watch func(run string, p report.Progress)
 }
+
+// paperSteps is how long each network is trained in the paper.
+const paperSteps = 50_000
 
 // complete returns the configuration with its defaults filled in, and refuses what can't be used.
 func (c Config) complete() (Config, error) {
@@ -76,7 +80,7 @@ func (c Config) complete() (Config, error) {
 		}
 	}
 	if t.Steps == 0 && t.Epochs == 0 {
-		t.Steps = 50_000
+		t.Steps = paperSteps
 	}
 	if t.Optimizer == nil {
 		t.Optimizer = optimizer.Adam().LearningRate(1.2e-3).Done()
@@ -104,7 +108,7 @@ func (c Config) complete() (Config, error) {
 	return c, nil
 }
 
-// Trial is one seed's ladder and its branches. It holds the networks of its rungs in memory. Its methods may not be called from several goroutines.
+// Trial is one seed's ladder and its branches. It holds the networks of its rungs in memory: three for each, at the start, at the early stop and at the end. Its methods may not be called from several goroutines.
 type Trial struct {
 	cfg     Config
 	seed    int64
@@ -149,7 +153,13 @@ func New(cfg Config, seed int64) (*Trial, error) {
 		return nil, err
 	}
 	t.set = t.pruner.Params() // less the output where the recipe's unit leaves that out
-	return t, nil
+	// Whether rungs can be made of the recipe is said now, not when the dense network has been trained.
+	recipe, _, err := t.recipe(1)
+	if err != nil {
+		return nil, err
+	}
+	_, err = prune.New(t.trainer.Task().Backend, t.store, t.pruner.Given(), recipe)
+	return t, err
 }
 
 // Close frees what the trial compiled.
@@ -255,7 +265,7 @@ func (t *Trial) next(n int) (Masks, error) {
 
 // prune applies a recipe to the network in the store and returns its masks.
 func (t *Trial) prune(recipe prune.Recipe, sparsity float64) (Masks, error) {
-	p, err := prune.New(t.trainer.Task().Backend, t.store, t.set, recipe)
+	p, err := prune.New(t.trainer.Task().Backend, t.store, t.pruner.Given(), recipe)
 	if err != nil {
 		return nil, err
 	}
@@ -381,7 +391,7 @@ func (t *Trial) failed(p plan, cause error) *Run {
 
 // record describes a run without what is measured on test data.
 func (t *Trial) record(p plan, run *Run) report.Record {
-	r := report.Record{Recipe: t.cfg.describe(), Seed: t.seed, Step: run.Steps, Labels: map[string]string{"branch": p.branch.Name},
+	r := report.Record{Recipe: t.cfg.describe(t.total), Seed: t.seed, Step: run.Steps, Labels: map[string]string{"branch": p.branch.Name},
 		Values: map[string]float64{"round": float64(p.round), "size": float64(t.set.Size()), "failed": 0}}
 	if p.branch.Draw != 0 {
 		r.Labels["draw"] = fmt.Sprint(p.branch.Draw)
@@ -446,8 +456,11 @@ func (t *Trial) score(run *Run) error {
 }
 
 // describe names the ladder: what is removed, and what differs from the defaults, so that a field added later renames nothing.
-func (c Config) describe() string {
+func (c Config) describe(total int) string {
 	parts := []string{"lottery", c.Recipe.String()}
+	if total != paperSteps {
+		parts = append(parts, fmt.Sprintf("steps=%d", total))
+	}
 	if c.Share != 0.2 {
 		parts = append(parts, fmt.Sprintf("share=%v", c.Share))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/unit"
 )
 
 // Masks are which weights of each parameter are alive, by path and in row-major order.
@@ -59,6 +60,20 @@ func (m Masks) set(store *model.Store, set params.Set) error {
 		}
 	}
 	return nil
+}
+
+// toUnits tells which units have a living weight.
+func toUnits(layout unit.Layout, alive []bool) []bool {
+	units := make([]bool, layout.Count)
+	layout.Each(func(weight, unit int) { units[unit] = units[unit] || alive[weight] })
+	return units
+}
+
+// toWeights is the mask of size weights that keeps whole units.
+func toWeights(layout unit.Layout, units []bool, size int) []bool {
+	alive := make([]bool, size)
+	layout.Each(func(weight, unit int) { alive[weight] = units[unit] })
+	return alive
 }
 
 // masksOf copies a store's masks.

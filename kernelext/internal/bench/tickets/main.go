@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -41,13 +42,13 @@ func main() {
 
 // options are what the command line says.
 type options struct {
-	seeds            []int64
-	rungs            int // of the ladder: 20 leave 1.2% of the weights
-	steps            int
-	fast, print      bool
-	json, masks, dir string
-	reinit, others   []int // rungs that are branched at
-	validate         int
+	seeds                    []int64
+	rungs                    int // of the ladder: 20 leave 1.2% of the weights
+	steps                    int
+	fast, print              bool
+	json, masks, curves, dir string
+	reinit, others           []int // rungs that are branched at
+	validate                 int
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -60,6 +61,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.fast, "fast", false, "two trials of three rounds and a few steps, to try out")
 	flags.BoolVar(&o.print, "print", false, "train nothing: print the tables of the records in the file of -json")
 	flags.StringVar(&o.json, "json", "", "a file to which each record is added when its run ends, one a line; processes may share it")
+	flags.StringVar(&o.curves, "curves", "", "a file for how the validation accuracy of each run went, one a line; processes may share it")
 	flags.StringVar(&o.masks, "masks", "", "a directory for the masks of each rung, a bit for each weight")
 	flags.StringVar(&o.dir, "dir", "", "where runs are saved; default: bench/tickets in $ESPALIER_HOME")
 	if err := flags.Parse(args); err != nil {
@@ -174,6 +176,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Dir:  o.dir,
 	}
 	cfg.Training.Steps, cfg.Training.Validate = o.steps, o.validate
+	cfg.Progress = every(10*time.Second, func(run string, done, total int, note string) {
+		fmt.Fprintf(stderr, "%s: step %d of %d, %s\n", run, done, total, note)
+	})
 	trials := map[int64]*lottery.Trial{}
 	defer func() {
 		for _, t := range trials {
@@ -209,6 +214,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return tables(records, stdout)
 }
 
+// every calls f at most once in a time.
+func every(pause time.Duration, f func(run string, done, total int, note string)) func(string, int, int, string) {
+	last := time.Now()
+	return func(run string, done, total int, note string) {
+		if now := time.Now(); now.Sub(last) >= pause {
+			last = now
+			f(run, done, total, note)
+		}
+	}
+}
+
 // line says in a few words how a run ended.
 func line(r *lottery.Run, took time.Duration) string {
 	v := r.Record.Values
@@ -230,10 +246,10 @@ func (o options) keep(t *lottery.Trial, r *lottery.Run) error {
 			return err
 		}
 	}
-	if o.json == "" {
+	if o.json == "" && o.curves == "" {
 		return nil
 	}
-	// Processes that share the file take turns.
+	// Processes that share the files take turns.
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return err
 	}
@@ -242,17 +258,37 @@ func (o options) keep(t *lottery.Trial, r *lottery.Run) error {
 		return err
 	}
 	defer lock.Unlock()
-	records, err := report.ReadRecords(o.json)
+	return errors.Join(add(o.json, r.Record), add(o.curves, curve(r)))
+}
+
+// add adds a record to a file, in place of one of the same run.
+func add(path string, r report.Record) error {
+	if path == "" {
+		return nil
+	}
+	records, err := report.ReadRecords(path)
 	if err != nil {
 		return err
 	}
-	return report.WriteRecords(o.json, with(records, r.Record))
+	return report.WriteRecords(path, with(records, r))
+}
+
+// curve is the validation accuracy of a run by step: all that was measured in the first 10,000 steps, where most happens, and one in ten from there on.
+func curve(r *lottery.Run) report.Record {
+	c := report.Record{Recipe: r.Record.Recipe, Seed: r.Record.Seed, Labels: map[string]string{"round": fmt.Sprintf("%02d", r.Round)}, Values: map[string]float64{}}
+	maps.Copy(c.Labels, r.Record.Labels)
+	for i, a := range r.Accuracies {
+		if a.Step <= 10_000 || (i+1)%10 == 0 {
+			c.Values[strconv.Itoa(a.Step)] = a.Value
+		}
+	}
+	return c
 }
 
 // with returns the records with one more, in order; it takes the place of one of the same run.
 func with(records []report.Record, r report.Record) []report.Record {
 	id := func(r report.Record) string {
-		return fmt.Sprintf("%020d %06.0f %s %s %s", r.Seed, r.Values["round"], r.Labels["branch"], r.Labels["draw"], r.Recipe)
+		return fmt.Sprintf("%020d %06.0f %s %s %s %s", r.Seed, r.Values["round"], r.Labels["round"], r.Labels["branch"], r.Labels["draw"], r.Recipe)
 	}
 	records = slices.DeleteFunc(records, func(old report.Record) bool { return id(old) == id(r) })
 	records = append(records, r)

@@ -19,9 +19,9 @@ import (
 // The fast mode goes through all of it: it trains, is loaded the second time, writes the same records, and prints them without training.
 func TestFast(t *testing.T) {
 	dir := t.TempDir()
-	json, masks := filepath.Join(dir, "tickets.json"), filepath.Join(dir, "masks")
+	json, curves, masks := filepath.Join(dir, "tickets.json"), filepath.Join(dir, "curves.json"), filepath.Join(dir, "masks")
 	args := func(more ...string) []string {
-		return append([]string{"-fast", "-dir", filepath.Join(dir, "runs"), "-json", json, "-masks", masks}, more...)
+		return append([]string{"-fast", "-dir", filepath.Join(dir, "runs"), "-json", json, "-curves", curves, "-masks", masks}, more...)
 	}
 	// Two processes take a trial each; the third finds all of it done.
 	for _, seed := range []string{"1", "2"} {
@@ -56,6 +56,15 @@ func TestFast(t *testing.T) {
 			if _, found := r.Values[value]; !found {
 				t.Errorf("trial %d, round %v, %s: no %s", r.Seed, r.Values["round"], r.Labels["branch"], value)
 			}
+		}
+	}
+	lines, err := report.ReadRecords(curves)
+	if err != nil || len(lines) != 14 {
+		t.Fatalf("%d curves, want 14: %v", len(lines), err)
+	}
+	for i, c := range lines {
+		if c.Seed != records[i].Seed || c.Labels["branch"] != records[i].Labels["branch"] || len(c.Values) != 3 || c.Values["60"] != records[i].Values["validationAccuracyEnd"] {
+			t.Errorf("curve %d is %+v, of the record %+v", i, c, records[i])
 		}
 	}
 	files, _ := filepath.Glob(filepath.Join(masks, "*"))

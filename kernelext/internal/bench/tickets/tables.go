@@ -83,13 +83,28 @@ func (all results) sample(k kind, value string, factor float64) []float64 {
 	return xs
 }
 
+// tables writes the tables of each recipe that there are records of: training of another length is another.
 func tables(records []report.Record, w io.Writer) error {
-	all := collect(records)
-	if err := all.runs().Text(w); err != nil {
-		return err
+	var recipes []string
+	of := map[string][]report.Record{}
+	for _, r := range records {
+		if of[r.Recipe] == nil {
+			recipes = append(recipes, r.Recipe)
+		}
+		of[r.Recipe] = append(of[r.Recipe], r)
 	}
-	fmt.Fprintln(w)
-	return all.tests().Text(w)
+	for _, recipe := range recipes {
+		all := collect(of[recipe])
+		runs, tests := all.runs(), all.tests()
+		runs.Title += ": " + recipe
+		for _, t := range []report.Table{runs, tests} {
+			if err := t.Text(w); err != nil {
+				return err
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	return nil
 }
 
 // runs is a line for each kind.
@@ -150,6 +165,8 @@ func (all results) tests() report.Table {
 		band := "one trial"
 		if at.N > 1 {
 			band = fmt.Sprintf("%.3f to %.3f", at.Low, at.High)
+		} else {
+			met = nil // one trial shows nothing
 		}
 		t.Rows = append(t.Rows, []any{what, at.N, fmt.Sprintf("%.3f", at.Mean), band, p, goal, met})
 	}
