@@ -1,5 +1,5 @@
 // Package figure draws the figures of a notebook: lines with error bands, bars, histograms, heat maps and masks, grids of images, stacked areas, Pareto
-// charts, filters, networks with their coupled channels, and sweeps with a slider.
+// charts, filters, networks with their coupled channels, sweeps with a slider, and films.
 //
 // Each figure is a plain struct whose zero fields mean what their comments say. kernelext.Show displays it:
 //

@@ -68,6 +68,7 @@ func examples() map[string]Figure {
 		"mosaics":   someFilters(20, 20),
 		"network":   resnet20(),
 		"one row":   unet(),
+		"film":      moving(),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -96,6 +97,16 @@ func unet() Network {
 	n.grow("u1", "", c, "cat")
 	n.grow("y", "", nil, "u1", "d1")
 	return n
+}
+
+// moving is a film of weights that move between layers.
+func moving() Film {
+	f := Film{Title: "Weights move to the output", Name: "epoch", Caption: "1% of the weights."}
+	for e := range 20 {
+		n := float64(20 * e)
+		f.Stops = append(f.Stops, Stop{fmt.Sprint(e), Bar{YLabel: "weights", YMax: 1000, Labels: []string{"fc1", "output"}, Series: []Series{{Y: []float64{900 - n, 100 + n}}}}})
+	}
+	return f
 }
 
 // fence is a surface that notes what is drawn outside of it.
@@ -431,6 +442,10 @@ func TestTeachingInputErrors(t *testing.T) {
 		{"sweep: label", Sweep{Stops: []Stop{{"1", line}, {"", line}}}, `stop 1 ("")`, "no label"},
 		{"sweep: nil", Sweep{Stops: []Stop{{"1", line}, {"2", nil}}}, `stop 1 ("2")`, "no figure"},
 		{"sweep: nil pointer", Sweep{Stops: []Stop{{"1", line}, {"2", (*Line)(nil)}}}, `stop 1 ("2")`, "nil pointer"},
+		{"film: one stop", Film{Stops: stops[:1]}, "", "1 stops"},
+		{"film: nil", Film{Stops: []Stop{{"1", line}, {"2", nil}}}, `stop 1 ("2")`, "no figure"},
+		{"film: seconds", Film{Stops: stops, Seconds: nan}, "", "shown for NaN seconds"},
+		{"film: strip", Film{Stops: stops, Strip: 1}, "", "strip is to have 1 figures"},
 		{"sweep: part", Sweep{Stops: []Stop{{"1", line}, {"2", Line{}}}}, `stop 1 ("2")`, "no series"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -452,6 +467,7 @@ func TestTeachingTextIsEscaped(t *testing.T) {
 		"network": Network{Title: evil, Nodes: []Node{{Name: evil, Text: evil, Groups: []string{evil}}}, Groups: []Group{{Name: evil, Text: evil}}},
 		"pareto":  Pareto{Title: evil, Options: []Option{{Method: evil, Name: evil}}},
 		"area":    Area{Title: evil, Series: []Series{{Name: evil, Y: []float64{1, 2}}}},
+		"film":    Film{Title: evil, Name: evil, Stops: []Stop{{evil, Bar{Labels: []string{evil}, Series: []Series{{Y: []float64{1}}}}}, {evil, Line{Series: []Series{{Name: evil, Y: []float64{1, 2}}}}}}},
 		"filters": Filters{Title: evil, ValueLabel: evil, Rows: 1, Columns: 1, In: 1, Out: 1, Weights: []float64{1}},
 	}
 	for name, f := range figures {
@@ -526,5 +542,65 @@ func TestSweepIsSelfContained(t *testing.T) {
 	}
 	if diff := cmp.Diff(forms, again); diff != "" {
 		t.Errorf("drawn again it differs:\n%.300s", diff)
+	}
+}
+
+// A film shows every figure in its turn, one at a time, and without its animation the last one above the strip.
+func TestFilmPlaysEachFigureInTurn(t *testing.T) {
+	f := moving()
+	f.Seconds = 1
+	forms, err := f.MIMEBundle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	svg := forms["image/svg+xml"].(string)
+	const turns = 23 // 19 figures and the last one four times as long
+	visible := make([]int, turns)
+	for i, m := range regexp.MustCompile(`dur="23s" repeatCount="3" calcMode="discrete" values="([a-z;]+)" keyTimes="([0-9.;]+)"`).FindAllStringSubmatch(svg, -1) {
+		values, times := strings.Split(m[1], ";"), strings.Split(m[2], ";")
+		if len(values) != len(times) || times[0] != "0" {
+			t.Fatalf("figure %d: values %v at %v", i, values, times)
+		}
+		for turn := range visible {
+			now := ""
+			for j, at := range times {
+				if share, err := strconv.ParseFloat(at, 64); err != nil {
+					t.Fatal(err)
+				} else if share <= (float64(turn)+0.5)/turns {
+					now = values[j]
+				}
+			}
+			if want := min(turn, 19) == i; (now == "visible") != want {
+				t.Errorf("turn %d: figure %d is %s", turn, i, now)
+			} else if want {
+				visible[turn]++
+			}
+		}
+	}
+	for turn, n := range visible {
+		if n != 1 {
+			t.Errorf("turn %d: %d figures are visible, want 1", turn, n)
+		}
+	}
+	if got := strings.Count(svg, `<g visibility="hidden">`); got != 19 {
+		t.Errorf("%d figures are hidden where nothing plays, want all but the last of 20", got)
+	}
+	texts := checkXML(t, svg)
+	for _, c := range []struct {
+		label string
+		want  int // how often it stands there
+	}{{"epoch 0", 2}, {"epoch 1", 1}, {"epoch 3", 2}, {"epoch 19", 2}} {
+		got := 0
+		for _, s := range texts {
+			if s == c.label {
+				got++
+			}
+		}
+		if got != c.want {
+			t.Errorf("%q stands there %d times, want %d: where it plays, and in the strip if it is among the 6", c.label, got, c.want)
+		}
+	}
+	if plain := forms["text/plain"].(string); !strings.Contains(plain, "20 figures, 6 of them here\n\nepoch 0\n[bar chart]") || strings.Contains(plain, "epoch 1\n") || !strings.Contains(plain, "epoch 19\n") {
+		t.Errorf("the text is\n%s", plain)
 	}
 }
