@@ -40,8 +40,10 @@ import (
 type Config struct {
 	// Backend computes. nil: backend.Open().
 	Backend compute.Backend
-	// Student is the network that is to be trained.
+	// Student is the network that is to be trained. Store has its variables, to see that it fits its teachers; nothing is changed there. nil: they are made anew for that, which not every
+	// model function can, those of ONNX models for instance.
 	Student ModelFn
+	Store   *model.Store
 	// Teachers are one, or several whose answers are weighed.
 	Teachers []Teacher
 	// Terms are the parts of the loss. Beside terms on logits, which say what share the labels have, the labels' loss counts once. Default: Logits(4, 0.9)
@@ -228,7 +230,13 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 	// For each term, what the student has, and what each teacher has: dimensions of an example.
 	var students [][]int
 	var classes int
-	scratch := model.NewStore() // the student's variables are made elsewhere
+	scratch := model.NewStore() // no variable is to be made in the student's
+	if cfg.Store != nil {
+		var err error
+		if scratch, err = frozen(cfg.Store); err != nil {
+			return fmt.Errorf("the student: %w", err)
+		}
+	}
 	build("student", func(x *graph.Node) {
 		scratch.SetTraining(x.Graph(), false)
 		y := cfg.Student(scratch.RootScope(), x)

@@ -46,7 +46,7 @@ func frozen(store *model.Store) (*model.Store, error) {
 	}
 	for v := range store.IterVariables() {
 		if !v.HasValue() {
-			return nil, fmt.Errorf("%s has no value: train the teacher, or load its weights, before it teaches", v.Path())
+			return nil, fmt.Errorf("%s has no value: initialise, train or load the network before", v.Path())
 		}
 		value, err := v.Value()
 		if err != nil {
