@@ -36,7 +36,7 @@ var verbs = []verb{
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
-	{"bench", "cell|step|live|surgery|figures [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures", runBench},
+	{"bench", "cell|step|live|surgery|figures|nine [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures; make networks nine times faster", runBench},
 	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
 	{"kernel", "CONNECTION_FILE                   what front ends start: the kernel", runKernel},
 	{"replay", "MANIFEST…                         repeat runs of a comparison and say whether they come out the same", runReplay},
@@ -223,6 +223,14 @@ func runBench(ctx context.Context, args []string) error {
 	case "surgery":
 		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
 			return goRun(ctx, p, "./kernelext/internal/bench/surgery", args)
+		})(ctx, args[1:])
+	case "nine":
+		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+			python, err := setup.EnsurePeer(ctx, os.Stderr, "onnxruntime")
+			if err != nil {
+				return err
+			}
+			return goRun(ctx, p, "./kernelext/internal/bench/nine", append([]string{"-python", python}, args...))
 		})(ctx, args[1:])
 	}
 	return errUsage
