@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -36,7 +37,7 @@ var verbs = []verb{
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
-	{"bench", "cell|step|live|surgery|figures|sparse|tickets [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures of pruning, sparse training, lottery tickets", runBench},
+	{"bench", "cell|step|live|surgery|figures|sparse|tickets|nine [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures of pruning, sparse training, lottery tickets; make networks nine times faster", runBench},
 	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
 	{"kernel", "CONNECTION_FILE                   what front ends start: the kernel", runKernel},
 	{"replay", "MANIFEST…                         repeat runs of a comparison and say whether they come out the same", runReplay},
@@ -197,31 +198,34 @@ func runUninstall(ctx context.Context, args []string) error {
 	return nil
 }
 
-// benches are the measurements that are programs of the project, each in kernelext/internal/bench.
-var benches = []string{"live", "surgery", "figures", "sparse", "tickets"}
+// benches are the measurements that are programs of the project, each in kernelext/internal/bench, and the peers that they measure against: the option that names a peer's
+// Python, and the environment that it is in.
+var benches = map[string]map[string]string{
+	"step": {"-jax-python": "jax"}, "nine": {"-python": "onnxruntime"}, "live": nil, "surgery": nil, "figures": nil, "sparse": nil, "tickets": nil,
+}
 
 func runBench(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errUsage
 	}
-	name, rest := args[0], args[1:]
-	switch {
-	case name == "cell":
-		return ready(cell.Run)(ctx, rest)
-	case name == "step":
-		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-			python, err := setup.EnsurePeer(ctx, os.Stderr, "jax")
+	name := args[0]
+	if name == "cell" {
+		return ready(cell.Run)(ctx, args[1:])
+	}
+	peers, found := benches[name]
+	if !found {
+		return errUsage
+	}
+	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+		for _, option := range slices.Sorted(maps.Keys(peers)) {
+			python, err := setup.EnsurePeer(ctx, os.Stderr, peers[option])
 			if err != nil {
 				return err
 			}
-			return goRun(ctx, p, "./kernelext/internal/bench/step", append([]string{"-jax-python", python}, args...))
-		})(ctx, rest)
-	case slices.Contains(benches, name):
-		return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-			return goRun(ctx, p, "./kernelext/internal/bench/"+name, args)
-		})(ctx, rest)
-	}
-	return errUsage
+			args = append([]string{option, python}, args...)
+		}
+		return goRun(ctx, p, "./kernelext/internal/bench/"+name, args)
+	})(ctx, args[1:])
 }
 
 func runKernel(ctx context.Context, args []string) error {

@@ -28,6 +28,7 @@ var below = map[string][]string{
 	"pkg/surgery/internal/fill":   {"pkg/trace"},
 	"pkg/surgery/internal/zoo":    {"pkg/surgery/internal/fill", "pkg/trace"},
 	"pkg/onnx":                    {"pkg/trace", "pkg/surgery"},
+	"pkg/distill":                 {"pkg/backend"},
 	"pkg/store":                   {"pkg/backend/home"},
 	"pkg/store/checkpoint":        {"pkg/store/safetensors"},
 	"pkg/carry":                   {"pkg/store/checkpoint", "pkg/params", "pkg/criterion", "pkg/unit", "pkg/budget", "pkg/prune", "pkg/backend"},

@@ -5,16 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
-	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/espalier-ml/espalier/pkg/backend/home"
+	"github.com/espalier-ml/espalier/pkg/distill"
 	"github.com/espalier-ml/espalier/pkg/experiment"
 	"github.com/espalier-ml/espalier/pkg/surgery"
 	"github.com/espalier-ml/espalier/pkg/trace"
@@ -25,9 +24,6 @@ type accuracies struct {
 	large, cut, trained float64
 	n                   int
 }
-
-// teacher is the scope of the large network's variables while the small one learns from it.
-const teacher = "teacher"
 
 // temperature softens the outputs that are learnt from (Hinton et al. 2015, arXiv:1503.02531).
 const temperature = 4
@@ -74,18 +70,18 @@ func (j *job) train(ctx context.Context, small *surgery.Small) (*accuracies, err
 	}
 	learning := task
 	if j.distill {
-		if err := j.seatTeacher(small.Store); err != nil {
+		lesson, err := distill.Teach(distill.Config{
+			Backend: j.backend, Student: task.Model, Store: small.Store, Train: j.images.Train,
+			Teachers: []distill.Teacher{{Name: "the large network", Model: large.Model, Store: j.large.Store}},
+			Terms:    []distill.Term{distill.Logits(temperature, 1)}, // nothing from the classes of the images, which may be others
+			Limit:    math.MaxInt64,                                  // the images, which lie in memory, take more
+		})
+		if err != nil {
 			return nil, err
 		}
-		learning.Model = j.taught(small)
-		learning.Loss = func(_, predictions []*graph.Node) *graph.Node { // all of the loss comes from the teacher
-			return graph.ScalarZero(predictions[0].Graph(), predictions[0].DType())
-		}
+		learning.Model, learning.Loss, learning.Train = lesson.Model, lesson.Loss, lesson.Train
 	}
 	if err := j.learn(ctx, learning, small.Store); err != nil {
-		return nil, err
-	}
-	if err := unseatTeacher(small.Store); err != nil {
 		return nil, err
 	}
 	if a != nil {
@@ -129,57 +125,4 @@ func (j *job) learn(ctx context.Context, task experiment.Task, s *model.Store) e
 		return os.RemoveAll(result.Dir) // it was there to go on from
 	}
 	return nil
-}
-
-// seatTeacher puts the large network's variables beside the small one's, in a scope of their own, where training leaves them alone.
-func (j *job) seatTeacher(s *model.Store) error {
-	for v := range j.large.Store.IterVariables() {
-		value, err := v.Value()
-		if err != nil {
-			return err
-		}
-		if value, err = value.LocalClone(); err != nil {
-			return err
-		}
-		made, err := s.CreateVariable(model.ScopeSeparator+teacher+v.Path(), value)
-		if err != nil {
-			return err
-		}
-		made.SetTrainable(false)
-	}
-	return nil
-}
-
-func unseatTeacher(s *model.Store) error {
-	var paths []string
-	for v := range s.IterVariables() {
-		if strings.HasPrefix(v.Path(), model.ScopeSeparator+teacher+model.ScopeSeparator) {
-			paths = append(paths, v.Path())
-		}
-	}
-	for _, path := range paths {
-		if err := s.DeleteVariable(path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// taught is the small network, which in training learns the large one's outputs: by the Kullback-Leibler divergence of softened probabilities.
-func (j *job) taught(small *surgery.Small) experiment.ModelFn {
-	return func(scope *model.Scope, x *graph.Node) *graph.Node {
-		in := []*graph.Node{j.images.prepared(x)}
-		y := small.ModelFn(scope, in)[0] // [batch, classes]
-		if !scope.IsTraining(x.Graph()) {
-			return y
-		}
-		want := graph.StopGradient(j.large.ModelFn(scope.Store().RootScope().At(teacher), in)[0])
-		soft := func(logits *graph.Node) *graph.Node {
-			return graph.LogSoftmax(graph.DivScalar(logits, temperature), -1)
-		}
-		p, q := soft(want), soft(y)
-		divergence := graph.ReduceSum(graph.Mul(graph.Exp(p), graph.Sub(p, q)), -1) // [batch]
-		train.AddMainLoss(graph.MulScalar(graph.ReduceAllMean(divergence), temperature*temperature))
-		return y
-	}
 }
