@@ -16,6 +16,8 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
+
+	"github.com/espalier-ml/espalier/pkg/internal/lower"
 )
 
 // reference trains with GoMLX's own trainer, a step at a time, on the batches that Train would use with seed 0.
@@ -88,6 +90,8 @@ func TestTrainEqualsGoMLXsTrainer(t *testing.T) {
 			},
 			func() optimizer.Interface { return optimizer.Adam().WeightDecay(0.1).Done() },
 		},
+		"adam, convolutions": {func(scope *model.Scope, x *graph.Node) *graph.Node { return out(scope, convolved(scope, x, 1, 5, 4)) },
+			func() optimizer.Interface { return optimizer.Adam().LearningRate(1e-2).Done() }},
 		"rmsprop, regularised": {
 			func(scope *model.Scope, x *graph.Node) *graph.Node {
 				x = hidden(scope, x)
@@ -110,5 +114,47 @@ func TestTrainEqualsGoMLXsTrainer(t *testing.T) {
 			}
 			closeTo(t, want, floats(store), 1e-5)
 		})
+	}
+}
+
+// convolved makes images of points and convolves them twice.
+func convolved(scope *model.Scope, x *graph.Node, channels, size, out int) *graph.Node {
+	batch := x.Shape().Dimensions[0]
+	x = layers.Dense(scope.At("image"), x, true, 144*channels)
+	x = graph.Reshape(x, batch, 12, 12, channels)                                                  // [batch, 144·channels] -> [batch, 12, 12, channels]
+	x = layers.Convolution(scope.At("conv1"), x).Channels(out).KernelSize(size).NoPadding().Done() // -> [batch, 8, 8, out]
+	x = layers.Convolution(scope.At("conv2"), x).Channels(3).KernelSize(size).PadSame().Done()     // -> [batch, 8, 8, 3]
+	return graph.Reshape(activation.Relu(x), batch, x.Shape().Size()/batch)
+}
+
+// Networks whose convolutions are products of matrices take many steps in one dispatch, and so do those without; others one.
+func TestStepsOfConvolutions(t *testing.T) {
+	task := newTask(t)
+	if lower.On(task.Backend) == nil {
+		t.Skip("the backend is not XLA on the CPU")
+	}
+	for name, test := range map[string]struct {
+		model ModelFn
+		want  int
+	}{
+		"5x5": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return layers.Dense(scope.At("output"), convolved(scope, x, 1, 5, 4), true, 4)
+		}, block},
+		"3x3 of many channels": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return layers.Dense(scope.At("output"), convolved(scope, x, 8, 3, 16), true, 4)
+		}, 1},
+		"none": {mlp, block},
+	} {
+		task.Model = test.model
+		trainer, err := NewTrainer(task, newStore(t, task, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := trainer.compile(Training{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := trainer.step.perDispatch; got != test.want {
+			t.Errorf("%s: %d steps in a dispatch, want %d", name, got, test.want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/espalier-ml/espalier/pkg/internal/guard"
+	"github.com/espalier-ml/espalier/pkg/internal/lower"
 	"github.com/espalier-ml/espalier/pkg/prune"
 )
 
@@ -54,6 +56,13 @@ type stepper struct {
 	identity string
 
 	turn turn // of the run that steps
+
+	// lowered is the backend of the step where that computes convolutions as products of matrices; nil: it is the task's own. What else is computed is
+	// left to the task's, and GoMLX lets two backends use a tensor in turn only if it lies on the host in between.
+	lowered *lower.Backend
+	// used are the step's variables, inputs and labels the examples, for the lowered backend its own.
+	used           []*model.Variable
+	inputs, labels *tensors.Tensor
 
 	// owned are the variables that the optimizer made, with their first values, to which each new run returns them.
 	owned map[*model.Variable]*tensors.Tensor
@@ -125,8 +134,13 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 			defer fed.Finalize()
 		}
 
-		// Find out what the step uses and changes.
-		probe := graph.NewGraph(task.Backend, "find variables")
+		// Find out what the step uses and changes, and whether its convolutions can be lowered.
+		b := task.Backend
+		lowered := lower.On(b)
+		if lowered != nil {
+			b = lowered
+		}
+		probe := graph.NewGraph(b, "find variables")
 		model.SetStore(probe, store)
 		root := store.RootScope
 		var probed *graph.Node
@@ -146,13 +160,16 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 			}
 		}
 		st.unsealed = pruner != nil && len(pruner.Unsealed(probe)) > 0
-		st.perDispatch = min(perDispatch, block)
-		if perDispatch == 0 {
-			st.perDispatch = block
-			if hasConvolution(probe) {
-				// XLA's CPU computes a convolution's gradient ten times slower inside a loop.
-				st.perDispatch = 1
-			}
+		b = task.Backend
+		if convolves := hasConvolution(probe); convolves && lowered != nil && lowered.All() {
+			b, st.lowered = lowered, lowered
+		} else if convolves && perDispatch == 0 {
+			// XLA's CPU computes a convolution's gradient ten times slower inside a loop.
+			perDispatch = 1
+		}
+		st.perDispatch = block
+		if perDispatch != 0 {
+			st.perDispatch = min(perDispatch, block)
 		}
 		if st.resident == nil || !canLoop(task.Backend) || st.unsealed {
 			st.perDispatch = 1
@@ -180,19 +197,25 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		}
 
 		var err error
+		if st.resident != nil {
+			if st.inputs, st.labels, err = st.examples(); err != nil {
+				return err
+			}
+		}
+		st.used = used
 		switch {
 		case st.resident == nil:
-			st.exec, err = model.NewExec(task.Backend, store, func(scope *model.Scope, x, labels *graph.Node) []*graph.Node {
+			st.exec, err = model.NewExec(b, store, func(scope *model.Scope, x, labels *graph.Node) []*graph.Node {
 				defer st.turn.take()()
 				return []*graph.Node{one(root(), x, labels)}
 			})
 		case st.perDispatch == 1:
-			st.exec, err = model.NewExec(task.Backend, store, func(scope *model.Scope, examples, labels, indices *graph.Node) []*graph.Node {
+			st.exec, err = model.NewExec(b, store, func(scope *model.Scope, examples, labels, indices *graph.Node) []*graph.Node {
 				defer st.turn.take()()
 				return []*graph.Node{gathered(root(), examples, labels, indices)}
 			})
 		default:
-			st.exec, err = model.NewExec(task.Backend, store,
+			st.exec, err = model.NewExec(b, store,
 				func(scope *model.Scope, examples, labels, indices, steps, zeroLoss *graph.Node) []*graph.Node {
 					defer st.turn.take()()
 					g := examples.Graph()
@@ -279,27 +302,37 @@ func (st *stepper) limit(n int) int {
 
 // run does n steps, n ≤ perDispatch, over the examples of indices [n · batch], and returns the sum of their losses.
 func (st *stepper) run(n int, indices []int32) (loss float64, err error) {
-	inputs, labels := st.resident.Arrays()
 	if st.perDispatch == 1 {
-		return st.call(1, inputs, labels, tensors.FromFlatDataAndDimensions(indices, st.batch))
+		return st.call(1, st.inputs, st.labels, tensors.FromFlatDataAndDimensions(indices, st.batch))
 	}
 	// The shape is always the whole dispatch's; rows past the n-th are not read.
 	rows := make([]int32, st.perDispatch*st.batch)
 	copy(rows, indices)
-	return st.call(n, inputs, labels, tensors.FromFlatDataAndDimensions(rows, st.perDispatch, st.batch), int32(n), float32(0))
+	return st.call(n, st.inputs, st.labels, tensors.FromFlatDataAndDimensions(rows, st.perDispatch, st.batch), int32(n), float32(0))
 }
 
 // feed does one step over a batch, which it consumes, and returns its loss.
 func (st *stepper) feed(batch train.Batch) (loss float64, err error) {
 	defer batch.Finalize()
+	if st.lowered != nil { // whatever backend a data set has
+		if err := errors.Join(batch.Inputs[0].ToLocal(), batch.Labels[0].ToLocal()); err != nil {
+			return 0, err
+		}
+	}
 	return st.call(1, batch.Inputs[0], batch.Labels[0])
 }
 
 func (st *stepper) call(n int, args ...any) (loss float64, err error) {
 	start := time.Now()
 	err = guard.Run("training step", func() error {
+		if err := st.toHost(); err != nil {
+			return err
+		}
 		result, err := st.turn.call(st.exec, args...)
 		if err != nil {
+			return err
+		}
+		if err := st.toHost(); err != nil {
 			return err
 		}
 		loss = float64(result[0].Value().(float32))
@@ -309,6 +342,36 @@ func (st *stepper) call(n int, args ...any) (loss float64, err error) {
 		st.perStep = max(1, time.Since(start)/time.Duration(n))
 	}
 	return loss, err
+}
+
+// examples returns those of the resident data set, for the step's backend.
+func (st *stepper) examples() (inputs, labels *tensors.Tensor, err error) {
+	inputs, labels = st.resident.Arrays()
+	if st.lowered == nil {
+		return inputs, labels, nil
+	}
+	if inputs, err = inputs.LocalClone(); err != nil {
+		return nil, nil, err
+	}
+	labels, err = labels.LocalClone()
+	return inputs, labels, err
+}
+
+// toHost brings the step's variables to the host where another backend is to use them next. Once in a dispatch that is nothing to a network with convolutions.
+func (st *stepper) toHost() error {
+	if st.lowered == nil {
+		return nil
+	}
+	for _, v := range st.used {
+		value, err := v.Value()
+		if err != nil {
+			return err
+		}
+		if err := value.ToLocal(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // check returns a *LeakError for the first parameter that has a dead weight other than zero.
@@ -373,6 +436,9 @@ func (st *stepper) finite(step int) error {
 
 func (st *stepper) finalise() {
 	st.exec.Finalize()
+	if st.lowered != nil && st.resident != nil {
+		_ = errors.Join(st.inputs.FinalizeAll(), st.labels.FinalizeAll()) // they are ours
+	}
 	if st.leaks != nil {
 		st.leaks.Finalize()
 	}
