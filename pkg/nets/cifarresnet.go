@@ -51,8 +51,9 @@ func (r cifarResNet) shortcut(scope *model.Scope, x *graph.Node, c convolution) 
 	return graph.Concatenate([]*graph.Node{x, graph.Zeros(x.Graph(), shapes.Make(x.DType(), d[0], d[1], d[2], c.out-in))}, -1) // -> [batch, h/2, w/2, out]
 }
 
-// CIFARResNet is the residual network for CIFAR-10 of a depth and a width: 6 · blocks + 2 layers, in stages of width, 2 · width and 4 · width channels, with shortcuts without weights (option A).
-// ResNet-20 is CIFARResNet(3, 16), ResNet-32 CIFARResNet(5, 16). It takes [batch, 32, 32, 3] or [batch, 3072] and returns logits [batch, 10].
-func CIFARResNet(blocks, width int) func(scope *model.Scope, x *graph.Node) *graph.Node {
-	return cifarResNet{function: "CIFARResNet", blocks: blocks, width: width}.model
+// CIFARResNet is the residual network for CIFAR-10 of a depth and a width: 6 · blocks + 2 layers, in stages of width, 2 · width and 4 · width channels. Where the shape changes, shortcuts have no
+// weights (option A), or, if projected, a 1x1 convolution (option B). ResNet-20 is CIFARResNet(3, 16, false), ResNet-32 CIFARResNet(5, 16, false). It takes [batch, 32, 32, 3] or [batch, 3072] and
+// returns logits [batch, 10].
+func CIFARResNet(blocks, width int, projected bool) func(scope *model.Scope, x *graph.Node) *graph.Node {
+	return cifarResNet{function: "CIFARResNet", blocks: blocks, width: width, projected: projected}.model
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 
@@ -24,7 +25,7 @@ type BoundPoint struct {
 }
 
 // CheckBound draws units of a group again and again, estimates outputs of the first layer that reads it from those drawn alone, and holds the errors against the bound. Only the positive
-// parts of kernel and input are used, for which the bound is stated; outputs are those of the first batch of data, at most 1000 of them, chosen at random. The data should be others than the
+// parts of kernel and input are used, for which the bound is stated; outputs are those of the first few examples, at most 1000 of them, chosen at random. The data should be others than the
 // sensitivities were measured on.
 //
 // Errors: *surgery.UnknownGroupError; *ConfigError; *DataError; *NothingError for a group that no layer reads with positive weights.
@@ -70,16 +71,17 @@ func (r *PFPResult) CheckBound(ctx context.Context, data train.Dataset, group st
 	}
 	defer exec.Finalize()
 	var terms []float32
-	if err := take(ctx, data, 1, false, func(_ int, b train.Batch) error {
-		results, err := call("estimate outputs", exec, anys(b.Inputs...)...)
+	if err := eachPiece(ctx, data, func(inputs []*tensors.Tensor) error {
+		results, err := call("estimate outputs", exec, anys(inputs...)...)
 		if err != nil {
 			return err
 		}
 		found, err := host(results)
-		if err == nil {
-			terms = found[0]
+		if err != nil {
+			return err
 		}
-		return err
+		terms = found[0]
+		return errEnough
 	}); err != nil {
 		return nil, err
 	}
@@ -109,7 +111,7 @@ func (r *PFPResult) CheckBound(ctx context.Context, data train.Dataset, group st
 	var points []BoundPoint
 	for _, m := range draws {
 		p := BoundPoint{Draws: m, Bound: epsilonOf(k, float64(m))}
-		var errors []float64
+		var off []float64
 		for range trials {
 			weight := make([]float64, len(sensitivity))
 			for range m {
@@ -121,14 +123,14 @@ func (r *PFPResult) CheckBound(ctx context.Context, data train.Dataset, group st
 				for u, w := range weight {
 					estimate += w * float64(terms[u*outputs+o])
 				}
-				errors = append(errors, math.Abs(estimate/total[o]-1))
+				off = append(off, math.Abs(estimate/total[o]-1))
 			}
 		}
-		slices.Sort(errors)
-		for _, e := range errors {
-			p.Mean += e / float64(len(errors))
+		slices.Sort(off)
+		for _, e := range off {
+			p.Mean += e / float64(len(off))
 		}
-		p.P99, p.Max = errors[int(0.99*float64(len(errors)-1))], errors[len(errors)-1]
+		p.P99, p.Max = off[int(0.99*float64(len(off)-1))], off[len(off)-1]
 		points = append(points, p)
 	}
 	return points, nil

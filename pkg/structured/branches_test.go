@@ -1,6 +1,7 @@
 package structured
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -10,14 +11,17 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/espalier-ml/espalier/pkg/nets"
 	"github.com/espalier-ml/espalier/pkg/surgery"
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
-// A rate of 0.45 on both convolutions of each block removes what SCOP's paper says of ResNet-20, 32 and 56 (Tang et al. 2020, table 2), and so for any method.
+// A rate of 0.45 on both convolutions of each block, in networks whose shortcuts are projections, removes what SCOP's paper says of ResNet-20, 32 and 56 (Tang et al. 2020, table 2).
 func TestPublishedArithmetic(t *testing.T) {
 	b := open(t)
 	for _, c := range []struct {
@@ -27,7 +31,7 @@ func TestPublishedArithmetic(t *testing.T) {
 		if c.blocks > 3 && os.Getenv("ESPALIER_FULL") == "" {
 			continue // a minute
 		}
-		fn := nets.CIFARResNet(c.blocks, 16)
+		fn := nets.CIFARResNet(c.blocks, 16, true)
 		store := model.NewStore()
 		n, err := surgery.Trace(b, store, trace.Single(fn), shapes.Make(dtypes.Float32, 1, 32, 32, 3))
 		check(t, err)
@@ -36,7 +40,7 @@ func TestPublishedArithmetic(t *testing.T) {
 		keep := map[string]int{}
 		for _, g := range n.Groups() {
 			made := slices.ContainsFunc(g.Members, func(m surgery.Member) bool { return m.Role == surgery.Makes })
-			if made && strings.HasPrefix(g.Name, "/layer") {
+			if made && strings.HasPrefix(g.Name, "/layer") && !strings.Contains(g.Name, "/downsample/") { // that is a shortcut
 				keep[g.Name] = g.Size - int(math.Floor(0.45*float64(g.Size)))
 			}
 		}
@@ -53,5 +57,105 @@ func TestPublishedArithmetic(t *testing.T) {
 		if macs != c.macs || params != c.params {
 			t.Errorf("%d layers: −%s%% MACs and −%s%% parameters, want −%s and −%s", 6*c.blocks+2, macs, params, c.macs, c.params)
 		}
+	}
+}
+
+// With its branches free, a network computes what it did, and cut ones what masks compute; the stream stays as it is where a branch loses channels.
+func TestFreeBranches(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	free, err := FreeBranches(n)
+	check(t, err)
+	var x *tensors.Tensor
+	for b := range (stripes{size, size}).Iter() {
+		x = b.Inputs[0]
+	}
+	same, err := free.Empty().Apply()
+	check(t, err)
+	whole, err := n.Empty().Apply()
+	check(t, err)
+	out := func(s *surgery.Small) []float32 {
+		exec, err := model.NewExec(n.Backend(), s.Store, func(_ *model.Scope, x *graph.Node) *graph.Node { return s.Single(s.Store.RootScope(), x) })
+		check(t, err)
+		defer exec.Finalize()
+		y, err := exec.Call(x)
+		check(t, err)
+		return tensors.MustCopyFlatData[float32](y[0])
+	}
+	if diff := cmp.Diff(out(whole), out(same), near); diff != "" {
+		t.Errorf("outputs (-want +got)\n%s", diff)
+	}
+	p := free.Empty()
+	p.Removed["/b/conv/weights:3"] = []int{1, 4}
+	small, err := p.Apply()
+	check(t, err)
+	r, err := surgery.Verify(free, small, x)
+	check(t, err)
+	if r.MaxDiff > 1e-5*r.MaxOutput {
+		t.Errorf("the smaller network differs from the masked one by %g of %g", r.MaxDiff, r.MaxOutput)
+	}
+	if want := r.Before.MACs - size*side*side*9*8*2; r.After.MACs != want { // two of the six outputs of a convolution of 8 inputs
+		t.Errorf("%d MACs, want %d", r.After.MACs, want)
+	}
+	var none *NothingError
+	if _, err := FreeBranches(network(t, plain, size, side, side, 3)); !errors.As(err, &none) {
+		t.Errorf("without branches: %v, want a *NothingError", err)
+	}
+}
+
+// GAL on whole branches leaves out the block, with its kernels, its statistics and its work.
+func TestGALBlocks(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	data := stripes{64, size}
+	c := GAL{Blocks: true, Budget: Budget{Params: 0.6}, Steps: 8, MaskEvery: 4, Seed: 1}
+	r, err := c.Choose(ctx, n, data)
+	check(t, err)
+	if r.All != 1 || len(r.Masks["/b/conv/weights"]) != 1 {
+		t.Errorf("masks %v, want one, of the only branch", r.Masks)
+	}
+	small, err := r.Plan.Apply()
+	check(t, err)
+	cost, err := r.Plan.Cost()
+	check(t, err)
+	macs := int64(size * side * side * 9 * (6*8 + 8*6))
+	if want := n.Cost().MACs - macs; cost.MACs != want {
+		t.Errorf("%d MACs stay, want %d", cost.MACs, want)
+	}
+	for b := range data.Iter() {
+		verified, err := surgery.Verify(r.Plan.Network(), small, b.Inputs[0])
+		check(t, err)
+		if verified.MaxDiff > 1e-5*verified.MaxOutput {
+			t.Errorf("what is left differs by %g of %g", verified.MaxDiff, verified.MaxOutput)
+		}
+		break
+	}
+	var budget *surgery.BudgetError
+	c.Budget.Params = 0.05
+	c.Steps = 1
+	if _, err := c.Choose(ctx, n, data); !errors.As(err, &budget) {
+		t.Errorf("a budget that no branch meets: %v, want a *surgery.BudgetError", err)
+	}
+	var config *ConfigError
+	if _, err := (GAL{Blocks: true, Budget: Budget{Rate: 0.5}}).Choose(ctx, n, data); !errors.As(err, &config) {
+		t.Errorf("a rate of branches: %v, want a *ConfigError", err)
+	}
+}
+
+// Averages of normalisations that are wrong become those of the data; weights stay.
+func TestEstimateNorms(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	small, err := n.Empty().Apply()
+	check(t, err)
+	before := snapshot(small.Store)
+	check(t, EstimateNorms(ctx, n.Backend(), small.Store, small.ModelFn, stripes{64, size}, 40))
+	after := snapshot(small.Store)
+	for path, was := range before {
+		averages := strings.HasSuffix(path, "/mean") || strings.HasSuffix(path, "/variance") || strings.HasSuffix(path, "/avg_weight")
+		if same := cmp.Equal(was, after[path]); same == averages {
+			t.Errorf("%s is the same: %v, want %v", path, same, !averages)
+		}
+	}
+	var data *DataError
+	if err := EstimateNorms(ctx, n.Backend(), small.Store, small.ModelFn, stripes{2, size}, 1); !errors.As(err, &data) {
+		t.Errorf("without a batch: %v, want a *DataError", err)
 	}
 }

@@ -71,6 +71,31 @@ func TestSensitivityByHand(t *testing.T) {
 	if diff := cmp.Diff(map[string][]int{"/in/dense/weights:1": {0, 3}}, r.Plan.Removed); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+	// No more is looked at than was asked for.
+	two := twice{points{{1, 1}}, points{{2, 1}}}
+	for examples, want := range map[int]float32{1: 1. / 4, 2: 2. / 5} {
+		r, err := PFP{Budget: Budget{Rate: 0.5}, Examples: examples}.Choose(ctx, byHand(t), two)
+		check(t, err)
+		if got := r.Sensitivity["/in/dense/weights:1"][0]; !cmp.Equal(got, want, near) || r.Examples != examples {
+			t.Errorf("after %d examples of %d the sensitivity is %v, want %v", r.Examples, examples, got, want)
+		}
+	}
+}
+
+// twice is a data set of several.
+type twice []points
+
+func (d twice) Name() string { return "twice" }
+func (d twice) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		for _, p := range d {
+			for b, err := range p.Iter() {
+				if !yield(b, err) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // A convolution's channel is what it adds in a patch, over all positions of the kernel; where the input has both signs, each counts by itself.

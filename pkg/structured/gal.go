@@ -26,15 +26,17 @@ import (
 //
 // Departures from the authors' code, where Compatible is not set: masks start at 1 and not from N(0, 1), half of which the first step clips to 0 before anything was learnt; the discriminator has
 // LeakyReLU between its layers, without which it is affine in the logits, and one sigmoid instead of two; the teacher is in inference and not in training; L1 is in the proximal step only, not in
-// the loss as well; the step's gradient is the mean since the last one, not that of one batch.
+// the loss as well; the step's gradient is the mean since the last one, not that of one batch; the squared difference of logits is relative to the variance of the teacher's, so that µ and λ
+// mean the same for networks with large logits, on which the authors' learning rate would diverge.
 type GAL struct {
-	// Budget says how much stays, by the size of the masks, all groups together. The zero value removes what is exactly 0, whatever that leaves, but for one unit of each group.
+	// Budget says how much stays, by the size of the masks; the same share of each group, if it does not say otherwise, for one price weighs more on a unit of a large group, which does less. The
+	// zero value removes what is exactly 0, as the authors do, whatever that leaves, but for one unit of each group.
 	Budget Budget
 	// Blocks puts a mask on each branch that ends in a sum, as a whole, and removes whole branches.
 	Blocks bool
 	// Sparsity is λ, the price of a mask. Default: 0.05
 	Sparsity float64
-	// Mimic is µ, the weight of the mean squared difference of logits. Default: 1
+	// Mimic is µ, the weight of the mean squared difference of logits, relative to their variance if not Compatible. Default: 1
 	Mimic float64
 	// Steps is how many batches the student is trained on. Default: 300. The authors take 100 epochs.
 	Steps int
@@ -65,7 +67,7 @@ type GALResult struct {
 
 // GALStep is a training step.
 type GALStep struct {
-	Mimic       float64 // mean squared difference of logits
+	Mimic       float64 // mean squared difference of logits, relative to their variance if not Compatible
 	Adversarial float64 // the student's loss against the discriminator
 	// Discriminator is its loss, Teacher and Student the mean probability that it gives logits to be the teacher's.
 	Discriminator, Teacher, Student float64
@@ -393,6 +395,10 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 		}
 		// Then the student, against the new one.
 		mimic := graph.ReduceAllMean(graph.Square(graph.Sub(target, logits)))
+		if !c.Compatible {
+			variance := graph.ReduceAllMean(graph.Square(graph.Sub(target, graph.ReduceAllMean(target))))
+			mimic = graph.Div(mimic, graph.AddScalar(variance, 1e-12))
+		}
 		adversarial := crossEntropy(c.judge(layer(), logits), 1)
 		l := graph.Add(graph.MulScalar(mimic, c.Mimic), adversarial)
 		if extra != nil { // regularisers of the network's own
@@ -539,7 +545,7 @@ func (c GAL) plan(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 		importance[k.name] = values[k.name]
 	}
 	if !c.Budget.zero() {
-		return c.Budget.choose(s, "GAL", Global, importance)
+		return c.Budget.choose(s, "GAL", WithinGroup, importance)
 	}
 	keep := map[string]int{}
 	for name, m := range importance {
@@ -553,7 +559,7 @@ func (c GAL) plan(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 			keep[name] = c.Budget.atLeast(len(m)-zeros, len(m))
 		}
 	}
-	cfg := c.Budget.config("GAL", Global)
+	cfg := c.Budget.config("GAL", WithinGroup)
 	cfg.Keep = keep
 	return s.Choose(cfg, importance)
 }

@@ -2,6 +2,7 @@ package structured
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -159,10 +160,8 @@ func (r *PFPResult) measure(ctx context.Context, data train.Dataset, examples in
 	if len(readings) == 0 {
 		return nil, nil
 	}
-	size := 0
-	err = each(ctx, data, 1, math.MaxInt, false, func(_ int, b train.Batch) error {
-		size = b.Inputs[0].Shape().Dimensions[0]
-		results, err := call("measure sensitivities", exec, anys(b.Inputs...)...)
+	err = eachPiece(ctx, data, func(inputs []*tensors.Tensor) error {
+		results, err := call("measure sensitivities", exec, anys(inputs...)...)
 		if err != nil {
 			return err
 		}
@@ -183,19 +182,56 @@ func (r *PFPResult) measure(ctx context.Context, data train.Dataset, examples in
 				s[u] = max(s[u], x)
 			}
 		}
-		if r.Examples += size; r.Examples >= examples {
+		if r.Examples += inputs[0].Shape().Dimensions[0]; r.Examples >= examples {
 			return errEnough
 		}
 		return nil
 	})
-	if err != errEnough && err != nil {
-		return nil, err
-	}
-	return readings, nil
+	return readings, err
 }
 
-// errEnough ends the reading of data.
-var errEnough = fmt.Errorf("enough")
+// fewAtOnce is how many examples are looked at together: what each unit adds to each output at each position takes memory.
+const fewAtOnce = 8
+
+// eachPiece calls f for the examples of an epoch, a few at once, and as many each time.
+func eachPiece(ctx context.Context, data train.Dataset, f func(inputs []*tensors.Tensor) error) error {
+	return each(ctx, data, 1, math.MaxInt, false, func(_ int, b train.Batch) error {
+		size := b.Inputs[0].Shape().Dimensions[0]
+		few := min(size, fewAtOnce)
+		for size%few != 0 {
+			few--
+		}
+		for at := 0; at < size; at += few {
+			var inputs []*tensors.Tensor
+			for _, x := range b.Inputs {
+				if x.Shape().Rank() == 0 || x.Shape().Dimensions[0] != size {
+					return &DataError{data.Name(), fmt.Sprintf("inputs of a batch have the shapes %s and %s", b.Inputs[0].Shape(), x.Shape()), "make all of them [batch, …]"}
+				}
+				piece, err := rows(x, at, few)
+				if err != nil {
+					return err
+				}
+				inputs = append(inputs, piece)
+			}
+			if err := f(inputs); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// rows copies some examples of a batch.
+func rows(x *tensors.Tensor, from, count int) (*tensors.Tensor, error) {
+	shape := x.Shape().Clone()
+	shape.Dimensions[0] = count
+	piece := tensors.FromShape(shape)
+	var inner error
+	err := x.ConstBytes(func(all []byte) {
+		inner = piece.MutableBytes(func(part []byte) { copy(part, all[from*len(part)/count:]) })
+	})
+	return piece, errors.Join(err, inner)
+}
 
 // readingsOf lists the products that read groups, in the order of the network.
 func readingsOf(n *surgery.Network) []reading {

@@ -254,7 +254,7 @@ func (c SCOP) fit(ctx context.Context, data train.Dataset) (func(x *tensors.Tens
 		}
 		return nil
 	})
-	if err != errEnough && err != nil {
+	if err != nil {
 		return nil, err
 	}
 	examples = examples[:min(len(examples), c.Fit)]

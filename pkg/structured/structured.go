@@ -240,6 +240,9 @@ func take(ctx context.Context, data train.Dataset, n int, labels bool, f func(st
 	return each(ctx, data, 0, n, labels, f)
 }
 
+// errEnough is what f returns to end the reading of data.
+var errEnough = errors.New("enough")
+
 // each calls f for the first n batches of so many epochs.
 func each(ctx context.Context, data train.Dataset, count, n int, labels bool, f func(step int, b train.Batch) error) error {
 	if data == nil {
@@ -250,7 +253,14 @@ func each(ctx context.Context, data train.Dataset, count, n int, labels bool, f 
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(f(step, b), b.Finalize()); err != nil {
+		err := f(step, b)
+		if failed := b.Finalize(); failed != nil {
+			return errors.Join(err, failed)
+		}
+		if err == errEnough {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		if step++; step == n {

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/structured"
+	"github.com/espalier-ml/espalier/pkg/surgery"
+	"github.com/espalier-ml/espalier/pkg/trace"
+)
+
+// job is one seed of a study.
+type job struct {
+	ctx     context.Context
+	backend compute.Backend
+	study   study
+	seed    int64
+	dir     string
+
+	dense *model.Store // trained; nil at first
+}
+
+// chosen is what a contender comes to.
+type chosen struct {
+	plan *surgery.Plan
+	// spent is how many training steps it took; adjust changes the smaller network's store.
+	spent  int
+	adjust func(*model.Store) error
+}
+
+// contender chooses what goes of a trained network.
+type contender struct {
+	name   string
+	choose func(j *job, n *surgery.Network) (chosen, error)
+}
+
+// contenders are in the order of the table.
+var contenders []contender
+
+const scratch = "scratch"
+
+func init() {
+	contenders = []contender{
+		{"random", byCriterion(criterion.Random)},
+		{"L1", byCriterion(criterion.Magnitude)},
+		{"FPGM", byCriterion(criterion.FPGM)},
+		{"slimming", func(j *job, n *surgery.Network) (chosen, error) {
+			s := structured.Slimming{Strength: j.study.penalty, Budget: j.budget()}
+			return j.penalised(n, s.Model, s.Choose)
+		}},
+		{"group lasso", func(j *job, n *surgery.Network) (chosen, error) {
+			l := structured.GroupLasso{Strength: j.study.penalty / 10, Budget: j.budget()}
+			return j.penalised(n, l.Model, l.Choose)
+		}},
+		{"growing", func(j *job, n *surgery.Network) (chosen, error) {
+			g := structured.Growing{Every: 1, Step: 0.5 / float64(j.study.prepare), Limit: 0.5, Budget: j.budget()}
+			p, err := g.Choose(n)
+			if err != nil {
+				return chosen{}, err
+			}
+			return j.penalised(n, func(n *surgery.Network) (trace.ModelFn, error) { return g.Model(n, p) }, func(n *surgery.Network) (*surgery.Plan, error) {
+				again := n.Empty() // of the store that was trained
+				again.Removed, again.Criterion, again.Budget = p.Removed, p.Criterion, p.Budget
+				return again, again.Check()
+			})
+		}},
+		{"PFP", func(j *job, n *surgery.Network) (chosen, error) {
+			r, err := structured.PFP{Budget: j.budget()}.Choose(j.ctx, n, j.study.validation)
+			if err != nil {
+				return chosen{}, err
+			}
+			return chosen{plan: r.Plan}, nil
+		}},
+		{"PFP, sampled", func(j *job, n *surgery.Network) (chosen, error) {
+			r, err := structured.PFP{Budget: j.budget(), Sampled: true, Seed: j.seed}.Choose(j.ctx, n, j.study.validation)
+			if err != nil {
+				return chosen{}, err
+			}
+			return chosen{plan: r.Plan, adjust: r.Reweight}, nil
+		}},
+		{"SCOP", scop(structured.SecondOrder(0))},
+		{"SCOP, shuffled", scop(structured.Shuffled)},
+		{"SCOP, noise", scop(structured.Noise)},
+		{"SCOP, zeros", scop(structured.Zeros)},
+		{"GAL", func(j *job, n *surgery.Network) (chosen, error) {
+			r, err := structured.GAL{Budget: j.budget(), Sparsity: j.study.sparsity, Steps: j.study.prepare, Seed: j.seed}.Choose(j.ctx, n, j.data())
+			if err != nil {
+				return chosen{}, err
+			}
+			return chosen{plan: r.Plan, spent: j.study.prepare}, nil
+		}},
+		{"ThiNet", func(j *job, n *surgery.Network) (chosen, error) {
+			r, err := structured.ThiNet{Budget: j.budget()}.Choose(j.ctx, n, j.data())
+			if err != nil {
+				return chosen{}, err
+			}
+			return chosen{plan: r.Plan}, nil
+		}},
+		{scratch, byCriterion(criterion.Magnitude)},
+	}
+}
+
+func (j *job) budget() structured.Budget { return structured.Budget{MACs: j.study.macs} }
+
+// data are the training data, in an order of this seed.
+func (j *job) data() experiment.Resident {
+	return j.study.train.WithSeed(j.seed)
+}
+
+func byCriterion(c criterion.Criterion) func(*job, *surgery.Network) (chosen, error) {
+	return func(j *job, n *surgery.Network) (chosen, error) {
+		c := c
+		if c.Pool == nil {
+			c.Pool = criterion.Mean
+		}
+		p, err := n.Plan(surgery.Config{Criterion: c, MACs: j.study.macs, Uniform: true, Seed: j.seed}, nil)
+		return chosen{plan: p}, err
+	}
+}
+
+func scop(k structured.Knockoffs) func(*job, *surgery.Network) (chosen, error) {
+	return func(j *job, n *surgery.Network) (chosen, error) {
+		r, err := structured.SCOP{Budget: j.budget(), Knockoffs: k, Steps: j.study.prepare, LearningRate: 0.02, Seed: j.seed}.Choose(j.ctx, n, j.data())
+		if err != nil {
+			return chosen{}, err
+		}
+		return chosen{plan: r.Plan, spent: j.study.prepare}, nil
+	}
+}
+
+// penalised trains a copy with a penalty, and chooses of it.
+func (j *job) penalised(n *surgery.Network, penalty func(*surgery.Network) (trace.ModelFn, error), choose func(*surgery.Network) (*surgery.Plan, error)) (chosen, error) {
+	store, err := n.Store().Clone()
+	if err != nil {
+		return chosen{}, err
+	}
+	fn, err := penalty(n)
+	if err != nil {
+		return chosen{}, err
+	}
+	task := j.task(structured.Logits(fn))
+	if _, err := experiment.Train(j.ctx, task, store, j.study.tune.training(j.study.prepare, j.seed, j.dir)); err != nil {
+		return chosen{}, err
+	}
+	trained, err := j.trace(store)
+	if err != nil {
+		return chosen{}, err
+	}
+	p, err := choose(trained)
+	return chosen{plan: p, spent: j.study.prepare}, err
+}
+
+func (j *job) task(fn experiment.ModelFn) experiment.Task {
+	return experiment.Task{Backend: j.backend, Model: fn, Train: j.data(), Validation: j.study.validation, Test: j.study.test}
+}
+
+func (j *job) trace(store *model.Store) (*surgery.Network, error) {
+	return surgery.Trace(j.backend, store, trace.Single(j.study.network.Model), shapes.Make(dtypes.Float32, append([]int{1}, j.study.network.Input...)...))
+}
+
+// trained returns the dense network of the seed, which is trained once and then loaded.
+func (j *job) trained() (*model.Store, error) {
+	if j.dense != nil {
+		return j.dense, nil
+	}
+	task := j.task(j.study.network.Model)
+	store, err := experiment.Init(task, j.seed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := experiment.Train(j.ctx, task, store, j.study.dense.training(j.study.dense.steps, j.seed, j.dir)); err != nil {
+		return nil, err
+	}
+	j.dense = store
+	return store, nil
+}
+
+// measure makes the record of a method.
+func (j *job) measure(name string) (report.Record, error) {
+	r := report.Record{Labels: map[string]string{"network": j.study.network.Name, "data": j.study.data, "method": name}, Values: map[string]float64{}}
+	dense, err := j.trained()
+	if err != nil {
+		return r, err
+	}
+	n, err := j.trace(dense)
+	if err != nil {
+		return r, err
+	}
+	if name == "dense" {
+		m, err := experiment.Evaluate(j.task(j.study.network.Model), dense, j.study.test)
+		r.Values["accuracy"], r.Values["loss"], r.Values["macs"], r.Values["params"] = m.Accuracy, m.Loss, 1, 1
+		return r, err
+	}
+	var c chosen
+	start := time.Now()
+	for _, one := range contenders {
+		if one.name == name {
+			c, err = one.choose(j, n)
+		}
+	}
+	var gains *structured.NoGainError
+	if errors.As(err, &gains) {
+		r.Labels["refused"] = "no normalisation with gains"
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	r.Values["seconds"] = time.Since(start).Seconds()
+	small, err := c.plan.Apply()
+	if err != nil {
+		return r, err
+	}
+	cost, err := c.plan.Cost()
+	if err != nil {
+		return r, err
+	}
+	whole := n.Cost()
+	r.Values["macs"], r.Values["params"] = float64(cost.MACs)/float64(whole.MACs), float64(cost.Params)/float64(whole.Params)
+	task, store := j.task(small.Single), small.Store
+	training := j.study.tune.training(j.study.tune.steps-c.spent, j.seed, j.dir)
+	training.Name = name // methods that choose the same are trained apart all the same
+	if name == scratch {
+		if store, err = experiment.Init(task, j.seed+1000); err != nil {
+			return r, err
+		}
+		training = j.study.dense.training(j.study.dense.steps+j.study.tune.steps, j.seed, j.dir)
+	} else {
+		if c.adjust != nil {
+			if err := c.adjust(store); err != nil {
+				return r, err
+			}
+		}
+		if err := structured.EstimateNorms(j.ctx, j.backend, store, small.ModelFn, j.data(), 20); err != nil {
+			return r, err
+		}
+		m, err := experiment.Evaluate(task, store, j.study.validation)
+		if err != nil {
+			return r, err
+		}
+		r.Values["before"] = m.Accuracy
+	}
+	result, err := experiment.Train(j.ctx, task, store, training)
+	if err != nil {
+		return r, err
+	}
+	r.Step = result.Steps + c.spent
+	m, err := experiment.Evaluate(task, store, j.study.test)
+	r.Values["accuracy"], r.Values["loss"] = m.Accuracy, m.Loss
+	return r, err
+}

@@ -1,0 +1,341 @@
+// Command structured holds the methods of pkg/structured against random, L1, FPGM and training from scratch: from the same dense network, with the same multiply-accumulates left and the same number
+// of training steps after it, on LeNet-5 (MNIST) and a narrow residual network (CIFAR-10). It goes on where it was interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gomlx/compute"
+
+	"github.com/espalier-ml/espalier/datasets/cifar10"
+	"github.com/espalier-ml/espalier/datasets/mnist"
+	"github.com/espalier-ml/espalier/datasets/synth"
+	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/backend/home"
+	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/nets"
+	"github.com/espalier-ml/espalier/pkg/report"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "bench structured:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// study is one network with its data and its trainings.
+type study struct {
+	network nets.Network
+	data    string
+	// Train, validation and test data. Everything is chosen on validation data; test data are read once for each network that is reported.
+	train, validation, test *synth.Dataset
+	macs                    float64 // the share that stays
+	dense, tune             plan    // of the dense network; after it
+	// penalty is of Slimming and GroupLasso, sparsity of GAL's masks.
+	penalty, sparsity float64
+	prepare           int // steps that methods which train before they choose may take, of those of tune
+}
+
+// plan is a training by stochastic gradient descent with momentum 0.9 and Nesterov, along half a cosine.
+type plan struct {
+	steps       int
+	rate, decay float64
+}
+
+func (p plan) training(steps int, seed int64, dir string) experiment.Training {
+	return experiment.Training{Steps: steps, Seed: seed, Dir: dir, Rate: experiment.CosineDecay, Optimizer: &experiment.SGD{LearningRate: p.rate, Momentum: 0.9, Nesterov: true, WeightDecay: p.decay}}
+}
+
+// settings are the flags.
+type settings struct {
+	studies   []string
+	seeds     []int64
+	methods   []string // empty: all
+	dir, file string
+	images    int // of CIFAR-10 for training
+	fast      bool
+}
+
+func parse(args []string) (settings, error) {
+	f := flag.NewFlagSet("bench structured", flag.ContinueOnError)
+	names := f.String("networks", "LeNet-5,ResNet-20-narrow", "networks to study")
+	seeds := f.String("seeds", "1,2,3", "seeds, of the dense network and of all that follows")
+	methods := f.String("methods", "", "methods to compare, with commas between them; empty: all")
+	s := settings{}
+	f.StringVar(&s.dir, "dir", "", "where runs and records are kept, so that an interrupted comparison goes on; empty: bench/structured in Espalier's directory")
+	f.StringVar(&s.file, "json", "", "also write the records to this file, a line each")
+	f.IntVar(&s.images, "images", 20000, "training images of CIFAR-10")
+	f.BoolVar(&s.fast, "fast", false, "drawn digits, a few steps and one seed, to try out")
+	if err := f.Parse(args); err != nil {
+		return s, err
+	}
+	if f.NArg() > 0 {
+		return s, fmt.Errorf("%q is no flag", f.Arg(0))
+	}
+	list := func(text string) []string {
+		var all []string
+		for _, part := range strings.Split(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				all = append(all, part)
+			}
+		}
+		return all
+	}
+	for _, text := range list(*seeds) {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return s, fmt.Errorf("-seeds has %q: give numbers, with commas between them", text)
+		}
+		s.seeds = append(s.seeds, n)
+	}
+	s.studies, s.methods = list(*names), list(*methods)
+	for _, name := range s.studies {
+		if !slices.Contains([]string{"LeNet-5", "ResNet-20-narrow"}, name) {
+			return s, fmt.Errorf("-networks has %q: there are LeNet-5 and ResNet-20-narrow", name)
+		}
+	}
+	for _, name := range s.methods {
+		if !slices.ContainsFunc(contenders, func(c contender) bool { return c.name == name }) {
+			var known []string
+			for _, c := range contenders {
+				known = append(known, c.name)
+			}
+			return s, fmt.Errorf("-methods has %q: there are %s", name, strings.Join(known, ", "))
+		}
+	}
+	if len(s.seeds) == 0 || len(s.studies) == 0 || s.images < 1000 {
+		return s, errors.New("give at least one seed, one network and 1000 images")
+	}
+	if s.fast {
+		s.seeds = s.seeds[:1]
+	}
+	if s.dir == "" {
+		root, err := home.Dir()
+		if err != nil {
+			return s, err
+		}
+		s.dir = filepath.Join(root, "bench", "structured")
+	}
+	return s, nil
+}
+
+// open returns a study. Learning rates and penalties were set once, before anything was compared, and are the same for all methods.
+func (s settings) open(name string) (study, error) {
+	network, err := nets.Find(name)
+	if err != nil {
+		return study{}, err
+	}
+	if s.fast {
+		data, err := synth.Digits(synth.Config{Train: 512, Validation: 128, Test: 128, Batch: 32})
+		if err != nil {
+			return study{}, err
+		}
+		if name != "LeNet-5" {
+			return study{}, fmt.Errorf("-fast is for LeNet-5: %s takes images of another size than the digits that it draws", name)
+		}
+		p := plan{24, 0.01, 1e-4}
+		return study{network: network, data: "drawn digits", train: data.Train, validation: data.Validation, test: data.Test, macs: 0.3, dense: p, tune: p, penalty: 1e-3, sparsity: 0.05, prepare: 8}, nil
+	}
+	if name == "LeNet-5" {
+		data, err := mnist.Open(mnist.Config{Batch: 100})
+		if err != nil {
+			return study{}, err
+		}
+		return study{network: network, data: "MNIST", train: data.Train, validation: data.Validation, test: data.Test, macs: 0.05, dense: plan{2750, 0.02, 1e-4}, tune: plan{1100, 0.01, 1e-4},
+			penalty: 1e-4, sparsity: 0.05, prepare: 300}, nil
+	}
+	data, err := cifar10.Open(cifar10.Config{Batch: 100})
+	if err != nil {
+		return study{}, err
+	}
+	perEpoch := s.images / 100
+	return study{network: network, data: fmt.Sprintf("CIFAR-10, %d training images", s.images), train: data.Train.Take(s.images), validation: data.Validation, test: data.Test, macs: 0.4,
+		dense: plan{12 * perEpoch, 0.1, 5e-4}, tune: plan{4 * perEpoch, 0.05, 5e-4}, penalty: 1e-3, sparsity: 0.05, prepare: perEpoch}, nil
+}
+
+func run(ctx context.Context, args []string) error {
+	s, err := parse(args)
+	if err != nil {
+		return err
+	}
+	choice, err := backend.Describe()
+	if err != nil {
+		return err
+	}
+	b, err := backend.Open()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(s.dir, "records.jsonl")
+	records, err := report.ReadRecords(file)
+	var torn *report.TornError
+	if errors.As(err, &torn) {
+		fmt.Fprintln(os.Stderr, "bench structured:", err)
+	} else if err != nil {
+		return err
+	}
+	var of []report.Record // of this command's settings
+	for _, name := range s.studies {
+		st, err := s.open(name)
+		if err != nil {
+			return err
+		}
+		for _, seed := range s.seeds {
+			found, err := s.compare(ctx, b, st, seed, file, &records)
+			if err != nil {
+				return err
+			}
+			of = append(of, found...)
+		}
+		t := table(st, of, choice.Name)
+		if err := t.Text(os.Stdout); err != nil {
+			return err
+		}
+		fmt.Println()
+	}
+	if s.file == "" {
+		return nil
+	}
+	return report.WriteRecords(s.file, of)
+}
+
+// compare does what is left of one seed.
+func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed int64, file string, records *[]report.Record) ([]report.Record, error) {
+	j := &job{ctx: ctx, backend: b, study: st, seed: seed, dir: filepath.Join(s.dir, "runs")}
+	var found []report.Record
+	names := append([]string{"dense"}, s.methods...)
+	if len(s.methods) == 0 {
+		for _, c := range contenders {
+			names = append(names, c.name)
+		}
+	}
+	for _, name := range names {
+		recipe := st.recipe(name)
+		if i := slices.IndexFunc(*records, func(r report.Record) bool { return r.Recipe == recipe && r.Seed == seed }); i >= 0 {
+			found = append(found, (*records)[i])
+			continue
+		}
+		start := time.Now()
+		r, err := j.measure(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s, seed %d, %s: %w", st.network.Name, seed, name, err)
+		}
+		r.Recipe, r.Seed = recipe, seed
+		if err := report.AppendRecord(file, r); err != nil {
+			return nil, err
+		}
+		*records, found = append(*records, r), append(found, r)
+		fmt.Fprintf(os.Stderr, "%s, seed %d, %s: %.2f%% after %s\n", st.network.Name, seed, name, 100*r.Values["accuracy"], time.Since(start).Round(time.Second))
+	}
+	return found, nil
+}
+
+// recipe names a result by all that the study sets.
+func (st study) recipe(method string) string {
+	return fmt.Sprintf("%s on %s: %s, macs=%g, dense=%d×%g/%g, tune=%d×%g/%g, prepare=%d, penalty=%g, sparsity=%g", st.network.Name, st.data, method, st.macs, st.dense.steps, st.dense.rate,
+		st.dense.decay, st.tune.steps, st.tune.rate, st.tune.decay, st.prepare, st.penalty, st.sparsity)
+}
+
+// table shows a study.
+func table(st study, records []report.Record, device string) report.Table {
+	t := report.Table{
+		Title: fmt.Sprintf("%s, %s: at most %g%% of the multiply-accumulates stay", st.network.Name, st.data, 100*st.macs),
+		Columns: []report.Column{{Name: "method"}, {Name: "MACs left", Unit: "%", Format: "%.1f"}, {Name: "parameters left", Unit: "%", Format: "%.1f"}, {Name: "before fine-tuning", Unit: "%"},
+			{Name: "after", Unit: "%"}, {Name: "less random", Unit: "points"}},
+		Caption: fmt.Sprintf("Accuracy: mean ± standard deviation over the seeds; before fine-tuning on validation data, after it on test data. Less random: paired by seed, with a 95%% interval of Student's t. "+
+			"Every network trains for %d steps after the dense one, those included that a method takes to choose; scratch has the widths that L1 leaves and trains as long as the dense network and fine-tuning together. %s.",
+			st.tune.steps, device),
+	}
+	at := func(method, value string) map[int64]float64 {
+		found := map[int64]float64{}
+		for _, r := range records {
+			if x, has := r.Values[value]; has && r.Recipe == st.recipe(method) {
+				found[r.Seed] = x
+			}
+		}
+		return found
+	}
+	column := func(method, value string) []float64 {
+		var xs []float64
+		found := at(method, value)
+		for _, r := range records { // in the order of the seeds
+			if x, has := found[r.Seed]; has && r.Recipe == st.recipe(method) {
+				xs = append(xs, 100*x)
+			}
+		}
+		return xs
+	}
+	random := at("random", "accuracy")
+	for _, name := range order() {
+		if refused := refusal(st, records, name); refused != "" {
+			t.Rows = append(t.Rows, []any{name, "", "", "", "refused: " + refused, ""})
+			continue
+		}
+		xs := column(name, "accuracy")
+		if len(xs) == 0 {
+			continue
+		}
+		var paired []float64
+		for seed, x := range at(name, "accuracy") {
+			if y, has := random[seed]; has && name != "random" {
+				paired = append(paired, 100*(x-y))
+			}
+		}
+		slices.Sort(paired) // a map has no order, and sums are to be the same each time
+		before := ""
+		if b := column(name, "before"); len(b) > 0 {
+			before = report.Summarize(b).String()
+		}
+		t.Rows = append(t.Rows, []any{name, report.Summarize(column(name, "macs")).Mean, report.Summarize(column(name, "params")).Mean, before, report.Summarize(xs).String(), interval(paired)})
+	}
+	return t
+}
+
+func order() []string {
+	names := []string{"dense"}
+	for _, c := range contenders {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// refusal is why a method can't be used on the network; "" if it can.
+func refusal(st study, records []report.Record, method string) string {
+	for _, r := range records {
+		if r.Recipe == st.recipe(method) && r.Labels["refused"] != "" {
+			return r.Labels["refused"]
+		}
+	}
+	return ""
+}
+
+// student holds the 97.5% quantiles of Student's t by degrees of freedom.
+var student = []float64{0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262}
+
+// interval writes a mean with its 95% interval.
+func interval(xs []float64) string {
+	if len(xs) == 0 {
+		return ""
+	}
+	s := report.Summarize(xs)
+	if len(xs) < 2 || len(xs) > len(student) {
+		return fmt.Sprintf("%+.2f", s.Mean)
+	}
+	half := student[len(xs)-1] * s.StdErr
+	return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", s.Mean, s.Mean-half, s.Mean+half)
+}
