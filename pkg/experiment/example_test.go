@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
+	"github.com/espalier-ml/espalier/datasets/synth"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/experiment"
 	"github.com/espalier-ml/espalier/pkg/mask"
@@ -60,4 +61,34 @@ func Example() {
 	// 200 steps: 100% of 4 right
 	// 50% of the weights removed
 	// 200 steps: 100% of 4 right
+}
+
+// A small network leaves a core waiting, so that several seeds are trained at once; each with the result that it has alone.
+func ExampleTrainTogether() {
+	data, err := synth.Digits(synth.Config{Train: 400, Validation: 200, Test: 100, Batch: 20})
+	must(err)
+	task := experiment.Task{Train: data.Train, Validation: data.Validation, Model: func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = graph.Reshape(x, x.Shape().Dimensions[0], -1)                  // -> [batch, pixels]
+		x = activation.Relu(layers.Dense(scope.At("hidden"), x, true, 30)) // -> [batch, 30]
+		return layers.Dense(scope.At("output"), x, true, 10)               // -> [batch, 10]
+	}}
+	var runs []experiment.Run
+	for seed := range int64(3) {
+		store, err := experiment.Init(task, seed)
+		must(err)
+		trainer, err := experiment.NewTrainer(task, store)
+		must(err)
+		runs = append(runs, experiment.Run{Trainer: trainer, Training: experiment.Training{Epochs: 10, Seed: seed}})
+	}
+	results, err := experiment.TrainTogether(context.Background(), runs...)
+	must(err)
+	for seed, run := range runs {
+		m, err := run.Trainer.Evaluate(data.Validation)
+		must(err)
+		fmt.Printf("seed %d: %d steps, more than 80%% right: %v\n", seed, results[seed].Steps, m.Accuracy > 0.8)
+	}
+	// Output:
+	// seed 0: 200 steps, more than 80% right: true
+	// seed 1: 200 steps, more than 80% right: true
+	// seed 2: 200 steps, more than 80% right: true
 }

@@ -1,7 +1,8 @@
 // Package experiment trains, fine-tunes and evaluates networks: deterministic by seed, interruptible, resumable, with masks kept and checked.
 //
 // Train runs many steps in one dispatch where the network allows it (see step.go), which is what makes small networks train at the speed of
-// XLA instead of at the speed of the host. The plain, one-step way is the reference that a test holds it equal to.
+// XLA instead of at the speed of the host. The plain, one-step way is the reference that a test holds it equal to. TrainTogether trains several networks at once, which keeps all
+// cores of a machine busy where one small network can't.
 package experiment
 
 import (

@@ -65,7 +65,7 @@ type Training struct {
 	// Keep are steps after which the network is kept too, in Result.Kept: to rewind to. 0 is before the first step.
 	Keep []int
 	// StepsPerDispatch is the number of steps that the device does at a time, at most 50. It does not change the result. Default: 50, or 1
-	// where that is not possible or slow: for data sets that are not Resident, for networks with convolutions, for backends without loops.
+	// where that is not possible or slow: for data sets that are not Resident, for networks with convolutions of many channels or with strides, for backends without loops.
 	StepsPerDispatch int
 	// Name distinguishes runs that differ in what the digest can't see: the code of a criterion, and constants of 32 elements or more.
 	Name string

@@ -192,6 +192,46 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// Replicas with topologies of their own, trained together, end as each does alone.
+func TestTogether(t *testing.T) {
+	task := digits(t)
+	u, err := sparsetrain.RigL.Over(60, 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runs []experiment.Run
+	var stores []*model.Store
+	for seed := range int64(2) {
+		store, err := experiment.Init(task, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		engine, err := sparsetrain.New(task.Backend, store, params.Select(store, nil), u, sparsetrain.Config{Density: 0.1, Seed: 3 + seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		trainer, err := experiment.NewTrainer(task, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		training := sgd()
+		training.Topology = engine
+		runs, stores = append(runs, experiment.Run{Trainer: trainer, Training: training}), append(stores, store)
+	}
+	if _, err := experiment.TrainTogether(t.Context(), runs...); err != nil {
+		t.Fatal(err)
+	}
+	for i, store := range stores {
+		alone, err := run(t, task, u, sparsetrain.Config{Density: 0.1, Seed: 3 + int64(i)}, sgd())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(values(t, alone), values(t, store)); diff != "" {
+			t.Errorf("run %d (-alone +together)\n%.500s", i, diff)
+		}
+	}
+}
+
 // A rule of one's own is one function: here weights are dropped that w·g calls useless.
 func TestOwnRules(t *testing.T) {
 	task := digits(t)

@@ -37,7 +37,7 @@ var verbs = []verb{
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},
-	{"bench", "cell|step|live|surgery|figures|sparse|tickets|structured|nine [--json FILE]  measure: a cell next to plain GoNB, a training step next to JAX, a live chart, networks before and after surgery; repeat published figures of pruning, sparse training, lottery tickets; hold structured methods against controls; make networks nine times faster", runBench},
+	{"bench", "cell|step|live|surgery|figures|sparse|tickets|structured|nine [--json FILE]  measure: a cell next to plain GoNB, training steps next to JAX and, with -torch-python, PyTorch, a live chart, networks before and after surgery; repeat published figures of pruning, sparse training, lottery tickets; hold structured methods against controls; make networks nine times faster", runBench},
 	{"profile", "NETWORK|MODEL.onnx [--batch N] …  what a network costs, layer by layer: parameters, work, memory, measured latency", runProfile},
 	{"kernel", "CONNECTION_FILE                   what front ends start: the kernel", runKernel},
 	{"replay", "MANIFEST…                         repeat runs of a comparison and say whether they come out the same", runReplay},

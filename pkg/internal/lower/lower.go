@@ -1,5 +1,5 @@
-// Package lower computes convolutions as products of matrices where XLA's CPU is faster with these: it takes ten times as long for the gradient of a kernel when that is inside of a
-// loop, and nearly twice as long outside. The network stays as it is written: it is the backend that is given another program.
+// Package lower computes the gradients of convolutions as products of matrices, for XLA on the CPU: it takes ten times as long for them inside of a loop as outside, and these
+// products are a little faster than either. Convolutions themselves it does well everywhere. The network stays as it is written: it is the backend that is given another program.
 package lower
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 )
 
-// Backend computes with another backend, but convolutions as products of matrices. Its tensors are its own: GoMLX tells backends apart by their identity.
+// Backend computes with another backend, but the gradients of convolutions as products of matrices. Its tensors are its own: GoMLX tells backends apart by their identity.
 type Backend struct {
 	compute.Backend
 	refused bool
@@ -25,8 +25,8 @@ func On(b compute.Backend) *Backend {
 	return &Backend{Backend: b}
 }
 
-// All tells whether all convolutions so far were lowered. Others are left to the backend: those with strides, dilations or groups, and those of a form for which this
-// is slower, as 3x3 kernels of many channels are.
+// All tells whether there was no convolution so far that isn't fit for this: none with strides, dilations or groups, nor of a form for which it is slower, as 3x3 kernels of many
+// channels are. These are left to the backend as they are.
 func (b *Backend) All() bool { return !b.refused }
 
 // Builder implements compute.Backend.
@@ -111,8 +111,15 @@ func (f *function) ConvGeneral(input, kernel compute.Value, axes compute.Convolv
 		}
 		conv.measure(x, k)
 		if conv.pays() {
-			result := conv.lower(input, kernel)
-			return result, c.err
+			switch {
+			case conv.ofKernel():
+				result := conv.gradientOfKernel(c.pad(input, conv.low, conv.high), kernel)
+				return result, c.err
+			case conv.ofInput():
+				result := conv.gradientOfInput(input, kernel)
+				return result, c.err
+			}
+			return f.Function.ConvGeneral(input, kernel, axes, strides, paddings, inputDilations, kernelDilations, channelGroupCount, batchGroupCount)
 		}
 	}
 	f.builder.backend.refused = true
@@ -146,18 +153,17 @@ func (c *convolution) measure(x, k shapes.Shape) {
 // channels swapped: then the kernel of the convolution is larger than its result.
 func (c *convolution) ofKernel() bool { return c.kh*c.kw > c.oh*c.ow }
 
-// ofInput tells whether this is the gradient of the input of an unpadded convolution: the kernel goes over the edges as far as it can.
-func (c *convolution) ofInput() bool {
-	h, w := c.axes.InputSpatial[0], c.axes.InputSpatial[1]
-	return c.low[h] == c.kh-1 && c.high[h] == c.kh-1 && c.low[w] == c.kw-1 && c.high[w] == c.kw-1
-}
+// ofInput tells whether this is the gradient of an input, which GoMLX computes as a convolution of the gradient of the output with the kernel turned around, its axes of channels
+// swapped.
+func (c *convolution) ofInput() bool { return c.axes.KernelInputChannels > c.axes.KernelOutputChannels }
 
-// small is up to how many products are summed for one result all of them are laid side by side, for a single product of matrices.
+// small is up to how many places and channels a kernel has whose gradient is a single product of matrices.
 const small = 32
 
 // pays tells whether the products are faster, by what was measured of LeNet-5 and of layers of ResNet-20: 5x5 kernels, and first layers.
 func (c *convolution) pays() bool {
-	if slices.Min(append(slices.Clone(c.low), c.high...)) < 0 {
+	h, w := c.axes.InputSpatial[0], c.axes.InputSpatial[1]
+	if slices.Min(append(slices.Clone(c.low), c.high...)) < 0 || c.ofInput() && (max(c.low[h], c.high[h]) >= c.kh || max(c.low[w], c.high[w]) >= c.kw) {
 		return false
 	}
 	taps, channels := c.kh*c.kw, c.in
@@ -167,61 +173,30 @@ func (c *convolution) pays() bool {
 	return taps <= 49 && (taps >= 25 || taps*channels <= small)
 }
 
-func (c *convolution) lower(x, k compute.Value) compute.Value {
+// gradientOfInput multiplies each place with the whole kernel, and adds that up where it belongs.
+func (c *convolution) gradientOfInput(x, k compute.Value) compute.Value {
 	a := c.axes
-	switch {
-	case c.ofKernel():
-		return c.gradientOfKernel(c.pad(x, c.low, c.high), k)
-	case c.ofInput():
-		x = c.transpose(x, a.InputBatch, a.InputSpatial[0], a.InputSpatial[1], a.InputChannels)
-		return c.arrange(c.scattered(x, c.kernel(k)))
-	}
-	x = c.transpose(c.pad(x, c.low, c.high), a.InputBatch, a.InputSpatial[0], a.InputSpatial[1], a.InputChannels)
-	return c.arrange(c.gathered(x, c.kernel(k)))
-}
-
-// kernel brings the kernel's axes into order: [kh, kw, in, out].
-func (c *convolution) kernel(k compute.Value) compute.Value {
-	return c.transpose(k, c.axes.KernelSpatial[0], c.axes.KernelSpatial[1], c.axes.KernelInputChannels, c.axes.KernelOutputChannels)
-}
-
-// arrange brings a result [batch, oh, ow, out] into the order that is asked for.
-func (c *convolution) arrange(y compute.Value) compute.Value {
-	order := make([]int, 4)
-	order[c.axes.OutputBatch], order[c.axes.OutputSpatial[0]], order[c.axes.OutputSpatial[1]], order[c.axes.OutputChannels] = 0, 1, 2, 3
-	return c.transpose(y, order...)
-}
-
-// gathered multiplies what lies under the kernel at each place: for small kernels all at once, for others row by row. x [batch, height, width, in], k [kh, kw, in, out]
-func (c *convolution) gathered(x, k compute.Value) compute.Value {
-	rows := c.beside(x, 2, c.ow, c.kw, 3) // [batch, height, ow, kw·in]
-	if c.kh*c.kw*c.in <= small {
-		return c.dot(c.beside(rows, 1, c.oh, c.kh, 3), []int{3}, c.reshape(k, c.kh*c.kw*c.in, c.out), []int{0}) // [batch, oh, ow, kh·kw·in] -> [batch, oh, ow, out]
-	}
-	var sum compute.Value
+	x = c.transpose(x, a.InputBatch, a.InputSpatial[0], a.InputSpatial[1], a.InputChannels)                   // -> [batch, h, w, in]
+	k = c.transpose(k, a.KernelSpatial[0], a.KernelInputChannels, a.KernelSpatial[1], a.KernelOutputChannels) // -> [kh, in, kw, out]
+	var rows compute.Value                                                                                    // [batch, h + kh − 1, w, kw·out]
 	for i := range c.kh {
-		row := c.reshape(c.slice(k, 0, i, 1), c.kw*c.in, c.out)
-		sum = c.add(sum, c.dot(c.slice(rows, 1, i, c.oh), []int{3}, row, []int{0}))
+		row := c.reshape(c.slice(k, 0, i, 1), c.in, c.kw*c.out)
+		rows = c.add(rows, c.pad(c.dot(x, []int{3}, row, []int{0}), []int{0, c.kh - 1 - i, 0, 0}, []int{0, i, 0, 0}))
 	}
-	return sum
-}
-
-// scattered multiplies each place with the whole kernel, and adds that up where it belongs. x [batch, h, w, in], k [kh, kw, in, out], h + kh − 1 = oh
-func (c *convolution) scattered(x, k compute.Value) compute.Value {
-	var sum compute.Value // [batch, oh, w, kw·out]
-	for i := range c.kh {
-		row := c.reshape(c.transpose(c.reshape(c.slice(k, 0, i, 1), c.kw, c.in, c.out), 1, 0, 2), c.in, c.kw*c.out)
-		sum = c.add(sum, c.pad(c.dot(x, []int{3}, row, []int{0}), []int{0, c.kh - 1 - i, 0, 0}, []int{0, i, 0, 0}))
-	}
-	var result compute.Value
+	// Where the convolution was padded, some of that is outside of its input.
+	rows = c.slice(rows, 1, c.kh-1-c.low[a.InputSpatial[0]], c.oh)
+	var sum compute.Value // [batch, oh, w + kw − 1, out]
 	for j := range c.kw {
-		result = c.add(result, c.pad(c.slice(sum, 3, j*c.out, c.out), []int{0, 0, c.kw - 1 - j, 0}, []int{0, 0, j, 0}))
+		sum = c.add(sum, c.pad(c.slice(rows, 3, j*c.out, c.out), []int{0, 0, c.kw - 1 - j, 0}, []int{0, 0, j, 0}))
 	}
-	return result
+	sum = c.slice(sum, 2, c.kw-1-c.low[a.InputSpatial[1]], c.ow)
+	order := make([]int, 4)
+	order[a.OutputBatch], order[a.OutputSpatial[0]], order[a.OutputSpatial[1]], order[a.OutputChannels] = 0, 1, 2, 3
+	return c.transpose(sum, order...)
 }
 
-// gradientOfKernel multiplies what lay under each place of the kernel with the gradient of the output, summed over batch and places: the same rows as those of the
-// convolution that it is the gradient of. x has its own order of axes, and so has k, the gradient of the output.
+// gradientOfKernel multiplies what lay under each place of the kernel with the gradient of the output, summed over batch and places: row by row, or where there is little, all at
+// once. x, which is padded, has its own order of axes, and so has k, the gradient of the output.
 func (c *convolution) gradientOfKernel(x, k compute.Value) compute.Value {
 	a := c.axes
 	h, w := a.InputSpatial[0], a.InputSpatial[1]
@@ -230,17 +205,17 @@ func (c *convolution) gradientOfKernel(x, k compute.Value) compute.Value {
 	rows := c.beside(x, w, c.kw, c.ow, a.InputBatch) // batch, which is the channels of the kernel's convolution, becomes ow·batch
 	if c.oh*c.ow*c.batch <= small {
 		all := c.dot(c.beside(rows, h, c.kh, c.oh, a.InputBatch), summed, k, with) // -> [oh·ow·batch, out]
-		return c.arrangeKernel(c.reshape(all, c.oh, c.ow, c.batch, c.out))
+		return c.arrange(c.reshape(all, c.oh, c.ow, c.batch, c.out))
 	}
 	var parts []compute.Value
 	for i := range c.oh {
 		parts = append(parts, c.reshape(c.dot(c.slice(rows, h, i, c.kh), summed, k, with), 1, c.ow, c.batch, c.out))
 	}
-	return c.arrangeKernel(c.concatenate(0, parts))
+	return c.arrange(c.concatenate(0, parts))
 }
 
-// arrangeKernel brings a result [oh, ow, batch, out] into the order that is asked for.
-func (c *convolution) arrangeKernel(y compute.Value) compute.Value {
+// arrange brings a result [oh, ow, batch, out] into the order that is asked for.
+func (c *convolution) arrange(y compute.Value) compute.Value {
 	order := make([]int, 4)
 	order[c.axes.OutputSpatial[0]], order[c.axes.OutputSpatial[1]], order[c.axes.OutputBatch], order[c.axes.OutputChannels] = 0, 1, 2, 3
 	return c.transpose(y, order...)
@@ -277,8 +252,8 @@ func (c *calculation) shape(x compute.Value) (s shapes.Shape) {
 
 func (c *calculation) slice(x compute.Value, axis, start, size int) compute.Value {
 	s := c.shape(x)
-	if c.err != nil {
-		return nil
+	if c.err != nil || start == 0 && size == s.Dimensions[axis] {
+		return x
 	}
 	starts, limits := make([]int, s.Rank()), slices.Clone(s.Dimensions)
 	starts[axis], limits[axis] = start, start+size
