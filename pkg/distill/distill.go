@@ -63,7 +63,7 @@ type Taught struct {
 	// Loss is that of the terms for the labels of Train, and Config.Hard for those of any other data set: of validation data, for instance.
 	Loss train.LossFn
 	// Train is Config.Train with the teachers' answers as further labels: [batch, 1 + width] in float32, where it had [batch, 1]. It lies in memory if Config.Train does. Its digest
-	// tells teachers apart.
+	// tells teachers apart. To evaluate the student on the same examples, give experiment.Evaluate Config.Train.
 	Train train.Dataset
 
 	terms    []Term
@@ -323,9 +323,8 @@ func (t *Taught) loss(labels, predictions []*graph.Node) *graph.Node {
 	}
 	t.Lock()
 	g, features, store := t.last, t.features, t.store
-	t.last, t.features, t.store = nil, nil, nil // they would keep the graph
 	t.Unlock()
-	if g != logits.Graph() {
+	if onLayers := slices.ContainsFunc(t.terms, func(term Term) bool { return !term.onLogits() }); onLayers && g != logits.Graph() {
 		panic(&ConfigError{"Taught.Loss", "its predictions were not made by Taught.Model", "give the task both"})
 	}
 	var total *graph.Node

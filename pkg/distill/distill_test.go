@@ -362,6 +362,47 @@ func TestSurgery(t *testing.T) {
 	}
 }
 
+// A teacher answers as in inference, whatever its network does in training; what a label says is kept.
+func TestTeacherInfers(t *testing.T) {
+	task := digits(t, narrow(4))
+	task.Backend = gobackend.GetBackend()
+	store := started(t, task, 9)
+	moody := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		y := task.Model(scope, x)
+		if scope.IsTraining(x.Graph()) {
+			y = graph.AddScalar(y, 100)
+		}
+		return y
+	}
+	lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: moody, Store: store}}})
+	for batch, err := range lesson.Train.Iter() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := batch.Labels[0].Value().([][]float32)
+		exec, err := model.NewExec(task.Backend, store, func(_ *model.Scope, x *graph.Node) *graph.Node { return task.Model(store.RootScope(), x) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := exec.Call1(batch.Inputs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		order := task.Train.(experiment.Resident).Order(0)
+		for i, want := range y.Value().([][]float32) {
+			if label := task.Train.(*synth.Dataset).Label(int(order[i])); int(got[i][0]) != label {
+				t.Fatalf("example %d has the label %v, want %d", i, got[i][0], label)
+			}
+			for k := range want {
+				if math.Abs(float64(got[i][1+k]-want[k])) > 1e-5 {
+					t.Fatalf("example %d: the teacher says %v, in inference %v", i, got[i][1:], want)
+				}
+			}
+		}
+		break
+	}
+}
+
 // Of several teachers each has its share: with the same answers they teach as one does, and a single one of weight 3 against 1 pulls three quarters.
 func TestSeveralTeachers(t *testing.T) {
 	task := digits(t, narrow(4))

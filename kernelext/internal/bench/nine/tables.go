@@ -23,8 +23,11 @@ const (
 	lost = 0.5
 )
 
-// tableFile holds the tables, written from the other files by nothing but this program.
-const tableFile = "README.md"
+// tableFile and its form for programs hold the tables, written from the other files by nothing but this program.
+const (
+	tableFile  = "README.md"
+	tablesFile = "tables.json"
+)
 
 // read reads a file of times; nil if there is none.
 func readTimes(path string) (*times, error) {
@@ -97,6 +100,13 @@ func writeTables(s settings) error {
 		if err := t.Markdown(&text); err != nil {
 			return err
 		}
+	}
+	forPrograms, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		return err
+	}
+	if _, err := keep(filepath.Join(s.out, tablesFile), func(w io.Writer) error { _, err := w.Write(append(forPrograms, '\n')); return err }); err != nil {
+		return err
 	}
 	_, err = keep(filepath.Join(s.out, tableFile), func(w io.Writer) error { _, err := w.Write(text.Bytes()); return err })
 	return err
