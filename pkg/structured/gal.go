@@ -370,7 +370,7 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 		target, rate := in[0], in[1]
 		g := target.Graph()
 		logits := fn(scope, in[2:])[0]
-		extra := train.GetLosses(g)
+		extra := train.TotalLoss(g)
 		// First the discriminator.
 		var params []*model.Variable
 		var nodes []*graph.Node

@@ -78,7 +78,6 @@ type reading struct {
 	group   *surgery.Group
 	member  surgery.Member
 	site    surgery.Site // one of its products
-	at      int          // among the results of the program
 	patches int          // of an example
 	area    int
 }
