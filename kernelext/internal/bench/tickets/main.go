@@ -46,7 +46,7 @@ type options struct {
 	rungs                    int // of the ladder: 20 leave 1.2% of the weights
 	steps                    int
 	fast, print              bool
-	json, masks, curves, dir string
+	json, markdown, masks, curves, dir string
 	reinit, others           []int // rungs that are branched at
 	validate                 int
 }
@@ -62,6 +62,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.print, "print", false, "train nothing: print the tables of the records in the file of -json")
 	flags.StringVar(&o.json, "json", "", "a file to which each record is added when its run ends, one a line; processes may share it")
 	flags.StringVar(&o.curves, "curves", "", "a file for how the validation accuracy of each run went, one a line; processes may share it")
+	flags.StringVar(&o.markdown, "markdown", "", "a file to which the tables are written")
 	flags.StringVar(&o.masks, "masks", "", "a directory for the masks of each rung, a bit for each weight")
 	flags.StringVar(&o.dir, "dir", "", "where runs are saved; default: bench/tickets in $ESPALIER_HOME")
 	if err := flags.Parse(args); err != nil {
@@ -154,7 +155,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return tables(records, stdout)
+		return o.show(records, stdout)
 	}
 	if o.dir == "" {
 		root, err := home.Dir()
@@ -211,7 +212,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	return tables(records, stdout)
+	return o.show(records, stdout)
+}
+
+// show prints the tables, and writes them in Markdown where that is wanted.
+func (o options) show(records []report.Record, out io.Writer) error {
+	if o.markdown != "" {
+		if err := os.WriteFile(o.markdown, page(records), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, t := range tables(records) {
+		if err := t.Text(out); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
+	}
+	return nil
 }
 
 // every calls f at most once in a time.
