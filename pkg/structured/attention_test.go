@@ -28,7 +28,7 @@ func TestAttention(t *testing.T) {
 	n := network(t, attentive, size, side, side, 3)
 	data := stripes{64, size}
 	for _, m := range methods() {
-		if m.name == "GAL" || m.name == "PFP, sampled" { // they see no more of it than the others, and take longer
+		if m.name == "GAL" || m.name == "PFP, sampled" || m.name == "ThiNet" { // they see no more of it than the others, and take longer
 			continue
 		}
 		p, err := m.choose(n, data, Budget{MACs: 0.6}, 3)
