@@ -178,6 +178,11 @@ func TestEstimateNorms(t *testing.T) {
 			t.Errorf("%s is the same: %v, want %v", path, same, !averages)
 		}
 	}
+	// The stem's averages after one batch are those of this batch, whatever they were.
+	check(t, EstimateNorms(ctx, n.Backend(), small.Store, small.ModelFn, stripes{size, size}, 1))
+	if diff := cmp.Diff([]float32{1, 1, 1, 1, 1, 1}, snapshot(small.Store)["/stem/batch_normalization/avg_weight"]); diff != "" {
+		t.Errorf("how many batches the averages are of (-want +got)\n%s", diff)
+	}
 	var data *DataError
 	if err := EstimateNorms(ctx, n.Backend(), small.Store, small.ModelFn, stripes{2, size}, 1); !errors.As(err, &data) {
 		t.Errorf("without a batch: %v, want a *DataError", err)

@@ -98,6 +98,22 @@ func (d twice) Iter() iter.Seq2[train.Batch, error] {
 	}
 }
 
+// Units 0 and 1 are each all of an output somewhere, so their sensitivities are 1; but unit 1 is so once, and unit 0 twice.
+func TestEqualSensitivities(t *testing.T) {
+	n := fixed(t, twoLayers, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{0, 1, 0, 0}, {1, 0, 0, 0}}),
+		"/out/dense/weights": tensors.FromValue([][]float32{{1, 1}, {1, 1}, {0, 0}, {0, 0}}),
+	})
+	r, err := PFP{Budget: Budget{Rate: 0.75}}.Choose(ctx, n, points{{1, 0}, {0, 1}, {0, 1}})
+	check(t, err)
+	if diff := cmp.Diff([]float32{1, 1, 0, 0}, r.Sensitivity["/in/dense/weights:1"], near); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff([]int{1, 2, 3}, r.Plan.Removed["/in/dense/weights:1"]); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 // A convolution's channel is what it adds in a patch, over all positions of the kernel; where the input has both signs, each counts by itself.
 func TestSensitivityOfConvolutionByHand(t *testing.T) {
 	conv := func(s *model.Scope, x *graph.Node) *graph.Node {

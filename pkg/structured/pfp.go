@@ -20,7 +20,9 @@ import (
 // PFP is provable filter pruning: Liebenwein et al. 2020, arXiv:1911.07412. From a few examples it tells how much of any output of the next layers a channel can be, its sensitivity; from the
 // sensitivities, how many channels have to be sampled for the outputs to keep a relative error ε; and ε is solved for the budget, so that all layers have the same.
 //
-// It needs no labels, no training and no normalisation. A channel that several layers read has the largest of its sensitivities there.
+// It needs no labels, no training and no normalisation. A channel that several layers read has the largest of its sensitivities there. Equal sensitivities, of which there are many where activations
+// are sparse, are ranked by the mean of what they are the maximum of, which the paper does not say; and draws end where one more would make too many different units, so that a sampled
+// plan has the size that was asked for, where the paper fixes the number of draws.
 type PFP struct {
 	Budget Budget
 	// Examples is how many examples are looked at. Default: ⌈3·ln(8·units/Failure)⌉ with the smallest Failure of 1e-9, which are 80 to 95, and at least one batch,
@@ -49,6 +51,22 @@ type PFPResult struct {
 	Examples int
 
 	network *surgery.Network
+	// means of what Sensitivity has the largest of, over all that was looked at, up to a factor: they rank units of equal sensitivity. Where activations are sparse, a channel is often all of some
+	// output at some place, and the sensitivities of many are 1.
+	means map[string][]float32
+}
+
+// ranking is the sensitivities, and far behind the point the means.
+func (r *PFPResult) ranking() map[string][]float32 {
+	ranked := map[string][]float32{}
+	for name, s := range r.Sensitivity {
+		largest := max(slices.Max(r.means[name]), math.SmallestNonzeroFloat32)
+		ranked[name] = slices.Clone(s)
+		for u := range s {
+			ranked[name][u] += 1e-5 * r.means[name][u] / largest
+		}
+	}
+	return ranked
 }
 
 const pfpC = 3.0 // C of the paper, as in the authors' code
@@ -107,7 +125,7 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 		}
 		c.Examples = int(math.Ceil(3 * math.Log(8*float64(max(1, units))/1e-9)))
 	}
-	r := &PFPResult{network: n, Sensitivity: map[string][]float32{}, Samples: map[string]int{}, Weights: map[string][]float32{}}
+	r := &PFPResult{network: n, Sensitivity: map[string][]float32{}, Samples: map[string]int{}, Weights: map[string][]float32{}, means: map[string][]float32{}}
 	readings, err := r.measure(ctx, data, c.Examples)
 	if err != nil {
 		return nil, err
@@ -174,11 +192,17 @@ func (r *PFPResult) measure(ctx context.Context, data train.Dataset, examples in
 				s = make([]float32, q.group.Size)
 				r.Sensitivity[q.group.Name] = s
 			}
-			for u, x := range found[i] {
+			means := r.means[q.group.Name]
+			if means == nil {
+				means = make([]float32, q.group.Size)
+				r.means[q.group.Name] = means
+			}
+			for u, x := range found[i][:q.group.Size] {
 				if math.IsNaN(float64(x)) {
 					return &DataError{data.Name(), fmt.Sprintf("what %s reads of it is no number", q.member.Path), "look for inputs that are no numbers, or a network that diverged"}
 				}
 				s[u] = max(s[u], x)
+				means[u] += found[i][q.group.Size+u]
 			}
 		}
 		if r.Examples += inputs[0].Shape().Dimensions[0]; r.Examples >= examples {
@@ -278,11 +302,12 @@ func area(s surgery.Site) int {
 }
 
 // relative returns how much of an output each unit of a reading is, at most: the largest of ⟨w_ij, a_jp⟩ / Σ_k ⟨w_ik, a_kp⟩ over outputs i, patches p and examples, where only positive terms are
-// taken, then only negative ones, of positive and of negative inputs: definition 1 of the paper, and its section on activations of either sign. 0/0 is 0. -> [units]
+// taken, then only negative ones, of positive and of negative inputs: definition 1 of the paper, and its section on activations of either sign. 0/0 is 0. Behind it comes the mean in the place of
+// the largest. -> [2, units]
 func relative(s surgery.Site, q *reading) *graph.Node {
 	x, w := patches(s) // [rows, positions, in], [positions, in, out]
 	zero := graph.ScalarZero(x.Graph(), x.DType())
-	var worst *graph.Node
+	var worst, mean *graph.Node
 	for _, a := range []*graph.Node{graph.Max(x, zero), graph.Max(graph.Neg(x), zero)} {
 		for _, k := range []*graph.Node{graph.Max(w, zero), graph.Max(graph.Neg(w), zero)} {
 			terms := contributions(a, k, q.member)                    // [units, rows, out]
@@ -290,6 +315,7 @@ func relative(s surgery.Site, q *reading) *graph.Node {
 			others := rest(a, k, q.member, all)                       // what channels of other groups add
 			share := graph.Div(terms, graph.MaxScalar(others, 1e-30)) // 0/0 := 0
 			largest := graph.ReduceMax(share, 1, 2)                   // -> [units]
+			mean = plus(mean, graph.ReduceMean(share, 1, 2))
 			if worst == nil {
 				worst = largest
 			} else {
@@ -297,7 +323,7 @@ func relative(s surgery.Site, q *reading) *graph.Node {
 			}
 		}
 	}
-	return graph.MinScalar(worst, 1) // rounding
+	return graph.Concatenate([]*graph.Node{graph.InsertAxes(graph.MinScalar(worst, 1), 0), graph.InsertAxes(mean, 0)}, 0) // above 1 by rounding only
 }
 
 // contributions sums what each unit adds to each output. a [rows, positions, in], k [positions, in, out] -> [units, rows, out]
@@ -403,13 +429,14 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 		}
 		return keep
 	}
+	ranked := r.ranking()
 	plan := func(keep map[string]int) (*surgery.Plan, error) {
 		cfg := c.Budget.config("PFP", WithinGroup)
 		cfg.MACs, cfg.Params, cfg.Units, cfg.Keep = 0, 0, 0, keep
-		return n.Choose(cfg, r.Sensitivity)
+		return n.Choose(cfg, ranked)
 	}
 	if c.Budget.Rate != 0 { // a given share of each: sensitivities rank, and no bound is solved for
-		p, err := c.Budget.choose(n, "PFP", WithinGroup, r.Sensitivity)
+		p, err := c.Budget.choose(n, "PFP", WithinGroup, ranked)
 		if err != nil {
 			return err
 		}

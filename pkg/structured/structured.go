@@ -23,6 +23,7 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers/norm"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/loss"
@@ -359,7 +360,8 @@ func anys(ts ...*tensors.Tensor) []any {
 }
 
 // EstimateNorms runs some batches forward in training, so that the averages of batch normalisation become those of the network as it is now: surgery changes what normalisations
-// see. Everything that the model function updates by itself is updated; no weight is. batches 0 stands for 100. Averages forget their past as fast as their momentum says.
+// see. Everything that the model function updates by itself is updated; no weight is. batches 0 stands for 100. The averages of GoMLX's BatchNorm start anew; others forget their past as
+// fast as their momentum says.
 //
 // Errors: *DataError; what building the network panics with; the context's.
 func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, fn trace.ModelFn, data train.Dataset, batches int) error {
@@ -378,7 +380,12 @@ func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, f
 		return err
 	}
 	defer exec.Finalize()
-	return take(ctx, data, batches, false, func(_ int, batch train.Batch) error {
+	return take(ctx, data, batches, false, func(step int, batch train.Batch) error {
+		if step == 0 { // not before there is data
+			if err := norm.ResetBatchNormWeights(b, store); err != nil {
+				return err
+			}
+		}
 		results, err := call("estimate normalisation", exec, anys(batch.Inputs...)...)
 		if err != nil {
 			return err

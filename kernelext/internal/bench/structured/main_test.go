@@ -5,8 +5,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/layers/norm"
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/espalier-ml/espalier/datasets/synth"
+	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/nets"
 	"github.com/espalier-ml/espalier/pkg/report"
 )
 
@@ -80,5 +88,40 @@ func TestInterval(t *testing.T) {
 	}
 	if got, want := interval([]float64{1}), "+1.00"; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// tiny is a network with normalisation.
+func tiny(s *model.Scope, x *graph.Node) *graph.Node {
+	for _, name := range []string{"a", "b"} {
+		x = layers.Convolution(s.At("%s", name), x).Channels(8).KernelSize(3).Strides(2).PadSame().UseBias(false).Done()
+		x = activation.Relu(norm.BatchNorm(s.At("%s", name), x, -1).Momentum(0.9).Done())
+	}
+	return layers.Dense(s.At("output"), graph.ReduceMean(x, 1, 2), true, 10)
+}
+
+// The methods that need normalisation, or train before they choose, come to a network of the size that was asked for, within the steps that all have.
+func TestMeasure(t *testing.T) {
+	data, err := synth.Digits(synth.Config{Train: 256, Validation: 64, Test: 64, Batch: 32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := plan{12, 0.05, 1e-4}
+	st := study{network: nets.Network{Name: "tiny", Input: []int{28, 28, 1}, Model: tiny}, data: "drawn digits", train: data.Train, validation: data.Validation, test: data.Test, macs: 0.5, dense: p, tune: p,
+		penalty: 1e-3, sparsity: 0.05, prepare: 4}
+	j := &job{ctx: t.Context(), backend: b, study: st, seed: 1, dir: t.TempDir()}
+	for _, name := range []string{"slimming", "group lasso", "growing", "SCOP", "PFP, sampled", "ThiNet"} {
+		r, err := j.measure(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if v := r.Values; r.Step != 12 || v["macs"] > 0.5 || v["macs"] < 0.2 || v["accuracy"] <= 0 {
+			t.Errorf("%s: %+v", name, r)
+		}
 	}
 }
