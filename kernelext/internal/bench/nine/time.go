@@ -542,11 +542,11 @@ func timeCell(ctx context.Context, s settings, p *peer, f family, files []target
 	return c, nil
 }
 
-// spin is a fixed piece of work, a few milliseconds long, that nothing but the machine's state changes.
+// spin is a fixed piece of work, longer than what a scheduler gives one process at a time, that nothing but the machine's state changes.
 func spin() float64 {
 	start := time.Now()
 	x := 1.0
-	for range 2_000_000 {
+	for range 8_000_000 {
 		x = x*0.999999 + 1e-6
 	}
 	runtime.KeepAlive(x)
