@@ -211,8 +211,12 @@ func (s study) jobs() []job {
 
 // identity says all that a run is made of.
 func (b bench) identity(s study, j job) string {
-	return fmt.Sprintf("%s %s batch=%d epochs=%d recipe=%q method=%q %s every=%d density=%v seed=%d fast=%v validation=%v",
-		s.network, s.data, s.batch, s.epochs, j.train.name, j.method.name, j.method.update, j.method.every, j.density, j.seed, b.fast, b.validation)
+	start := ""
+	if s.start != nil {
+		start = " start=uniform"
+	}
+	return fmt.Sprintf("%s %s batch=%d epochs=%d recipe=%q method=%q %s every=%d density=%v seed=%d fast=%v validation=%v%s",
+		s.network, s.data, s.batch, s.epochs, j.train.name, j.method.name, j.method.update, j.method.every, j.density, j.seed, b.fast, b.validation, start)
 }
 
 func (b bench) file(s study, j job) string {
@@ -271,7 +275,7 @@ func (b bench) study(ctx context.Context, s study, jobs []job) error {
 	if err != nil {
 		return err
 	}
-	task := experiment.Task{Backend: b.backend, Model: s.model, Train: data.train, Validation: data.validation, Test: data.test}
+	task := experiment.Task{Backend: b.backend, Model: s.model, Start: s.start, Train: data.train, Validation: data.validation, Test: data.test}
 	start := time.Now()
 	for i, j := range missing {
 		label := fmt.Sprintf("%s: %s, %g%% of the weights, seed %d", s.name, j.method.name, 100*j.density, j.seed)

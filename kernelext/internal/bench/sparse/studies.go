@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
@@ -22,6 +23,7 @@ type study struct {
 	batch, epochs       int
 	train               recipe
 	runs                []series
+	start               experiment.Initializer // nil: He normal
 }
 
 // series is a method at some densities, each with some seeds.
@@ -95,9 +97,15 @@ func normalised(net experiment.ModelFn) experiment.ModelFn {
 	}
 }
 
+// torchUniform is uniform with bound 1/√(fan-in), as PyTorch starts layers, and so the published runs.
+func torchUniform(fanIn, _ int, rng *rand.Rand) func() float64 {
+	bound := 1 / math.Sqrt(float64(fanIn))
+	return func() float64 { return bound * (2*rng.Float64() - 1) }
+}
+
 var studies = []study{
 	{
-		name: "lenet300", network: "LeNet-300-100", data: "mnist", model: normalised(nets.LeNet300), batch: 100, epochs: 100, train: published,
+		name: "lenet300", network: "LeNet-300-100", data: "mnist", model: normalised(nets.LeNet300), batch: 100, epochs: 100, train: published, start: torchUniform,
 		runs: []series{
 			{update(sparsetrain.SparseMomentum, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
 			{ours(), []float64{0.01, 0.02, 0.05, 0.1}, 5},
@@ -111,7 +119,7 @@ var studies = []study{
 		},
 	},
 	{
-		name: "lenet5", network: "LeNet-5", data: "mnist", model: normalised(nets.LeNet5), batch: 100, epochs: 20, train: cosine(0.05, 5e-4),
+		name: "lenet5", network: "LeNet-5", data: "mnist", model: normalised(nets.LeNet5), batch: 100, epochs: 20, train: cosine(0.05, 5e-4), start: torchUniform,
 		runs: []series{{update(sparsetrain.SparseMomentum, 0), []float64{0.005, 0.01, 0.02, 0.05}, 3}, {method{name: "dense"}, []float64{1}, 3}},
 	},
 	{
