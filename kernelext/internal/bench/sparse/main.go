@@ -168,12 +168,18 @@ func amongNumbers(list string, x float64) bool {
 	return false
 }
 
-// quick makes a study a matter of seconds.
+// quick makes a study a matter of seconds: one run of each method.
 func quick(s study) study {
-	s.epochs, s.batch, s.runs = 10, 20, slices.Clone(s.runs)
+	s.epochs, s.batch = 10, 20
+	var runs []series
 	for i, one := range s.runs {
-		s.runs[i].seeds, s.runs[i].densities = 1, one.densities[len(one.densities)-1:]
+		if i+1 < len(s.runs) && s.runs[i+1].method.name == one.method.name {
+			continue
+		}
+		one.seeds, one.densities = 1, one.densities[len(one.densities)-1:]
+		runs = append(runs, one)
 	}
+	s.runs = runs
 	return s
 }
 
@@ -211,12 +217,15 @@ func (s study) jobs() []job {
 
 // identity says all that a run is made of.
 func (b bench) identity(s study, j job) string {
-	start := ""
+	more := ""
 	if s.start != nil {
-		start = " start=uniform"
+		more = " start=uniform"
+	}
+	if j.method.detail != "" {
+		more += " " + j.method.detail
 	}
 	return fmt.Sprintf("%s %s batch=%d epochs=%d recipe=%q method=%q %s every=%d density=%v seed=%d fast=%v validation=%v%s",
-		s.network, s.data, s.batch, s.epochs, j.train.name, j.method.name, j.method.update, j.method.every, j.density, j.seed, b.fast, b.validation, start)
+		s.network, s.data, s.batch, s.epochs, j.train.name, j.method.name, j.method.update, j.method.every, j.density, j.seed, b.fast, b.validation, more)
 }
 
 func (b bench) file(s study, j job) string {
