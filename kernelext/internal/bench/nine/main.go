@@ -150,6 +150,7 @@ func command(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 	}
 	if s.time {
+		s.onlyWidths = false // that was done
 		if err := timeAll(ctx, s); err != nil {
 			return err
 		}
