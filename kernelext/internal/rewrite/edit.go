@@ -23,6 +23,7 @@ func (pl *plan) edits() []edit {
 	for _, d := range p.file.Decls {
 		edits = append(edits, pl.prune(d)...)
 	}
+	gone := slices.Clone(edits) // in what is taken out there is nothing to change
 	for _, h := range p.hoist {
 		edits = append(edits, edit{p.offset(h.statement.TokPos), 2, "="})
 	}
@@ -38,7 +39,12 @@ func (pl *plan) edits() []edit {
 	}
 	for _, d := range p.file.Decls {
 		if f, ok := d.(*ast.FuncDecl); !ok || pl.reached[p.info.Defs[f.Name]] {
-			pl.guard(d, insert)
+			pl.guard(d, func(at token.Pos, text string) {
+				offset := p.offset(at)
+				if !slices.ContainsFunc(gone, func(e edit) bool { return e.at < offset && offset < e.at+e.length }) {
+					insert(at, text)
+				}
+			})
 		}
 	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.at, b.at) })

@@ -133,6 +133,16 @@ func TestLiteralsOfFunctions(t *testing.T) {
 }
 
 // What came from something that is evaluated again would be tied to one that is gone.
+// A loop in the initialiser of a variable that a later cell has no use for, or takes from the cell before.
+func TestLoopsInInitialisers(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\nvar sum = func() (s int) {\n\tfor i := range 4 {\n\t\ts += i\n\t}\n\treturn s\n}()\nvar count = 1", "")
+	n.want("%%\ncount++\nfmt.Println(count)", "2")
+	n.want("%%\nsum++\nfmt.Println(sum, count)", "7 2")
+	n.want("%%\nfmt.Println(sum)", "7")
+}
+
 func TestTiedToWhatCannotBeKept(t *testing.T) {
 	t.Parallel()
 	n := newNotebook(t)
