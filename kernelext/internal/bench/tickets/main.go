@@ -42,13 +42,13 @@ func main() {
 
 // options are what the command line says.
 type options struct {
-	seeds                    []int64
-	rungs                    int // of the ladder: 20 leave 1.2% of the weights
-	steps                    int
-	fast, print              bool
+	seeds                              []int64
+	rungs                              int // of the ladder: 20 leave 1.2% of the weights
+	steps                              int
+	fast, print                        bool
 	json, markdown, masks, curves, dir string
-	reinit, others           []int // rungs that are branched at
-	validate                 int
+	reinit, others                     []int // rungs that are branched at
+	validate                           int
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
