@@ -57,9 +57,9 @@ func (e *RunsError) Interrupted() bool {
 // TrainTogether trains several stores at the same time, for instance one network from several seeds, each as Trainer.Train does it alone: with the same result, bit for bit, in the
 // same Training.Dir, so that a run which was begun alone goes on among others, and the other way round. It returns the results in the order of the runs.
 //
-// The step of a small network has too little in it for a machine's cores to share: where one replica's step leaves a core waiting, here it does another's.
-// (Replicas stacked on an axis of one step save no more, and not every network can be stacked.) No function that a Task or a Training holds is called for two runs
-// at once: runs take turns but for what the device computes.
+// The step of a small network has too little in it for a machine's cores to share: where one replica's step leaves a core waiting, here it does another's. What that saves is
+// measured by `espalier bench step`. It asks nothing of the network, where replicas stacked on an axis of one step would need each of its operations rewritten. No function that a Task
+// or a Training holds is called for two runs at once: runs take turns but for what the device computes.
 //
 // A run that fails does not stop the others: the error is then a *RunsError. Data sets that are not Resident hand out one epoch after the other to whoever asks: with one
 // among them, the runs are trained in order, one after the other.
