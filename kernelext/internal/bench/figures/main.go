@@ -7,11 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"time"
 
 	"github.com/espalier-ml/espalier/datasets/mnist"
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/backend/home"
 	"github.com/espalier-ml/espalier/pkg/criterion"
@@ -41,19 +41,17 @@ var goals = []goal{
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench figures:", err)
-		os.Exit(1)
-	}
+	bench.Main("figures", run)
 }
 
-func run(ctx context.Context) error {
-	epochs := flag.Int("epochs", 10, "epochs of each network: half before pruning and half after it, or all after pruning at initialisation")
-	only := flag.String("network", "", "LeNet-300-100 or LeNet-5; both by default")
-	fast := flag.Bool("fast", false, "a few steps and one seed, to try out")
-	flag.Parse()
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("bench figures", flag.ContinueOnError)
+	epochs := flags.Int("epochs", 10, "epochs of each network: half before pruning and half after it, or all after pruning at initialisation")
+	only := flags.String("network", "", "LeNet-300-100 or LeNet-5; both by default")
+	fast := flags.Bool("fast", false, "a few steps and one seed, to try out")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
 	root, err := home.Dir()
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -20,6 +19,7 @@ import (
 	"github.com/janpfeifer/gonb/gonbui/protocol"
 
 	"github.com/espalier-ml/espalier/datasets/mnist"
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/kernelext/live"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/experiment"
@@ -31,12 +31,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench live:", err)
-		os.Exit(1)
-	}
+	bench.Main("live", run)
 }
 
 // contender is a way to train.
@@ -49,11 +44,14 @@ type contender struct {
 // sample is what a training took.
 type sample struct{ wall, cpu time.Duration }
 
-func run(ctx context.Context) error {
-	rounds := flag.Int("rounds", 8, "rounds")
-	steps := flag.Int("steps", 4000, "steps of a training")
-	kernel := flag.String("kernel", "", "")
-	flag.Parse()
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("bench live", flag.ContinueOnError)
+	rounds := flags.Int("rounds", 8, "rounds")
+	steps := flags.Int("steps", 4000, "steps of a training")
+	kernel := flags.String("kernel", "", "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
 	if *kernel != "" {
 		return serve(*kernel)
 	}

@@ -11,28 +11,20 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gomlx/compute"
 
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/backend/home"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := command(ctx, os.Args[1:], os.Stdout); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "bench nine:", err)
-		}
-		os.Exit(1)
-	}
+	bench.Main("nine", func(ctx context.Context, args []string) error { return command(ctx, args, os.Stdout) })
 }
 
 // settings are the flags.
@@ -77,18 +69,14 @@ func parse(args []string) (settings, error) {
 	if s.sample <= 0 {
 		return s, fmt.Errorf("-sample is %v: give a positive time", s.sample)
 	}
-	separate := func(r rune) bool { return r == ',' }
-	for _, text := range strings.FieldsFunc(*seeds, separate) {
-		seed, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return s, fmt.Errorf("-seeds has %q: give whole numbers, with commas between them", text)
-		}
-		s.seeds = append(s.seeds, seed)
+	var err error
+	if s.seeds, err = bench.Seeds("-seeds", *seeds); err != nil {
+		return s, err
 	}
 	if s.fast && len(s.seeds) > 1 {
 		s.seeds = s.seeds[:1]
 	}
-	for _, name := range strings.FieldsFunc(*names, separate) {
+	for _, name := range bench.List(*names) {
 		n, err := find(name)
 		if err != nil {
 			return s, err
@@ -98,8 +86,8 @@ func parse(args []string) (settings, error) {
 		}
 		s.families = append(s.families, n)
 	}
-	if len(s.seeds) == 0 || len(s.families) == 0 {
-		return s, errors.New("-networks or -seeds is empty: give at least one of each")
+	if len(s.families) == 0 {
+		return s, errors.New("-networks is empty: give at least one")
 	}
 	if (s.time || s.onlyWidths) && s.python == "" {
 		return s, errors.New("-python is missing: run it by `espalier bench nine`, which sets it up")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/profile"
 	"github.com/espalier-ml/espalier/pkg/report"
 )
@@ -77,15 +77,7 @@ func showTables(s settings) error {
 	if err != nil {
 		return err
 	}
-	for i, t := range all {
-		if i > 0 {
-			fmt.Fprintln(s.stdout)
-		}
-		if err := t.Text(s.stdout); err != nil {
-			return err
-		}
-	}
-	return nil
+	return bench.Print(s.stdout, all)
 }
 
 func writeTables(s settings) error {
@@ -93,13 +85,9 @@ func writeTables(s settings) error {
 	if err != nil {
 		return err
 	}
-	var text bytes.Buffer
-	fmt.Fprintf(&text, "# Nine times faster\n\nMade by `espalier bench nine` from the files beside it, and by nothing else. `networks/` holds what is timed: ONNX, safetensors and manifests.\n")
-	for _, t := range all {
-		text.WriteString("\n")
-		if err := t.Markdown(&text); err != nil {
-			return err
-		}
+	page, err := bench.Page("# Nine times faster\n\nMade by `espalier bench nine` from the files beside it, and by nothing else. `networks/` holds what is timed: ONNX, safetensors and manifests.\n", all)
+	if err != nil {
+		return err
 	}
 	forPrograms, err := json.MarshalIndent(all, "", " ")
 	if err != nil {
@@ -108,7 +96,7 @@ func writeTables(s settings) error {
 	if _, err := keep(filepath.Join(s.out, tablesFile), func(w io.Writer) error { _, err := w.Write(append(forPrograms, '\n')); return err }); err != nil {
 		return err
 	}
-	_, err = keep(filepath.Join(s.out, tableFile), func(w io.Writer) error { _, err := w.Write(text.Bytes()); return err })
+	_, err = keep(filepath.Join(s.out, tableFile), func(w io.Writer) error { _, err := w.Write(page); return err })
 	return err
 }
 

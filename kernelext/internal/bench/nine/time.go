@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +26,7 @@ import (
 	_ "embed"
 
 	"github.com/espalier-ml/espalier/datasets/mnist"
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/onnx"
 	"github.com/espalier-ml/espalier/pkg/profile"
@@ -90,9 +90,7 @@ type judged struct {
 
 // peer is ONNX Runtime in a process of its own.
 type peer struct {
-	in      io.WriteCloser
-	out     *bufio.Reader
-	cmd     *exec.Cmd
+	*bench.Peer
 	version string
 }
 
@@ -103,27 +101,16 @@ type answer struct {
 }
 
 func startPeer(ctx context.Context, python string, threads int) (*peer, error) {
-	cmd := exec.CommandContext(ctx, python, "-I", "-c", ortScript, strconv.Itoa(threads))
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	started, err := bench.StartPeer(ctx, ort, python, "-I", "-c", ortScript, strconv.Itoa(threads))
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
+	hello, err := understand(started.Hello)
 	if err != nil {
+		started.Stop()
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("ONNX Runtime: %w", err)
-	}
-	p := &peer{in: in, out: bufio.NewReader(out), cmd: cmd}
-	a, err := p.answer()
-	if err != nil {
-		p.stop()
-		return nil, err
-	}
-	p.version = a.Version
-	return p, nil
+	return &peer{started, hello.Version}, nil
 }
 
 func (p *peer) ask(request map[string]any) (answer, error) {
@@ -131,31 +118,22 @@ func (p *peer) ask(request map[string]any) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if _, err := p.in.Write(append(text, '\n')); err != nil {
-		return answer{}, fmt.Errorf("ONNX Runtime: %w", err)
+	line, err := p.Ask(string(text))
+	if err != nil {
+		return answer{}, err
 	}
-	return p.answer()
+	return understand(line)
 }
 
-func (p *peer) answer() (answer, error) {
-	line, err := p.out.ReadBytes('\n')
-	if err != nil {
-		return answer{}, errors.New("ONNX Runtime: the process died; what it wrote to standard error says why")
-	}
+func understand(line string) (answer, error) {
 	var a answer
-	if err := json.Unmarshal(line, &a); err != nil {
-		return a, fmt.Errorf("ONNX Runtime answered %q: %w", line, err)
+	if err := json.Unmarshal([]byte(line), &a); err != nil {
+		return a, fmt.Errorf("%s answered %q: %w", ort, line, err)
 	}
 	if a.Error != "" {
-		return a, fmt.Errorf("ONNX Runtime: %s", a.Error)
+		return a, fmt.Errorf("%s: %s", ort, a.Error)
 	}
 	return a, nil
-}
-
-// stop ends the process, which ends with its input.
-func (p *peer) stop() {
-	_ = p.in.Close()
-	_ = p.cmd.Wait()
 }
 
 // contender does n runs of a file and says how long they took.
@@ -279,7 +257,7 @@ func prepare(ctx context.Context, s settings, t *times) error {
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.Stop()
 	t.Versions[ort] = p.version
 	for _, f := range s.families {
 		all, err := targets(s, f.name)
@@ -432,7 +410,7 @@ func timePart(ctx context.Context, s settings, threads int) error {
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.Stop()
 	// Not all of the description: it can hold where the plugin lies, which is nobody's business.
 	t := times{Versions: map[string]string{xla: strings.TrimSpace("XLA " + pluginVersion.FindString(b.Description()))}}
 	for _, f := range s.families {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,7 +12,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,11 +19,11 @@ import (
 	"time"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/gomlx/ml/train"
 
 	"github.com/espalier-ml/espalier/datasets/cifar10"
 	"github.com/espalier-ml/espalier/datasets/mnist"
 	"github.com/espalier-ml/espalier/datasets/synth"
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/backend/home"
 	"github.com/espalier-ml/espalier/pkg/experiment"
@@ -37,16 +35,11 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := command(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "bench sparse:", err)
-		os.Exit(1)
-	}
+	bench.Main("sparse", func(ctx context.Context, args []string) error { return command(ctx, args, os.Stdout, os.Stderr) })
 }
 
-// bench is one call of the command.
-type bench struct {
+// program is one call of the command.
+type program struct {
 	dir        string // where runs lie
 	masks      string // where final masks go; "": nowhere
 	fast       bool
@@ -81,7 +74,7 @@ func command(ctx context.Context, args []string, out, log io.Writer) error {
 			*dir += "-fast"
 		}
 	}
-	b := bench{dir: *dir, masks: *masks, fast: *fast, validation: *validation, log: log}
+	b := program{dir: *dir, masks: *masks, fast: *fast, validation: *validation, log: log}
 	var err error
 	if b.backend, err = backend.Open(); err != nil {
 		return err
@@ -118,30 +111,21 @@ func command(ctx context.Context, args []string, out, log io.Writer) error {
 			return err
 		}
 	}
+	all := tables(records)
 	if *markdown != "" {
-		if err := os.WriteFile(*markdown, page(records), 0o644); err != nil {
+		text, err := bench.Page(head, all)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(*markdown, text, 0o644); err != nil {
 			return err
 		}
 	}
-	for _, t := range tables(records) {
-		if err := t.Text(out); err != nil {
-			return err
-		}
-		fmt.Fprintln(out)
-	}
-	return nil
+	return bench.Print(out, all)
 }
 
-// page is the tables in Markdown.
-func page(records []report.Record) []byte {
-	var b bytes.Buffer
-	b.WriteString("# Sparse training, held against what was published\n\nWritten by `espalier bench sparse` from sparse-training.jsonl, and not by hand.\n")
-	for _, t := range tables(records) {
-		b.WriteString("\n")
-		_ = t.Markdown(&b) // a buffer takes it all
-	}
-	return b.Bytes()
-}
+// head is what the page of the tables begins with.
+const head = "# Sparse training, held against what was published\n\nWritten by `espalier bench sparse` from sparse-training.jsonl, and not by hand.\n"
 
 func names() []string {
 	var all []string
@@ -216,7 +200,7 @@ func (s study) jobs() []job {
 }
 
 // identity says all that a run is made of.
-func (b bench) identity(s study, j job) string {
+func (b program) identity(s study, j job) string {
 	more := ""
 	if s.start != nil {
 		more = " start=uniform"
@@ -228,41 +212,28 @@ func (b bench) identity(s study, j job) string {
 		s.network, s.data, s.batch, s.epochs, j.train.name, j.method.name, j.method.update, j.method.every, j.density, j.seed, b.fast, b.validation, more)
 }
 
-func (b bench) file(s study, j job) string {
+func (b program) file(s study, j job) string {
 	sum := sha256.Sum256([]byte(b.identity(s, j)))
 	return filepath.Join(b.dir, "records", s.name, hex.EncodeToString(sum[:8])+".jsonl")
 }
 
-// splits is a data set in three parts.
-type splits struct{ train, validation, test train.Dataset }
-
-func (b bench) open(s study) (splits, error) {
+// open returns a study's data.
+func (b program) open(s study) (*mnist.Data, error) {
 	switch {
 	case b.fast && s.data == "mnist":
-		d, err := synth.Digits(synth.Config{Train: 400, Validation: 100, Test: 100, Batch: s.batch})
-		if err != nil {
-			return splits{}, err
-		}
-		return splits{d.Train, d.Validation, d.Test}, nil
+		return synth.Digits(synth.Config{Train: 400, Validation: 100, Test: 100, Batch: s.batch})
 	case s.data == "mnist":
-		d, err := mnist.Open(mnist.Config{Batch: s.batch})
-		if err != nil {
-			return splits{}, err
-		}
-		return splits{d.Train, d.Validation, d.Test}, nil
+		return mnist.Open(mnist.Config{Batch: s.batch})
 	}
 	d, err := cifar10.Open(cifar10.Config{Batch: s.batch})
-	if err != nil {
-		return splits{}, err
+	if err == nil && b.fast {
+		return &cifar10.Data{Train: d.Train.Take(400), Validation: d.Validation.Take(100), Test: d.Test.Take(100)}, nil
 	}
-	if b.fast {
-		return splits{d.Train.Take(400), d.Validation.Take(100), d.Test.Take(100)}, nil
-	}
-	return splits{d.Train, d.Validation, d.Test}, nil
+	return d, err
 }
 
 // study makes the runs that are not there yet.
-func (b bench) study(ctx context.Context, s study, jobs []job) error {
+func (b program) study(ctx context.Context, s study, jobs []job) error {
 	var missing []job
 	for _, j := range jobs {
 		known, err := report.ReadRecords(b.file(s, j))
@@ -284,7 +255,7 @@ func (b bench) study(ctx context.Context, s study, jobs []job) error {
 	if err != nil {
 		return err
 	}
-	task := experiment.Task{Backend: b.backend, Model: s.model, Start: s.start, Train: data.train, Validation: data.validation, Test: data.test}
+	task := experiment.Task{Backend: b.backend, Model: s.model, Start: s.start, Train: data.Train, Validation: data.Validation, Test: data.Test}
 	start := time.Now()
 	for i, j := range missing {
 		label := fmt.Sprintf("%s: %s, %g%% of the weights, seed %d", s.name, j.method.name, 100*j.density, j.seed)
@@ -308,7 +279,7 @@ func (b bench) study(ctx context.Context, s study, jobs []job) error {
 }
 
 // run makes a run. Its records are how many weights each layer had after each update, of the first seed, and at last the result.
-func (b bench) run(ctx context.Context, s study, task experiment.Task, j job) ([]report.Record, error) {
+func (b program) run(ctx context.Context, s study, task experiment.Task, j job) ([]report.Record, error) {
 	if known, err := report.ReadRecords(b.file(s, j)); err != nil || len(known) > 0 {
 		return known, err // made by another process in the meantime
 	}
@@ -404,14 +375,18 @@ func (b bench) run(ctx context.Context, s study, task experiment.Task, j job) ([
 	return append(layers, result), os.RemoveAll(done.Dir)
 }
 
-func (b bench) saveMasks(s study, j job, save func(io.Writer) error) error {
+func (b program) saveMasks(s study, j job, save func(io.Writer) error) error {
 	if err := os.MkdirAll(b.masks, 0o755); err != nil {
 		return err
 	}
-	name := fmt.Sprintf("%s-%s-%g.masks", s.name, strings.NewReplacer(" ", "-", ",", "", "/", "").Replace(j.method.name), j.density)
-	f, err := os.Create(filepath.Join(b.masks, name))
+	f, err := os.Create(filepath.Join(b.masks, maskFile(s.name, j.method.name, j.density)))
 	if err != nil {
 		return err
 	}
 	return errors.Join(save(f), f.Close())
+}
+
+// maskFile names the file of the masks that a run ends with.
+func maskFile(study, method string, density float64) string {
+	return fmt.Sprintf("%s-%s-%g.masks", study, strings.NewReplacer(" ", "-", ",", "", "/", "").Replace(method), density)
 }

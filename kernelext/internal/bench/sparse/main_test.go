@@ -2,13 +2,22 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/gobackend"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/espalier-ml/espalier/kernelext/internal/bench/benchtest"
+	"github.com/espalier-ml/espalier/pkg/mask"
+	"github.com/espalier-ml/espalier/pkg/nets"
+	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/report"
 )
 
@@ -80,21 +89,53 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// The committed tables are those of the committed records.
-func TestCommittedTables(t *testing.T) {
-	results := filepath.Join("..", "..", "..", "..", "notebooks", "results")
-	records, err := report.ReadRecords(filepath.Join(results, "sparse-training.jsonl"))
+// The committed tables are those of the committed records, and the committed masks have as many living weights as these say.
+func TestCommitted(t *testing.T) {
+	records := benchtest.Page(t, "sparse-training", head, tables)
+	checked := 0
+	for _, s := range studies {
+		store, set := network(t, s)
+		for _, r := range records {
+			if r.Labels["study"] != s.name || r.Labels["kind"] == "layers" || r.Labels["failed"] != "" || r.Seed != 1 || r.Values["density"] == 1 {
+				continue
+			}
+			f, err := os.Open(filepath.Join(benchtest.Results, "masks", maskFile(s.name, r.Recipe, r.Values["density"])))
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			err = errors.Join(mask.Load(f, store, set), f.Close())
+			if err != nil {
+				t.Fatal(err)
+			}
+			stats, err := mask.Count(store, set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range stats {
+				if want := r.Values["kept "+l.Path]; float64(l.Kept) != want {
+					t.Errorf("%s: %s has %d living weights, the record says %v", f.Name(), l.Path, l.Kept, want)
+				}
+			}
+			checked++
+		}
+	}
+	if checked == 0 {
+		t.Error("no masks were checked")
+	}
+}
+
+// network returns the variables of a study's network.
+func network(t *testing.T, s study) (*model.Store, params.Set) {
+	t.Helper()
+	n, err := nets.Find(s.network)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(records) == 0 {
-		t.Fatal("no records are committed")
-	}
-	got, err := os.ReadFile(filepath.Join(results, "sparse-training.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Split(string(page(records)), "\n"), strings.Split(string(got), "\n")); diff != "" {
-		t.Errorf("run `espalier bench sparse -tables -json … -markdown …` again (-want +got)\n%s", diff)
-	}
+	g := graph.NewGraph(gobackend.GetBackend(), "variables")
+	defer g.Finalize()
+	store := model.NewStore()
+	model.SetStore(g, store)
+	s.model(store.RootScope(), graph.Zeros(g, shapes.Make(dtypes.Float32, append([]int{1}, n.Input...)...)))
+	return store, params.Select(store, nil)
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	_ "embed"
@@ -11,12 +10,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
@@ -34,6 +31,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/espalier-ml/espalier/datasets/mnist"
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/experiment"
 	"github.com/espalier-ml/espalier/pkg/nets"
@@ -109,21 +107,19 @@ var goals = []goal{
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench step:", err)
-		os.Exit(1)
-	}
+	bench.Main("step", run)
 }
 
-func run(ctx context.Context) error {
-	python := flag.String("jax-python", "", "Python interpreter that has JAX")
-	torchPython := flag.String("torch-python", "", "Python interpreter that has PyTorch; without it LeNet-5 is measured alone")
-	rounds := flag.Int("rounds", 12, "rounds")
-	jsonFile := flag.String("json", "", "also write the seconds of each step to this file")
-	first := flag.Bool("first", false, "only take a first step and say how many seconds that took; the command calls itself so")
-	flag.Parse()
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("bench step", flag.ContinueOnError)
+	python := flags.String("jax-python", "", "Python interpreter that has JAX")
+	torchPython := flags.String("torch-python", "", "Python interpreter that has PyTorch; without it LeNet-5 is measured alone")
+	rounds := flags.Int("rounds", 12, "rounds")
+	jsonFile := flags.String("json", "", "also write the seconds of each step to this file")
+	first := flags.Bool("first", false, "only take a first step and say how many seconds that took; the command calls itself so")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
 	if *first {
 		return takeFirst()
 	}
@@ -145,22 +141,22 @@ func run(ctx context.Context) error {
 		return err
 	}
 	m := measured{Batch: batch, Go: runtime.Version(), CPUs: runtime.NumCPU(), Samples: map[string]int{}, Seconds: map[string][]float64{}}
-	jax, err := startPeer(ctx, *python, jaxScript, strconv.Itoa(batch), fmt.Sprint(rate))
+	jax, err := bench.StartPeer(ctx, "JAX", *python, "-c", jaxScript, strconv.Itoa(batch), fmt.Sprint(rate))
 	if err != nil {
-		return fmt.Errorf("JAX: %w", err)
+		return err
 	}
-	defer jax.stop()
-	m.JAX = jax.version
-	contenders := []contender{{jaxMLP, 200, 1, jax.steps}}
+	defer jax.Stop()
+	m.JAX = jax.Hello
+	contenders := []contender{{jaxMLP, 200, 1, training(jax)}}
 	if *torchPython != "" {
 		for name, layout := range map[string]string{torchConv: "contiguous", torchLast: "channels_last"} {
-			torch, err := startPeer(ctx, *torchPython, torchScript, strconv.Itoa(batch), fmt.Sprint(rate), strconv.Itoa(runtime.NumCPU()), layout)
+			torch, err := bench.StartPeer(ctx, "PyTorch", *torchPython, "-c", torchScript, strconv.Itoa(batch), fmt.Sprint(rate), strconv.Itoa(runtime.NumCPU()), layout)
 			if err != nil {
-				return fmt.Errorf("PyTorch: %w", err)
+				return err
 			}
-			defer torch.stop()
-			m.PyTorch = torch.version
-			contenders = append(contenders, contender{name, 20, 1, torch.steps})
+			defer torch.Stop()
+			m.PyTorch = torch.Hello
+			contenders = append(contenders, contender{name, 20, 1, training(torch)})
 		}
 	}
 	slices.SortStableFunc(contenders, func(a, b contender) int { return cmp.Compare(a.name, b.name) })
@@ -410,60 +406,13 @@ func gomlx(data *mnist.Data) (contender, error) {
 	}}, nil
 }
 
-// peer is a process that trains when it is told to.
-type peer struct {
-	version string
-	in      io.WriteCloser
-	out     *bufio.Reader
-	cmd     *exec.Cmd
-}
-
-func startPeer(ctx context.Context, python, script string, args ...string) (*peer, error) {
-	cmd := exec.CommandContext(ctx, python, append([]string{"-c", script}, args...)...)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	p := &peer{in: in, out: bufio.NewReader(out), cmd: cmd}
-	if p.version, err = p.answer(); err != nil {
-		p.stop()
-		return nil, err
-	}
-	return p, nil
-}
-
-// steps trains for n steps.
-func (p *peer) steps(n int) error {
-	if _, err := fmt.Fprintln(p.in, n); err != nil {
+// training makes a peer train for as many steps as it is told.
+func training(p *bench.Peer) func(n int) error {
+	return func(n int) error {
+		line, err := p.Ask(strconv.Itoa(n))
+		if err == nil && line != "done" {
+			err = fmt.Errorf("it answered %q", line)
+		}
 		return err
 	}
-	switch line, err := p.answer(); {
-	case err != nil:
-		return err
-	case line != "done":
-		return fmt.Errorf("it answered %q", line)
-	}
-	return nil
-}
-
-func (p *peer) answer() (string, error) {
-	line, err := p.out.ReadString('\n')
-	if errors.Is(err, io.EOF) {
-		return "", errors.New("the process died; what it wrote to standard error says why")
-	}
-	return strings.TrimSpace(line), err
-}
-
-// stop ends the process, which ends with its input.
-func (p *peer) stop() {
-	_ = p.in.Close()
-	_ = p.cmd.Wait()
 }

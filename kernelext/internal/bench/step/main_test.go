@@ -1,12 +1,12 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 )
 
 // Ratios are taken within rounds: a round that is twice as slow for all changes none.
@@ -24,35 +24,18 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// A peer that answers is obeyed; one that dies, or says something else, is an error.
-func TestPeer(t *testing.T) {
-	interpreter := func(script string) string {
-		t.Helper()
-		path := filepath.Join(t.TempDir(), "python")
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	p, err := startPeer(t.Context(), interpreter("echo 1.2.3; while read n; do test $n = 7 && echo done || echo no; done"), jaxScript)
+// A peer that answers is obeyed; one that says something else is an error.
+func TestTraining(t *testing.T) {
+	p, err := bench.StartPeer(t.Context(), "peer", "/bin/sh", "-c", "echo 1.2.3; while read n; do test $n = 7 && echo done || echo no; done")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.stop()
-	if p.version != "1.2.3" {
-		t.Errorf("version %q, want 1.2.3", p.version)
-	}
-	if err := p.steps(7); err != nil {
+	defer p.Stop()
+	if err := training(p)(7); err != nil {
 		t.Error(err)
 	}
-	if err := p.steps(8); err == nil {
+	if err := training(p)(8); err == nil {
 		t.Error("another answer than done is no error")
-	}
-	if _, err := startPeer(t.Context(), interpreter("exit 1"), jaxScript); err == nil {
-		t.Error("a peer that dies is no error")
-	}
-	if _, err := startPeer(t.Context(), filepath.Join(t.TempDir(), "missing"), jaxScript); err == nil {
-		t.Error("a peer that is not there is no error")
 	}
 }
 

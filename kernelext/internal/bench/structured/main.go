@@ -8,10 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"github.com/espalier-ml/espalier/datasets/cifar10"
 	"github.com/espalier-ml/espalier/datasets/mnist"
 	"github.com/espalier-ml/espalier/datasets/synth"
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/backend/home"
 	"github.com/espalier-ml/espalier/pkg/experiment"
@@ -28,14 +27,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "bench structured:", err)
-		}
-		os.Exit(1)
-	}
+	bench.Main("structured", run)
 }
 
 // study is one network with its data and its trainings.
@@ -87,23 +79,11 @@ func parse(args []string) (settings, error) {
 	if f.NArg() > 0 {
 		return s, fmt.Errorf("%q is no flag", f.Arg(0))
 	}
-	list := func(text string) []string {
-		var all []string
-		for _, part := range strings.Split(text, ",") {
-			if part = strings.TrimSpace(part); part != "" {
-				all = append(all, part)
-			}
-		}
-		return all
+	var err error
+	if s.seeds, err = bench.Seeds("-seeds", *seeds); err != nil {
+		return s, err
 	}
-	for _, text := range list(*seeds) {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return s, fmt.Errorf("-seeds has %q: give numbers, with commas between them", text)
-		}
-		s.seeds = append(s.seeds, n)
-	}
-	s.studies, s.methods = list(*names), list(*methods)
+	s.studies, s.methods = bench.List(*names), bench.List(*methods)
 	for _, name := range s.studies {
 		if !slices.Contains([]string{"LeNet-5", "ResNet-20-narrow"}, name) {
 			return s, fmt.Errorf("-networks has %q: there are LeNet-5 and ResNet-20-narrow", name)
@@ -118,8 +98,8 @@ func parse(args []string) (settings, error) {
 			return s, fmt.Errorf("-methods has %q: there are %s", name, strings.Join(known, ", "))
 		}
 	}
-	if len(s.seeds) == 0 || len(s.studies) == 0 || s.images < 1000 {
-		return s, errors.New("give at least one seed, one network and 1000 images")
+	if len(s.studies) == 0 || s.images < 1000 {
+		return s, errors.New("give at least one network and 1000 images")
 	}
 	if s.fast {
 		s.seeds = s.seeds[:1]
@@ -324,18 +304,14 @@ func refusal(st study, records []report.Record, method string) string {
 	return ""
 }
 
-// student holds the 97.5% quantiles of Student's t by degrees of freedom.
-var student = []float64{0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262}
-
 // interval writes a mean with its 95% interval.
 func interval(xs []float64) string {
-	if len(xs) == 0 {
+	switch at := experiment.Confidence(xs); at.N {
+	case 0:
 		return ""
+	case 1:
+		return fmt.Sprintf("%+.2f", at.Mean)
+	default:
+		return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", at.Mean, at.Low, at.High)
 	}
-	s := report.Summarize(xs)
-	if len(xs) < 2 || len(xs) > len(student) {
-		return fmt.Sprintf("%+.2f", s.Mean)
-	}
-	half := student[len(xs)-1] * s.StdErr
-	return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", s.Mean, s.Mean-half, s.Mean+half)
 }

@@ -7,10 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -20,6 +18,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/nets"
 	"github.com/espalier-ml/espalier/pkg/profile"
@@ -29,14 +28,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "bench surgery:", err)
-		}
-		os.Exit(1)
-	}
+	bench.Main("surgery", run)
 }
 
 // settings are the flags.
@@ -70,14 +62,14 @@ func parse(args []string) (settings, error) {
 	if *rounds < 6 {
 		return s, fmt.Errorf("-rounds is %d: give at least 6, or an interval says nothing", *rounds)
 	}
-	for _, name := range strings.FieldsFunc(*names, func(r rune) bool { return r == ',' }) {
+	for _, name := range bench.List(*names) {
 		n, err := nets.Find(name)
 		if err != nil {
 			return s, err
 		}
 		s.networks = append(s.networks, n)
 	}
-	for _, text := range strings.FieldsFunc(*batches, func(r rune) bool { return r == ',' }) {
+	for _, text := range bench.List(*batches) {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
 			return s, fmt.Errorf("-batches has %q: give positive numbers, with commas between them", text)

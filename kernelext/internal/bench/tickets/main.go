@@ -10,12 +10,10 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -23,6 +21,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/espalier-ml/espalier/datasets/mnist"
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/backend/home"
 	"github.com/espalier-ml/espalier/pkg/experiment"
@@ -32,12 +31,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "bench tickets:", err)
-		os.Exit(1)
-	}
+	bench.Main("tickets", func(ctx context.Context, args []string) error { return run(ctx, args, os.Stdout, os.Stderr) })
 }
 
 // options are what the command line says.
@@ -89,12 +83,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	if o.rungs < 0 || o.steps < 0 {
 		return o, fmt.Errorf("-rungs %d -steps %d: expected positive numbers", o.rungs, o.steps)
 	}
-	for _, text := range strings.Split(*seeds, ",") {
-		seed, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-		if err != nil || slices.Contains(o.seeds, seed) {
-			return o, fmt.Errorf("-seeds %s: expected different whole numbers with commas between them, such as 1,3,5", *seeds)
-		}
-		o.seeds = append(o.seeds, seed)
+	var err error
+	if o.seeds, err = bench.Seeds("-seeds", *seeds); err != nil {
+		return o, err
 	}
 	if o.print && o.json == "" {
 		return o, errors.New("-print: expected the file of records too; add -json FILE")
@@ -217,18 +208,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // show prints the tables, and writes them in Markdown where that is wanted.
 func (o options) show(records []report.Record, out io.Writer) error {
+	all := tables(records)
 	if o.markdown != "" {
-		if err := os.WriteFile(o.markdown, page(records), 0o644); err != nil {
+		text, err := bench.Page(head, all)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.markdown, text, 0o644); err != nil {
 			return err
 		}
 	}
-	for _, t := range tables(records) {
-		if err := t.Text(out); err != nil {
-			return err
-		}
-		fmt.Fprintln(out)
-	}
-	return nil
+	return bench.Print(out, all)
 }
 
 // every calls f at most once in a time.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/espalier-ml/espalier/kernelext/internal/bench/benchtest"
 	"github.com/espalier-ml/espalier/pkg/experiment"
 	"github.com/espalier-ml/espalier/pkg/report"
 )
@@ -161,20 +162,4 @@ func TestTables(t *testing.T) {
 }
 
 // The committed tables are those of the committed records.
-func TestCommittedTables(t *testing.T) {
-	results := filepath.Join("..", "..", "..", "..", "notebooks", "results")
-	records, err := report.ReadRecords(filepath.Join(results, "tickets.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(records) == 0 {
-		t.Fatal("no records are committed")
-	}
-	got, err := os.ReadFile(filepath.Join(results, "tickets.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Split(string(page(records)), "\n"), strings.Split(string(got), "\n")); diff != "" {
-		t.Errorf("run `espalier bench tickets -print -json … -markdown …` again (-want +got)\n%s", diff)
-	}
-}
+func TestCommittedTables(t *testing.T) { benchtest.Page(t, "tickets", head, tables) }
