@@ -55,7 +55,9 @@ func (l *lockedBuffer) String() string {
 // startKernel starts a kernel with a fake GoNB, and connects to it.
 func startKernel(t testing.TB) *client {
 	t.Helper()
-	t.Setenv(fakeVariable, "1")
+	if os.Getenv(fakeVariable) == "" {
+		t.Setenv(fakeVariable, "1")
+	}
 	dir := t.TempDir()
 	c := &client{t: t, key: wire.NewKey("the key"), session: wire.NewID(), log: &lockedBuffer{}, ended: make(chan error, 1)}
 	c.connection = wire.Connection{Transport: "tcp", IP: "127.0.0.1", Key: "the key", Scheme: "hmac-sha256"}

@@ -37,7 +37,11 @@ type fake struct {
 	input chan string
 	count int // of cells, as GoNB counts; it stands for @ in scripts
 	mu    sync.Mutex
+	deaf  time.Time // until then it takes nobody for a subscriber
 }
+
+// late is the value of fakeVariable for a fake that learns of subscribers late.
+const late = "late"
 
 // fakeGonb serves the connection of a file until it is told to end. Like GoNB it ends at what it can't read: none of that must reach it.
 func fakeGonb(file string) {
@@ -47,6 +51,9 @@ func fakeGonb(file string) {
 		os.Exit(1)
 	}
 	f := &fake{key: wire.NewKey(c.Key), input: make(chan string, 1)}
+	if os.Getenv(fakeVariable) == late {
+		f.deaf = time.Now().Add(300 * time.Millisecond)
+	}
 	requests := make(chan *wire.Message, 1000)
 	listen := func(port int, handle func(*wire.Message)) *zmtp.RouterSocket {
 		network, address := c.Address(port)
@@ -80,7 +87,7 @@ func fakeGonb(file string) {
 		switch m.Header.Type {
 		case "shutdown_request":
 			os.Exit(0)
-		case "execute_request", "comm_open", "comm_msg":
+		case "execute_request", "comm_open", "comm_msg", "kernel_info_request":
 			requests <- m
 		default:
 			fmt.Fprintln(os.Stderr, "fake GoNB: unexpected", m.Header.Type)
@@ -89,6 +96,12 @@ func fakeGonb(file string) {
 	})
 	signal.Ignore(os.Interrupt)
 	for m := range requests {
+		if m.Header.Type == "kernel_info_request" {
+			f.publish(m, "status", object{"execution_state": "busy"})
+			f.send(f.shell, m, "kernel_info_reply", object{})
+			f.publish(m, "status", object{"execution_state": "idle"})
+			continue
+		}
 		if m.Header.Type != "execute_request" {
 			f.publish(m, "comm_msg", object{"comm_id": "x", "data": object{"got": m.Header.Type}})
 			continue
@@ -103,6 +116,9 @@ func fakeGonb(file string) {
 func (f *fake) publish(m *wire.Message, kind string, content any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if time.Now().Before(f.deaf) {
+		return
+	}
 	f.iopub.Send(wire.New("fake", kind, m, content).Frames(f.key)...)
 }
 

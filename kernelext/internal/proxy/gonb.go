@@ -28,6 +28,7 @@ type gonb struct {
 	pid                 int
 	key                 wire.Key
 	shell, stdin, iopub *zmtp.Conn
+	heard               chan struct{} // closed when something has come by iopub
 	done                chan struct{} // closed when it is gone
 	fate                error         // why, once done
 
@@ -236,7 +237,7 @@ func (b *backend) start(ctx context.Context, generation int) (*gonb, error) {
 	}
 	cmd := exec.Command(k.Gonb[0], append(k.Gonb[1:len(k.Gonb):len(k.Gonb)], "--kernel", file, "-raw_error=true")...)
 	cmd.Env = append(os.Environ(), keep.CellEnv+"="+k.cellFile(), keep.StateEnv+"="+k.state.Dir, resultEnv+"="+k.resultFile())
-	g := &gonb{key: wire.NewKey(secret), done: make(chan struct{}), pending: map[string]func(*wire.Message){}, log: k.Log}
+	g := &gonb{key: wire.NewKey(secret), heard: make(chan struct{}), done: make(chan struct{}), pending: map[string]func(*wire.Message){}, log: k.Log}
 	cmd.Stdout, cmd.Stderr = (*gonbLog)(g), (*gonbLog)(g)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	endWithUs(cmd.SysProcAttr)
@@ -271,10 +272,38 @@ func (b *backend) start(ctx context.Context, generation int) (*gonb, error) {
 		return nil, fmt.Errorf("GoNB did not start: %w; run `go run ./kernelext/cmd/espalier doctor`", err)
 	}
 	go g.findTemp()
-	go g.receive(g.iopub, k, func(m *wire.Message) { k.onOutput(g, m) })
+	heard := sync.OnceFunc(func() { close(g.heard) })
+	go g.receive(g.iopub, k, func(m *wire.Message) {
+		heard()
+		k.onOutput(g, m)
+	})
 	go g.receive(g.shell, k, func(m *wire.Message) { k.onReply(g, m) })
 	go g.receive(g.stdin, k, k.onInput)
+	if err := g.nudge(ctx); err != nil {
+		g.end(0)
+		return nil, fmt.Errorf("GoNB did not start: %w; run `go run ./kernelext/cmd/espalier doctor`", err)
+	}
 	return g, nil
+}
+
+// nudge waits until what GoNB publishes arrives. It drops what it publishes before it has learnt that somebody subscribed, and says nothing about when that is: the outputs of a first
+// cell would be lost. So it is asked for something that makes it say that it is busy, until that is heard.
+func (g *gonb) nudge(ctx context.Context) error {
+	patience := time.After(startPatience)
+	for {
+		g.ask(wire.New("espalier", "kernel_info_request", nil, object{}), func(*wire.Message) {})
+		select {
+		case <-g.heard:
+			return nil
+		case <-g.done:
+			return fmt.Errorf("it ended at once (%v)", g.fate)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-patience:
+			return errors.New("it publishes nothing")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // launch starts the process and waits for its end. Both happen on one thread of the system, since the signal that ends GoNB when we die comes when the thread

@@ -461,6 +461,15 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
+// A GoNB that learns late that somebody listens loses no output of the first cell.
+func TestLateSubscription(t *testing.T) {
+	t.Setenv(fakeVariable, late)
+	c := startKernel(t)
+	if o := c.execute("out(\"a\")"); o.reply["status"] != "ok" || o.text("stdout") != "a" {
+		t.Errorf("the first cell: %v %v", o.reply, o.all)
+	}
+}
+
 // What VS Code's Jupyter extension sends over a session, in its order and with its fields, and what it looks at of the answers.
 func TestVSCode(t *testing.T) {
 	c := startKernel(t)
