@@ -297,8 +297,15 @@ func (s *suite) count(events io.Reader) error {
 				r[1]++
 				s.fail(key, strings.TrimSpace(outputs[key]))
 			case e.Action == "fail" && r[1] == 0:
-				// The package did not build, or died outside of a test.
-				s.fail(name, strings.TrimSpace(outputs[key]))
+				// The package did not build, or died: what tests printed that did not end may say why.
+				text := ""
+				for _, unfinished := range slices.Sorted(maps.Keys(outputs)) {
+					if strings.HasPrefix(unfinished, name+" ") && unfinished != key {
+						text += outputs[unfinished]
+						delete(outputs, unfinished)
+					}
+				}
+				s.fail(name, strings.TrimSpace(text+outputs[key]))
 			case r[0]+r[1]+r[2] > 0:
 				fmt.Fprintf(s.out, "%-4s %s: %d passed, %d failed, %d skipped in %.1f s\n", map[string]string{"pass": "ok", "fail": "FAIL", "skip": "skip"}[e.Action], name, r[0], r[1], r[2], e.Elapsed)
 			}

@@ -52,6 +52,23 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// Of a package that dies in a test, what that test has printed is shown.
+func TestCountOfAPackageThatDies(t *testing.T) {
+	const events = `{"Action":"run","Package":"github.com/espalier-ml/espalier/pkg/a","Test":"TestOne"}
+{"Action":"output","Package":"github.com/espalier-ml/espalier/pkg/a","Test":"TestOne","Output":"no room left\n"}
+{"Action":"output","Package":"github.com/espalier-ml/espalier/pkg/a","Output":"FAIL pkg/a 0.021s\n"}
+{"Action":"fail","Package":"github.com/espalier-ml/espalier/pkg/a","Elapsed":0.021}
+`
+	var out bytes.Buffer
+	s := &suite{out: &out}
+	if err := s.count(strings.NewReader(events)); err != nil {
+		t.Fatal(err)
+	}
+	if want := "FAIL pkg/a: no room left\nFAIL pkg/a 0.021s\n"; s.failed != 1 || out.String() != want {
+		t.Errorf("%d failed, and it says %q, want %q", s.failed, out.String(), want)
+	}
+}
+
 func TestARunWithoutTestsFails(t *testing.T) {
 	s := &suite{out: &bytes.Buffer{}}
 	if err := s.close(); !errors.Is(err, ErrFailed) {
