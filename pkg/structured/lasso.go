@@ -66,9 +66,11 @@ func squares(scope *model.Scope, g *graph.Graph, group *surgery.Group) (sum *gra
 var rms = criterion.Criterion{Name: "group lasso", Cite: "Wen et al. 2016, arXiv:1608.03665", Score: surgery.GroupL2.Score,
 	Pool: func(c *graph.Node, axes ...int) *graph.Node { return graph.Sqrt(graph.ReduceMean(c, axes...)) }}
 
-// Choose ranks units by ‖w_u‖₂/√p and plans what goes. Errors: those of surgery.Network.Importance and Choose; *ConfigError.
+// Choose ranks units by ‖w_u‖₂, divided by the mean of the group, and plans what goes. What the penalty has brought to zero goes first, wherever it is; for the rest norms of layers of
+// other widths don't compare: by ‖w_u‖₂/√p alone a layer with many inputs, whose weights are small one by one, loses all units but one. Fang et al. divide, too.
+// Errors: those of surgery.Network.Importance and Choose; *ConfigError.
 func (l GroupLasso) Choose(n *surgery.Network) (*surgery.Plan, error) {
-	importance, err := n.Importance(surgery.Config{Criterion: rms, Normalize: asIs}, nil)
+	importance, err := n.Importance(surgery.Config{Criterion: rms}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -35,9 +35,12 @@ func Main(name string, run func(ctx context.Context, args []string) error) {
 }
 
 // List returns the parts of a text with commas between them, less empty ones.
-func List(text string) []string {
+func List(text string) []string { return Split(text, ",") }
+
+// Split returns the parts of a text with something between them, less empty ones and without the space around them.
+func Split(text, between string) []string {
 	var all []string
-	for part := range strings.SplitSeq(text, ",") {
+	for part := range strings.SplitSeq(text, between) {
 		if part = strings.TrimSpace(part); part != "" {
 			all = append(all, part)
 		}

@@ -205,6 +205,9 @@ func (b program) identity(s study, j job) string {
 	if s.start != nil {
 		more = " start=uniform"
 	}
+	if s.variant != "" {
+		more += " " + s.variant
+	}
 	if j.method.detail != "" {
 		more += " " + j.method.detail
 	}
@@ -324,7 +327,11 @@ func (b program) run(ctx context.Context, s study, task experiment.Task, j job) 
 		if every == 0 {
 			every = perEpoch
 		}
-		u, err := j.method.update.Over(steps, every)
+		update := j.method.update
+		if j.method.when != nil {
+			update.When = j.method.when(perEpoch)
+		}
+		u, err := update.Over(steps, every)
 		if err != nil {
 			return nil, err
 		}

@@ -6,7 +6,11 @@ import (
 	"math/rand/v2"
 
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/layers/norm"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
 
 	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/experiment"
@@ -19,6 +23,7 @@ import (
 // study is one network with the methods that are compared on it.
 type study struct {
 	name, network, data string // data: "mnist" or "cifar10"
+	variant             string // what model does beside the network
 	model               experiment.ModelFn
 	batch, epochs       int
 	train               recipe
@@ -46,6 +51,7 @@ type method struct {
 	// One of: an update of the topology, every so many steps (0: at the end of each epoch), or a schedule from dense to sparse; none: dense.
 	update   sparsetrain.Update
 	every    int
+	when     func(perEpoch int) schedule.When // instead of every
 	schedule func(p *prune.Pruner, steps int, density float64) (schedule.Schedule, schedule.When)
 	budget   budget.Budget
 	revive   bool
@@ -90,14 +96,48 @@ func ours() method {
 	return method{name: "sparse-momentum, cosine", update: sparsetrain.SparseMomentum, train: &r}
 }
 
-// dsr moves 600 weights of LeNet-300-100 an update, whatever its density: of a network of which 1% is left, the preset's hundredth of the living weights would hardly change anything in the
-// hundred updates that there are.
+// dsr is DSR as its authors' code runs it on LeNet-300-100: 600 weights move in an update, whatever the density (a hundredth of the living ones, which the preset drops, would hardly change anything
+// of a network of which 1% is left), and there is an update every 100 steps, from epoch 25 on every 200, from 50 every 400, from 75 every 800.
 func dsr(density float64) method {
 	u := sparsetrain.DSR
 	u.Start = 600 / (density * 266_200)
 	m := update(u, 0)
-	m.detail = "600 weights an update"
+	m.detail = "600 weights an update, every 100 to 800 steps"
+	m.when = func(perEpoch int) schedule.When {
+		return func(step int) bool { return step > 0 && step%(100<<min(3, step/(25*perEpoch))) == 0 }
+	}
 	return m
+}
+
+// dsrPublished is how DSR's authors train: their code has batch normalisation by default, a rate that falls to a fifth at a time, and a penalty on the weights' magnitudes.
+var dsrPublished = recipe{
+	name: "sgd 0.1 nesterov 0.9, rate x0.2 every 25 of 100 epochs", rate: 0.1,
+	factor: func(int) func(float64) float64 {
+		return func(done float64) float64 { return math.Pow(0.2, math.Floor(4*done)) }
+	},
+}
+
+// batchNormalised is LeNet-300-100 as DSR's authors have it: batch normalisation behind each product, the last too, and no biases. In training the sum of the magnitudes of the weights, times
+// penalty, is part of the loss.
+func batchNormalised(penalty float64) experiment.ModelFn {
+	return func(scope *model.Scope, x *graph.Node) *graph.Node {
+		sum := graph.Const(x.Graph(), float32(0))
+		layer := func(name string, out int) {
+			at := scope.At("%s", name)
+			x = norm.BatchNorm(at, layers.Dense(at, x, false, out), -1).Epsilon(1e-5).Momentum(0.9).Done()
+			sum = graph.Add(sum, graph.ReduceAllSum(graph.Abs(at.Store().GetVariable(model.JoinPath(at.Scope(), "dense/weights")).NodeValue(x.Graph()))))
+		}
+		x = graph.Reshape(x, x.Shape().Dimensions[0], -1) // [batch, 28, 28, 1] -> [batch, 784]
+		layer("fc1", 300)
+		x = activation.Relu(x)
+		layer("fc2", 100)
+		x = activation.Relu(x)
+		layer("output", 10)
+		if penalty > 0 && scope.IsTraining(x.Graph()) {
+			train.AddRegularizationLoss(graph.MulScalar(sum, penalty))
+		}
+		return x
+	}
 }
 
 // normalised brings pixels to mean 0 and deviation 1 by MNIST's numbers, as the published runs.
@@ -129,6 +169,18 @@ var studies = []study{
 			{update(sparsetrain.RigL, 100), []float64{0.01, 0.05}, 3},
 			{gmp, []float64{0.01, 0.05}, 3},
 			{acdc, []float64{0.01, 0.05}, 3},
+		},
+	},
+	{
+		name: "lenet300-norm", network: "LeNet-300-100", variant: "with batch normalisation and 1e-4 times the sum of the weights' magnitudes in the loss", data: "mnist",
+		model: normalised(batchNormalised(1e-4)), batch: 100, epochs: 100, train: dsrPublished, start: torchUniform,
+		runs: []series{
+			{dsr(0.01), []float64{0.01}, 3},
+			{dsr(0.02), []float64{0.02}, 3},
+			{dsr(0.05), []float64{0.05}, 3},
+			{dsr(0.1), []float64{0.1}, 3},
+			{update(sparsetrain.SparseMomentum, 0), []float64{0.01, 0.05}, 3},
+			{method{name: "dense"}, []float64{1}, 3},
 		},
 	},
 	{

@@ -59,6 +59,7 @@ func init() {
 		}},
 		{"group lasso", func(j *job, n *surgery.Network) (chosen, error) {
 			l := structured.GroupLasso{Strength: j.study.penalty / 10, Budget: j.budget()}
+			l.Budget.Compete = structured.WithinGroup // few steps drive no unit to zero, and what is only small says little of other layers
 			return j.penalised(n, l.Model, l.Choose)
 		}},
 		{"growing", func(j *job, n *surgery.Network) (chosen, error) {
@@ -212,6 +213,9 @@ func (j *job) measure(name string) (report.Record, error) {
 		r.Labels["refused"] = "no normalisation with gains"
 		return r, nil
 	}
+	if failed(&r, err) {
+		return r, nil
+	}
 	if err != nil {
 		return r, err
 	}
@@ -226,6 +230,9 @@ func (j *job) measure(name string) (report.Record, error) {
 	}
 	whole := n.Cost()
 	r.Values["macs"], r.Values["params"] = float64(cost.MACs)/float64(whole.MACs), float64(cost.Params)/float64(whole.Params)
+	for _, g := range n.Groups() {
+		r.Values["units "+g.Name] = float64(g.Size - len(c.plan.Removed[g.Name]))
+	}
 	task, store := j.task(small.Single), small.Store
 	training := j.study.tune.training(j.study.tune.steps-c.spent, j.seed, j.dir)
 	training.Name = name // methods that choose the same are trained apart all the same
@@ -250,6 +257,9 @@ func (j *job) measure(name string) (report.Record, error) {
 		r.Values["before"] = m.Accuracy
 	}
 	result, err := experiment.Train(j.ctx, task, store, training)
+	if failed(&r, err) {
+		return r, nil
+	}
 	if err != nil {
 		return r, err
 	}
@@ -257,4 +267,15 @@ func (j *job) measure(name string) (report.Record, error) {
 	m, err := experiment.Evaluate(task, store, j.study.test)
 	r.Values["accuracy"], r.Values["loss"] = m.Accuracy, m.Loss
 	return r, err
+}
+
+// failed notes that a training came to values that are no numbers: such a run counts as failed, and the others go on.
+func failed(r *report.Record, err error) bool {
+	var training *experiment.DivergedError
+	var choice *structured.DivergedError
+	if errors.As(err, &training) || errors.As(err, &choice) {
+		r.Labels["failed"] = err.Error()
+		return true
+	}
+	return false
 }

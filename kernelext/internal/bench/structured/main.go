@@ -67,7 +67,7 @@ func parse(args []string) (settings, error) {
 	f := flag.NewFlagSet("bench structured", flag.ContinueOnError)
 	names := f.String("networks", "LeNet-5,ResNet-20-narrow", "networks to study")
 	seeds := f.String("seeds", "1,2,3", "seeds, of the dense network and of all that follows")
-	methods := f.String("methods", "", "methods to compare, with commas between them; empty: all")
+	methods := f.String("methods", "", "methods to compare, with semicolons between them; empty: all")
 	s := settings{}
 	f.StringVar(&s.dir, "dir", "", "where runs and records are kept, so that an interrupted comparison goes on; empty: bench/structured in Espalier's directory")
 	f.StringVar(&s.file, "json", "", "also write the records to this file, a line each")
@@ -83,7 +83,7 @@ func parse(args []string) (settings, error) {
 	if s.seeds, err = bench.Seeds("-seeds", *seeds); err != nil {
 		return s, err
 	}
-	s.studies, s.methods = bench.List(*names), bench.List(*methods)
+	s.studies, s.methods = bench.List(*names), bench.Split(*methods, ";")
 	for _, name := range s.studies {
 		if !slices.Contains([]string{"LeNet-5", "ResNet-20-narrow"}, name) {
 			return s, fmt.Errorf("-networks has %q: there are LeNet-5 and ResNet-20-narrow", name)
@@ -95,7 +95,7 @@ func parse(args []string) (settings, error) {
 			for _, c := range contenders {
 				known = append(known, c.name)
 			}
-			return s, fmt.Errorf("-methods has %q: there are %s", name, strings.Join(known, ", "))
+			return s, fmt.Errorf("-methods has %q: there are %s", name, strings.Join(known, "; "))
 		}
 	}
 	if len(s.studies) == 0 || s.images < 1000 {
@@ -220,7 +220,13 @@ func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed
 			return nil, err
 		}
 		*records, found = append(*records, r), append(found, r)
-		fmt.Fprintf(os.Stderr, "%s, seed %d, %s: %.2f%% after %s\n", st.network.Name, seed, name, 100*r.Values["accuracy"], time.Since(start).Round(time.Second))
+		outcome := fmt.Sprintf("%.2f%%", 100*r.Values["accuracy"])
+		for _, label := range []string{"refused", "failed"} {
+			if r.Labels[label] != "" {
+				outcome = label
+			}
+		}
+		fmt.Fprintf(os.Stderr, "%s, seed %d, %s: %s after %s\n", st.network.Name, seed, name, outcome, time.Since(start).Round(time.Second))
 	}
 	return found, nil
 }
@@ -236,8 +242,8 @@ func table(st study, records []report.Record, device string) report.Table {
 	t := report.Table{
 		Title: fmt.Sprintf("%s, %s: at most %g%% of the multiply-accumulates stay", st.network.Name, st.data, 100*st.macs),
 		Columns: []report.Column{{Name: "method"}, {Name: "MACs left", Unit: "%", Format: "%.1f"}, {Name: "parameters left", Unit: "%", Format: "%.1f"}, {Name: "before fine-tuning", Unit: "%"},
-			{Name: "after", Unit: "%"}, {Name: "less random", Unit: "points"}},
-		Caption: fmt.Sprintf("Accuracy: mean ± standard deviation over the seeds; before fine-tuning on validation data, after it on test data. Less random: paired by seed, with a 95%% interval of Student's t. "+
+			{Name: "after", Unit: "%"}, {Name: "less random", Unit: "points"}, {Name: "failed"}},
+		Caption: fmt.Sprintf("Accuracy: mean ± standard deviation over the seeds; before fine-tuning on validation data, after it on test data. Less random: paired by seed, with a 95%% interval of Student's t. Failed: runs whose training came to NaN, which are in no mean. "+
 			"Every network trains for %d steps after the dense one, those included that a method takes to choose; scratch has the widths that L1 leaves and trains as long as the dense network and fine-tuning together. %s.",
 			st.tune.steps, device),
 	}
@@ -263,11 +269,16 @@ func table(st study, records []report.Record, device string) report.Table {
 	random := at("random", "accuracy")
 	for _, name := range order() {
 		if refused := refusal(st, records, name); refused != "" {
-			t.Rows = append(t.Rows, []any{name, "", "", "", "refused: " + refused, ""})
+			t.Rows = append(t.Rows, []any{name, "", "", "", "refused: " + refused, "", ""})
 			continue
 		}
-		xs := column(name, "accuracy")
-		if len(xs) == 0 {
+		xs, failed := column(name, "accuracy"), 0
+		for _, r := range records {
+			if r.Recipe == st.recipe(name) && r.Labels["failed"] != "" {
+				failed++
+			}
+		}
+		if len(xs)+failed == 0 {
 			continue
 		}
 		var paired []float64
@@ -281,7 +292,11 @@ func table(st study, records []report.Record, device string) report.Table {
 		if b := column(name, "before"); len(b) > 0 {
 			before = report.Summarize(b).String()
 		}
-		t.Rows = append(t.Rows, []any{name, report.Summarize(column(name, "macs")).Mean, report.Summarize(column(name, "params")).Mean, before, report.Summarize(xs).String(), interval(paired)})
+		after := ""
+		if len(xs) > 0 {
+			after = report.Summarize(xs).String()
+		}
+		t.Rows = append(t.Rows, []any{name, report.Summarize(column(name, "macs")).Mean, report.Summarize(column(name, "params")).Mean, before, after, interval(paired), failed})
 	}
 	return t
 }

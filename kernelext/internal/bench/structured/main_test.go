@@ -21,7 +21,7 @@ import (
 // A comparison from end to end: a record for each method, at equal work; a second time nothing is computed again.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
-	args := []string{"-fast", "-networks", "LeNet-5", "-methods", "random,FPGM,slimming,PFP,GAL,scratch", "-dir", dir, "-json", filepath.Join(dir, "out.jsonl")}
+	args := []string{"-fast", "-networks", "LeNet-5", "-methods", "random;FPGM;slimming;PFP;GAL;scratch", "-dir", dir, "-json", filepath.Join(dir, "out.jsonl")}
 	if err := run(t.Context(), args); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestRun(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"-methods none", "there are random, L1"}, {"-seeds x", "give numbers"}, {"-networks VGG16", "there are LeNet-5"}, {"surplus", "no flag"}, {"-images 5", "1000 images"},
+		{"-methods none", "there are random; L1"}, {"-seeds x", "give numbers"}, {"-networks VGG16", "there are LeNet-5"}, {"surplus", "no flag"}, {"-images 5", "1000 images"},
 	} {
 		_, err := parse(append(strings.Fields(c.args), "-dir", "x"))
 		if c.args == "surplus" {
