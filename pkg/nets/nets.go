@@ -34,6 +34,7 @@ func All() []Network {
 		lenet5,
 		smallConv,
 		smallVGG,
+		resnet8Narrow,
 		resnet20,
 		resnet20Narrow,
 		resnet20b,

@@ -308,6 +308,7 @@ func ExampleAll() {
 	// LeNet-5 [28 28 1] 10 431080
 	// SmallConv [32 32 3] 10 47818
 	// SmallVGG [32 32 3] 10 61338
+	// ResNet-8-narrow [32 32 3] 10 19218
 	// ResNet-20 [32 32 3] 10 269722
 	// ResNet-20-narrow [32 32 3] 10 68050
 	// ResNet-20-B [32 32 3] 10 272474

@@ -20,7 +20,7 @@ import (
 // within a block, two within a bottleneck; the expansion of each block of MobileNetV2; of a transformer's layer heads, queries with keys, values, and the hidden layer.
 var expected = map[string]int{
 	"LeNet-300-100": 2, "LeNet-5": 3, "SmallConv": 4, "VGG16": 13 + 2, "ResNet-18": 4 + 8, "ResNet-34": 4 + 16, "ResNet-50": 1 + 4 + 2*16,
-	"ResNet-20": 3 + 9, "ResNet-20-narrow": 3 + 9, "ResNet-56": 3 + 27, "ResNet-20-B": 3 + 9, "ResNet-56-B": 3 + 27, "MobileNetV2": 25, "ViT-B/16": 4 * 12, "SmallVGG": 4,
+	"ResNet-8-narrow": 3 + 3, "ResNet-20": 3 + 9, "ResNet-20-narrow": 3 + 9, "ResNet-56": 3 + 27, "ResNet-20-B": 3 + 9, "ResNet-56-B": 3 + 27, "MobileNetV2": 25, "ViT-B/16": 4 * 12, "SmallVGG": 4,
 }
 
 // The groups of every reference network are those that are there. Half of the multiply-accumulates of each can go, and what is left computes what masks compute; of those with more than

@@ -125,7 +125,7 @@ func TestCommitted(t *testing.T) {
 	}
 }
 
-// network returns the variables of a study's network.
+// network returns the weights of a study's network, which have the same names in its variants.
 func network(t *testing.T, s study) (*model.Store, params.Set) {
 	t.Helper()
 	n, err := nets.Find(s.network)
@@ -136,6 +136,6 @@ func network(t *testing.T, s study) (*model.Store, params.Set) {
 	defer g.Finalize()
 	store := model.NewStore()
 	model.SetStore(g, store)
-	s.model(store.RootScope(), graph.Zeros(g, shapes.Make(dtypes.Float32, append([]int{1}, n.Input...)...)))
+	n.Model(store.RootScope(), graph.Zeros(g, shapes.Make(dtypes.Float32, append([]int{1}, n.Input...)...)))
 	return store, params.Select(store, nil)
 }

@@ -69,7 +69,7 @@ func TestRun(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"-methods none", "there are random; L1"}, {"-seeds x", "give numbers"}, {"-networks VGG16", "there are LeNet-5"}, {"surplus", "no flag"}, {"-images 5", "1000 images"},
+		{"-methods none", "there are random; L1"}, {"-seeds x", "give numbers"}, {"-networks VGG16", "there are LeNet-5, ResNet-8-narrow"}, {"surplus", "no flag"}, {"-images 5", "1000 images"},
 	} {
 		_, err := parse(append(strings.Fields(c.args), "-dir", "x"))
 		if c.args == "surplus" {
