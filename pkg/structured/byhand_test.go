@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/espalier-ml/espalier/pkg/nets"
 	"github.com/espalier-ml/espalier/pkg/surgery"
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
@@ -473,6 +474,33 @@ func TestSlimmingByHand(t *testing.T) {
 }
 
 // Hidden units 0 and 1 are equal for these inputs, so one can do the work of both: what is left computes the same after the refit, and not without it.
+// A training builds its network several times, for a step and for several in one dispatch, and each time the penalty is on the same gains: also where a kernel makes channels of several groups, as
+// shortcuts that only add channels of zeros have it.
+func TestSlimmingBuildsAgain(t *testing.T) {
+	b := open(t)
+	store := model.NewStore()
+	g := graph.NewGraph(b, "variables")
+	model.SetStore(g, store)
+	nets.ResNet8Narrow(store.RootScope(), graph.Parameter(g, "x", shapes.Make(dtypes.Float32, 1, 32, 32, 3)))
+	g.Finalize()
+	n, err := surgery.Trace(b, store, trace.Single(nets.ResNet8Narrow), shapes.Make(dtypes.Float32, 1, 32, 32, 3))
+	check(t, err)
+	fn, err := Slimming{}.Model(n)
+	check(t, err)
+	var nodes []int
+	for range 3 {
+		g := graph.NewGraph(b, "training")
+		model.SetStore(g, store)
+		store.SetTraining(g, true)
+		fn(store.RootScope(), []*graph.Node{graph.Parameter(g, "x", shapes.Make(dtypes.Float32, 2, 32, 32, 3))})
+		nodes = append(nodes, len(g.Nodes()))
+		g.Finalize()
+	}
+	if diff := cmp.Diff([]int{nodes[0], nodes[0], nodes[0]}, nodes); diff != "" {
+		t.Errorf("operations of one graph after the other (-want +got)\n%s", diff)
+	}
+}
+
 func TestThiNetRefits(t *testing.T) {
 	n := fixed(t, twoLayers, 2, map[string]*tensors.Tensor{
 		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 1, 0, 1}, {0, 0, 1, 1}}),

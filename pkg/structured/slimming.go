@@ -47,9 +47,10 @@ func (s Slimming) Model(n *surgery.Network) (trace.ModelFn, error) {
 		}
 	}
 	slices.Sort(paths)
+	paths = slices.Compact(paths) // a kernel can make channels of several groups
 	return penalised(n, func(scope *model.Scope, g *graph.Graph) *graph.Node {
 		var sum *graph.Node
-		for _, path := range slices.Compact(paths) {
+		for _, path := range paths {
 			gamma := variable(scope, path).NodeValue(g)
 			sum = plus(sum, graph.ReduceAllSum(graph.Mul(gamma, graph.StopGradient(graph.Sign(gamma))))) // the gradient of GoMLX's Abs is 1 at 0
 		}
