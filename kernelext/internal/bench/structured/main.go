@@ -63,6 +63,7 @@ type settings struct {
 	seeds     []int64
 	methods   []string // empty: all
 	dir, file string
+	markdown  string
 	images    int // of CIFAR-10 for training
 	fast      bool
 	stop      time.Duration // 0: never
@@ -76,6 +77,7 @@ func parse(args []string) (settings, error) {
 	s := settings{}
 	f.StringVar(&s.dir, "dir", "", "where runs and records are kept, so that an interrupted comparison goes on; empty: bench/structured in Espalier's directory")
 	f.StringVar(&s.file, "json", "", "also write the records to this file, a line each")
+	f.StringVar(&s.markdown, "markdown", "", "also write the tables to this file")
 	f.IntVar(&s.images, "images", 20000, "training images of CIFAR-10")
 	f.DurationVar(&s.stop, "stop", 0, "stop after this time, all saved, as Ctrl-C does; 0: when all is done")
 	f.BoolVar(&s.fast, "fast", false, "drawn digits, a few steps and one seed, to try out")
@@ -188,33 +190,41 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		for _, seed := range s.seeds {
-			found, err := s.compare(ctx, b, st, seed, file, &records)
+			found, err := s.compare(ctx, b, st, seed, choice.Name, file, &records)
 			if err != nil {
 				return err
 			}
 			of = append(of, found...)
 		}
-		t := table(st, of, choice.Name)
-		if err := t.Text(os.Stdout); err != nil {
+	}
+	all := tables(of)
+	if s.file != "" {
+		if err := report.WriteRecords(s.file, of); err != nil {
 			return err
 		}
-		fmt.Println()
 	}
-	if s.file == "" {
-		return nil
+	if s.markdown != "" {
+		text, err := bench.Page(head, all)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(s.markdown, text, 0o644); err != nil {
+			return err
+		}
 	}
-	return report.WriteRecords(s.file, of)
+	return bench.Print(os.Stdout, all)
 }
 
+// head is what the page of the tables begins with.
+const head = "# Structured pruning: who chooses best?\n\nWritten by `espalier bench structured` from structured.jsonl, and not by hand.\n"
+
 // compare does what is left of one seed.
-func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed int64, file string, records *[]report.Record) ([]report.Record, error) {
+func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed int64, device, file string, records *[]report.Record) ([]report.Record, error) {
 	j := &job{ctx: ctx, backend: b, study: st, seed: seed, dir: filepath.Join(s.dir, "runs")}
 	var found []report.Record
 	names := append([]string{"dense"}, s.methods...)
 	if len(s.methods) == 0 {
-		for _, c := range contenders {
-			names = append(names, c.name)
-		}
+		names = order()
 	}
 	for _, name := range names {
 		recipe := st.recipe(name)
@@ -228,6 +238,8 @@ func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed
 			return nil, fmt.Errorf("%s, seed %d, %s: %w", st.network.Name, seed, name, err)
 		}
 		r.Recipe, r.Seed = recipe, seed
+		r.Labels["study"], r.Labels["device"] = st.recipe("*"), device
+		r.Values["budget"], r.Values["tune"] = st.macs, float64(st.tune.steps)
 		if err := report.AppendRecord(file, r); err != nil {
 			return nil, err
 		}
@@ -249,72 +261,75 @@ func (st study) recipe(method string) string {
 		st.dense.decay, st.tune.steps, st.tune.rate, st.tune.decay, st.prepare, st.penalty, st.sparsity)
 }
 
-// table shows a study.
-func table(st study, records []report.Record, device string) report.Table {
+// tables has a table of each study that there are records of, in their order.
+func tables(records []report.Record) []report.Table {
+	var all []report.Table
+	var seen []string
+	for _, r := range records {
+		if study := r.Labels["study"]; !slices.Contains(seen, study) {
+			seen = append(seen, study)
+			all = append(all, table(slices.DeleteFunc(slices.Clone(records), func(r report.Record) bool { return r.Labels["study"] != study })))
+		}
+	}
+	return all
+}
+
+// table shows the records of one study.
+func table(records []report.Record) report.Table {
+	first := records[0]
 	t := report.Table{
-		Title: fmt.Sprintf("%s, %s: at most %g%% of the multiply-accumulates stay", st.network.Name, st.data, 100*st.macs),
+		Title: fmt.Sprintf("%s, %s: at most %g%% of the multiply-accumulates stay", first.Labels["network"], first.Labels["data"], 100*first.Values["budget"]),
 		Columns: []report.Column{{Name: "method"}, {Name: "MACs left", Unit: "%", Format: "%.1f"}, {Name: "parameters left", Unit: "%", Format: "%.1f"}, {Name: "before fine-tuning", Unit: "%"},
 			{Name: "after", Unit: "%"}, {Name: "less random", Unit: "points"}, {Name: "failed"}},
 		Caption: fmt.Sprintf("Accuracy: mean ± standard deviation over the seeds; before fine-tuning on validation data, after it on test data. Less random: paired by seed, with a 95%% interval of Student's t. Failed: runs whose training came to NaN, which are in no mean. "+
-			"Every network trains for %d steps after the dense one, those included that a method takes to choose; scratch has the widths that L1 leaves and trains as long as the dense network and fine-tuning together. %s.",
-			st.tune.steps, device),
+			"Every network trains for %.0f steps after the dense one, those included that a method takes to choose; scratch has the widths that L1 leaves and trains as long as the dense network and fine-tuning together. %s.",
+			first.Values["tune"], first.Labels["device"]),
 	}
-	at := func(method, value string) map[int64]float64 {
-		found := map[int64]float64{}
-		for _, r := range records {
-			if x, has := r.Values[value]; has && r.Recipe == st.recipe(method) {
-				found[r.Seed] = x
-			}
-		}
-		return found
+	of := map[string][]report.Record{}
+	for _, r := range records {
+		of[r.Labels["method"]] = append(of[r.Labels["method"]], r)
 	}
-	column := func(method, value string) []float64 {
-		var xs []float64
-		found := at(method, value)
-		for _, r := range records { // in the order of the seeds
-			if x, has := found[r.Seed]; has && r.Recipe == st.recipe(method) {
+	column := func(method, value string) (xs []float64) { // in percent, in the order of the seeds
+		for _, r := range of[method] {
+			if x, has := r.Values[value]; has {
 				xs = append(xs, 100*x)
 			}
 		}
 		return xs
 	}
-	random := at("random", "accuracy")
+	random := map[int64]float64{}
+	for _, r := range of["random"] {
+		random[r.Seed] = r.Values["accuracy"]
+	}
 	for _, name := range order() {
-		if refused := refusal(st, records, name); refused != "" {
-			t.Rows = append(t.Rows, []any{name, "", "", "", "refused: " + refused, "", ""})
+		if len(of[name]) == 0 {
 			continue
 		}
-		xs, failed := column(name, "accuracy"), 0
-		for _, r := range records {
-			if r.Recipe == st.recipe(name) && r.Labels["failed"] != "" {
+		if refused := of[name][0].Labels["refused"]; refused != "" {
+			t.Rows = append(t.Rows, []any{name, nil, nil, "", "refused: " + refused, "", nil})
+			continue
+		}
+		var less []float64
+		failed := 0
+		for _, r := range of[name] {
+			if r.Labels["failed"] != "" {
 				failed++
+			} else if y, has := random[r.Seed]; has && name != "random" {
+				less = append(less, 100*(r.Values["accuracy"]-y))
 			}
 		}
-		if len(xs)+failed == 0 {
-			continue
-		}
-		var paired []float64
-		for seed, x := range at(name, "accuracy") {
-			if y, has := random[seed]; has && name != "random" {
-				paired = append(paired, 100*(x-y))
-			}
-		}
-		slices.Sort(paired) // a map has no order, and sums are to be the same each time
-		before := ""
-		if b := column(name, "before"); len(b) > 0 {
-			before = report.Summarize(b).String()
-		}
-		after := ""
-		if len(xs) > 0 {
-			after = report.Summarize(xs).String()
-		}
-		var cost [2]any // unknown, where nothing was chosen
+		row := []any{name, nil, nil, "", "", interval(less), failed}
 		for i, value := range []string{"macs", "params"} {
-			if c := column(name, value); len(c) > 0 {
-				cost[i] = report.Summarize(c).Mean
+			if xs := column(name, value); len(xs) > 0 { // unknown, where nothing was chosen
+				row[1+i] = report.Summarize(xs).Mean
 			}
 		}
-		t.Rows = append(t.Rows, []any{name, cost[0], cost[1], before, after, interval(paired), failed})
+		for i, value := range []string{"before", "accuracy"} {
+			if xs := column(name, value); len(xs) > 0 {
+				row[3+i] = report.Summarize(xs).String()
+			}
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	return t
 }
@@ -325,16 +340,6 @@ func order() []string {
 		names = append(names, c.name)
 	}
 	return names
-}
-
-// refusal is why a method can't be used on the network; "" if it can.
-func refusal(st study, records []report.Record, method string) string {
-	for _, r := range records {
-		if r.Recipe == st.recipe(method) && r.Labels["refused"] != "" {
-			return r.Labels["refused"]
-		}
-	}
-	return ""
 }
 
 // interval writes a mean with its 95% interval.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/espalier-ml/espalier/datasets/synth"
+	"github.com/espalier-ml/espalier/kernelext/internal/bench/benchtest"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/nets"
 	"github.com/espalier-ml/espalier/pkg/report"
@@ -80,6 +81,35 @@ func TestFlags(t *testing.T) {
 		}
 	}
 }
+
+func record(method string, seed int64, accuracy float64) report.Record {
+	return report.Record{Seed: seed, Labels: map[string]string{"study": "s", "network": "LeNet-5", "data": "MNIST", "method": method, "device": "xla:cpu"},
+		Values: map[string]float64{"accuracy": accuracy, "macs": 0.25, "params": 0.5, "budget": 0.25, "tune": 100}}
+}
+
+// Differences to random are paired by seed; what failed counts, in no mean; what was refused says why.
+func TestTables(t *testing.T) {
+	failed, refused, dense := record("L1", 3, 0), record("slimming", 1, 0), record("dense", 1, 0.99)
+	failed.Labels["failed"], failed.Values = "NaN", map[string]float64{}
+	refused.Labels["refused"], refused.Values = "no gains", map[string]float64{}
+	dense.Values["macs"], dense.Values["params"] = 1, 1
+	all := tables([]report.Record{dense, record("random", 1, 0.90), record("random", 2, 0.92), record("random", 3, 0.94), record("L1", 1, 0.91), record("L1", 2, 0.94), failed, refused})
+	if len(all) != 1 {
+		t.Fatalf("%d tables, want one", len(all))
+	}
+	want := [][]any{
+		{"dense", 100.0, 100.0, "", "99.00", "+9.00", 0},
+		{"random", 25.0, 50.0, "", "92.00 ± 2.00", "", 0},
+		{"L1", 25.0, 50.0, "", "92.50 ± 2.12", "+1.50 [-4.85, +7.85]", 1},
+		{"slimming", nil, nil, "", "refused: no gains", "", nil},
+	}
+	if diff := cmp.Diff(want, all[0].Rows); diff != "" {
+		t.Errorf("rows (-want +got)\n%s", diff)
+	}
+}
+
+// The committed tables are those of the committed records.
+func TestCommitted(t *testing.T) { benchtest.Page(t, "structured", head, tables) }
 
 // Three differences of 1, 2 and 3 points: a mean of 2, and 4.303/√3 around it.
 func TestInterval(t *testing.T) {
