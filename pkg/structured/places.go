@@ -55,20 +55,39 @@ func factors(x *graph.Node, axis int, m surgery.Member, factor *graph.Node) *gra
 	return graph.Mul(x, along(channels(m, x.Shape().Dimensions[axis], factor, 1), x, axis))
 }
 
-// channels spreads a value for each unit over the channels of a member. [units] -> [channels]
+// channels spreads a value for each unit over the channels of a member; channels of other groups get a constant. [units] -> [channels]
+//
+// It is joined from slices, and not gathered by indices, where units lie in order: surgery follows parts of an axis through those, also where the parts belong to several groups.
 func channels(m surgery.Member, n int, value *graph.Node, others float64) *graph.Node {
 	units := unitOf(m, n)
+	var parts []*graph.Node
+	for start := 0; start < n; {
+		end := start + 1
+		for end < n && (units[start] < 0 && units[end] < 0 || units[start] >= 0 && units[end] == units[end-1]+1) {
+			end++
+		}
+		switch first := units[start]; {
+		case first < 0:
+			parts = append(parts, graph.BroadcastToDims(graph.Scalar(value.Graph(), value.DType(), others), end-start))
+		case end-start == len(m.Indices):
+			parts = append(parts, value)
+		default:
+			parts = append(parts, graph.Slice(value, graph.AxisRange(first, first+end-start)))
+		}
+		start = end
+	}
+	switch {
+	case len(parts) == 1:
+		return parts[0]
+	case len(parts) <= 8:
+		return graph.Concatenate(parts, 0)
+	}
 	list := make([][]int32, n)
-	same := len(m.Indices) == n
 	for i, u := range units {
 		if u < 0 {
 			u = len(m.Indices)
 		}
 		list[i] = []int32{int32(u)}
-		same = same && u == i
-	}
-	if same {
-		return value
 	}
 	rest := graph.BroadcastToDims(graph.Scalar(value.Graph(), value.DType(), others), 1)
 	return graph.Gather(graph.Concatenate([]*graph.Node{value, rest}, 0), graph.Const(value.Graph(), list))

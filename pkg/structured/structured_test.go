@@ -73,6 +73,16 @@ func residual(s *model.Scope, x *graph.Node) *graph.Node {
 	return layers.Dense(s.At("output"), graph.ReduceMean(x, 1, 2), true, classes)
 }
 
+// padded is a network whose shortcut adds channels of zeros, so that a kernel makes channels of two groups.
+func padded(s *model.Scope, x *graph.Node) *graph.Node {
+	x = activation.Relu(normed(s, "stem", conv(s, "stem", x, 6)))
+	y := normed(s, "a", conv(s, "a", x, 10))
+	d := x.Shape().Dimensions
+	x = graph.Concatenate([]*graph.Node{x, graph.Zeros(x.Graph(), shapes.Make(x.DType(), d[0], d[1], d[2], 4))}, -1) // [batch, 6, 6, 6] -> [batch, 6, 6, 10]
+	x = activation.Relu(graph.Add(x, y))
+	return layers.Dense(s.At("output"), graph.ReduceMean(x, 1, 2), true, classes)
+}
+
 // plain is a network without normalisation.
 func plain(s *model.Scope, x *graph.Node) *graph.Node {
 	x = layers.Convolution(s.At("c1"), x).Channels(6).KernelSize(3).PadSame().Done()
@@ -215,10 +225,13 @@ func TestConformance(t *testing.T) {
 	for _, net := range []struct {
 		name string
 		fn   func(*model.Scope, *graph.Node) *graph.Node
-	}{{"residual", residual}, {"plain", plain}} {
+	}{{"residual", residual}, {"plain", plain}, {"padded", padded}} {
 		n := network(t, net.fn, size, side, side, 3)
 		for _, m := range methods() {
 			if net.name == "residual" && m.name == "PFP, sampled" { // what it measures is what PFP does
+				continue
+			}
+			if net.name == "padded" && !slices.Contains([]string{"slimming", "SCOP", "GAL"}, m.name) { // those which look at channels of a kernel
 				continue
 			}
 			t.Run(net.name+"/"+m.name, func(t *testing.T) {

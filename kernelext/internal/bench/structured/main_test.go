@@ -23,6 +23,9 @@ import (
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	args := []string{"-fast", "-networks", "LeNet-5", "-methods", "random;FPGM;slimming;PFP;GAL;scratch", "-dir", dir, "-json", filepath.Join(dir, "out.jsonl")}
+	if err := run(t.Context(), append(args, "-stop", "1ns")); err == nil {
+		t.Fatal("no error, when the time was up before anything was done")
+	}
 	if err := run(t.Context(), args); err != nil {
 		t.Fatal(err)
 	}
