@@ -30,10 +30,10 @@ type GeneratorConfig struct {
 
 // Generator draws knockoffs from a small generative network, a variational autoencoder of dense layers (Kingma & Welling 2014, arXiv:1312.6114) that Fit trains on the examples: what SecondOrder says
 // by a covariance alone, it may say by a curve. The deviation of the reconstruction, which weighs it against the divergence of the code from N(0, 1), is the one that fits best (Rybkin et al. 2021,
-// arXiv:2006.13202, equation 11), so nothing has to be tuned.
+// arXiv:2006.13202), so nothing has to be tuned.
 //
 // A knockoff is drawn in three parts: a code from a normal distribution with the mean and the covariance that the codes of the examples have (with few examples they are not N(0, 1); Ghosh et al. 2020,
-// arXiv:1903.12436, section 4), what the network makes of it, and for each feature by itself noise as large as what reconstructions leave over.
+// arXiv:1903.12436, fit one after training, too), what the network makes of it, and for each feature by itself noise as large as what reconstructions leave over.
 //
 // SCOP's authors draw from a convolutional network that was trained against a discriminator. It too is fitted before, and its samples do not depend on the images that they accompany.
 //
