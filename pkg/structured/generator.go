@@ -35,7 +35,7 @@ type GeneratorConfig struct {
 // A knockoff is drawn in three parts: a code from a normal distribution with the mean and the covariance that the codes of the examples have (with few examples they are not N(0, 1); Ghosh et al. 2020,
 // arXiv:1903.12436, fit one after training, too), what the network makes of it, and for each feature by itself noise as large as what reconstructions leave over.
 //
-// SCOP's authors draw from a convolutional network that was trained against a discriminator. It too is fitted before, and its samples do not depend on the images that they accompany.
+// SCOP's authors draw from a larger network of transposed convolutions. It too is trained before, and its samples do not depend on the images that they accompany.
 //
 // Errors of Fit: *ConfigError, *DataError, *DivergedError; the backend's.
 func Generator(cfg GeneratorConfig) Knockoffs {
