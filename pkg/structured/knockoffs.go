@@ -20,7 +20,7 @@ type Knockoffs struct {
 // of the components z the covariance is diagonal, so that z̃ = z − s·z + √(λ·s·(2 − s))·ε with s = 1 keeps all second moments and makes z̃ uncorrelated with z: Candès et al. 2018,
 // arXiv:1610.02351, section 3.1, there for Σ as it is. What the components leave over is drawn independently for each feature, with its own variance.
 //
-// SCOP's authors train a generative network instead; its samples, too, are drawn independently of the images that they accompany.
+// SCOP's authors train a generative network instead, as Generator does; its samples, too, are drawn independently of the images that they accompany.
 func SecondOrder(rank int) Knockoffs {
 	if rank == 0 {
 		rank = 64

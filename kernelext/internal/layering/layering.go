@@ -27,7 +27,7 @@ var below = map[string][]string{
 	"pkg/surgery":                 {"pkg/trace", "pkg/params", "pkg/criterion", "pkg/mask", "pkg/signal", "pkg/profile", "pkg/report"},
 	"pkg/surgery/internal/fill":   {"pkg/trace"},
 	"pkg/surgery/internal/zoo":    {"pkg/surgery/internal/fill", "pkg/trace"},
-	"pkg/structured":              {"pkg/surgery", "pkg/trace", "pkg/criterion", "pkg/params", "pkg/signal", "pkg/reconstruct"},
+	"pkg/structured":              {"pkg/surgery", "pkg/trace", "pkg/criterion", "pkg/params", "pkg/signal", "pkg/reconstruct", "pkg/backend"},
 	"pkg/onnx":                    {"pkg/trace", "pkg/surgery"},
 	"pkg/distill":                 {"pkg/backend"},
 	"pkg/store":                   {"pkg/backend/home"},

@@ -89,6 +89,7 @@ func init() {
 			return chosen{plan: r.Plan, adjust: r.Reweight}, nil
 		}},
 		{"SCOP", scop(structured.SecondOrder(0))},
+		{"SCOP, generator", scop(structured.Generator(structured.GeneratorConfig{}))},
 		{"SCOP, shuffled", scop(structured.Shuffled)},
 		{"SCOP, noise", scop(structured.Noise)},
 		{"SCOP, zeros", scop(structured.Zeros)},
