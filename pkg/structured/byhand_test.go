@@ -473,7 +473,6 @@ func TestSlimmingByHand(t *testing.T) {
 	}
 }
 
-// Hidden units 0 and 1 are equal for these inputs, so one can do the work of both: what is left computes the same after the refit, and not without it.
 // A training builds its network several times, for a step and for several in one dispatch, and each time the penalty is on the same gains: also where a kernel makes channels of several groups, as
 // shortcuts that only add channels of zeros have it.
 func TestSlimmingBuildsAgain(t *testing.T) {
@@ -501,6 +500,7 @@ func TestSlimmingBuildsAgain(t *testing.T) {
 	}
 }
 
+// Hidden units 0 and 1 are equal for these inputs, so one can do the work of both: what is left computes the same after the refit, and not without it.
 func TestThiNetRefits(t *testing.T) {
 	n := fixed(t, twoLayers, 2, map[string]*tensors.Tensor{
 		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 1, 0, 1}, {0, 0, 1, 1}}),
