@@ -118,10 +118,10 @@ func (c GAL) complete() (GAL, error) {
 		}
 	}
 	if c.Sparsity == 0 {
-		c.Sparsity = 0.05
+		c.Sparsity = 0.03
 	}
 	if c.Mimic == 0 {
-		c.Mimic = 1
+		c.Mimic = 10
 	}
 	if c.Steps == 0 {
 		c.Steps = 300
@@ -136,7 +136,7 @@ func (c GAL) complete() (GAL, error) {
 		}
 	}
 	if c.MaskEvery == 0 {
-		c.MaskEvery = 10
+		c.MaskEvery = 2
 		if c.Compatible {
 			c.MaskEvery = 200
 		}
@@ -236,6 +236,7 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	defer step.Finalize()
 	r := &GALResult{Masks: map[string][]float32{}}
 	f := newFISTA(masks, values)
+	f.bounded = !c.Compatible
 	classes := 0
 	err = take(ctx, data, c.Steps, false, func(at int, b train.Batch) error {
 		answers, err := call("run the teacher", frozen, anys(b.Inputs...)...)
@@ -387,7 +388,16 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 				params, nodes = append(params, v), append(nodes, v.NodeValue(g))
 			}
 		}
-		teachers, students := c.judge(layer(), target), c.judge(layer(), graph.StopGradient(logits))
+		// What the discriminator sees is in units of the teacher's logits, as the mimicking is. Large logits would make its first answers large, and their gradients would ruin the student before it had
+		// learnt anything.
+		unit := func(x *graph.Node) *graph.Node { return x }
+		var variance *graph.Node
+		if !c.Compatible {
+			mean := graph.ReduceAllMean(target)
+			variance = graph.AddScalar(graph.ReduceAllMean(graph.Square(graph.Sub(target, mean))), 1e-12)
+			unit = func(x *graph.Node) *graph.Node { return graph.Div(graph.Sub(x, mean), graph.Sqrt(variance)) }
+		}
+		teachers, students := c.judge(layer(), unit(target)), c.judge(layer(), unit(graph.StopGradient(logits)))
 		lossD := graph.Add(crossEntropy(teachers, 1), graph.Add(crossEntropy(students, 0), crossEntropy(students, 1))) // the last is the paper's adversarial regulariser
 		for i, grad := range graph.Gradient(lossD, nodes...) {
 			nodes[i] = sgd(student, params[i], nodes[i], grad, rate, galMomentum, galDecay)
@@ -396,10 +406,9 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 		// Then the student, against the new one.
 		mimic := graph.ReduceAllMean(graph.Square(graph.Sub(target, logits)))
 		if !c.Compatible {
-			variance := graph.ReduceAllMean(graph.Square(graph.Sub(target, graph.ReduceAllMean(target))))
-			mimic = graph.Div(mimic, graph.AddScalar(variance, 1e-12))
+			mimic = graph.Div(mimic, variance)
 		}
-		adversarial := crossEntropy(c.judge(layer(), logits), 1)
+		adversarial := crossEntropy(c.judge(layer(), unit(logits)), 1)
 		l := graph.Add(graph.MulScalar(mimic, c.Mimic), adversarial)
 		if extra != nil { // regularisers of the network's own
 			l = graph.Add(l, extra)
@@ -445,6 +454,7 @@ type fista struct {
 	sum, last [][]float32 // gradients since the last step, and the latest
 	count     int
 	a         float64
+	bounded   bool // by 1
 }
 
 func newFISTA(masks []galMask, values map[string][]float32) *fista {
@@ -480,7 +490,13 @@ func (f *fista) step(rate, lambda float64, mean bool) {
 				grad[j] = f.sum[i][j] / float32(f.count)
 			}
 		}
-		f.m[i], f.before[i] = proximal(f.m[i], f.before[i], grad, f.a, rate, lambda), f.m[i]
+		next := proximal(f.m[i], f.before[i], grad, f.a, rate, lambda)
+		if f.bounded {
+			for j, m := range next {
+				next[j] = min(1, m)
+			}
+		}
+		f.m[i], f.before[i] = next, f.m[i]
 		clear(f.sum[i])
 	}
 	f.count = 0
