@@ -26,17 +26,22 @@ import (
 //
 // Departures from the authors' code, where Compatible is not set: masks start at 1 and not from N(0, 1), half of which the first step clips to 0 before anything was learnt; the discriminator has
 // LeakyReLU between its layers, without which it is affine in the logits, and one sigmoid instead of two; the teacher is in inference and not in training; L1 is in the proximal step only, not in
-// the loss as well; the step's gradient is the mean since the last one, not that of one batch; the squared difference of logits is relative to the variance of the teacher's, so that µ and λ
-// mean the same for networks with large logits, on which the authors' learning rate would diverge.
+// the loss as well; the step's gradient is the mean since the last one, not that of one batch; logits are standardised by the teacher's, in the squared difference and before the discriminator,
+// so that µ and λ mean the same for networks with large logits, on which the authors' learning rate would diverge, or the first gradients of an untrained discriminator ruin the student; masks
+// grow no larger than 1, since where a normalisation makes good for their size nothing else would hold a large one.
+//
+// That is a limit of the method: behind the channels of a group there often is the normalisation of the next layer, which makes good for a factor that all its masks have in common. The price then
+// shrinks them all and says little of which are needed; with a higher price or more steps their gradients, which grow as they shrink, become noise. Compare masks within a group, and say by Budget
+// how much stays.
 type GAL struct {
 	// Budget says how much stays, by the size of the masks; the same share of each group, if it does not say otherwise, for one price weighs more on a unit of a large group, which does less. The
 	// zero value removes what is exactly 0, as the authors do, whatever that leaves, but for one unit of each group.
 	Budget Budget
 	// Blocks puts a mask on each branch that ends in a sum, as a whole, and removes whole branches.
 	Blocks bool
-	// Sparsity is λ, the price of a mask. Default: 0.05
+	// Sparsity is λ, the price of a mask. Default: 0.03
 	Sparsity float64
-	// Mimic is µ, the weight of the mean squared difference of logits, relative to their variance if not Compatible. Default: 1
+	// Mimic is µ, the weight of the mean squared difference of logits, relative to their variance if not Compatible. Default: 10, and 1 if Compatible
 	Mimic float64
 	// Steps is how many batches the student is trained on. Default: 300. The authors take 100 epochs.
 	Steps int
@@ -44,7 +49,7 @@ type GAL struct {
 	LearningRate float64
 	// MaskRate is the learning rate of the masks, of which there are few steps where Steps are few. Default: 0.1, and LearningRate if Compatible
 	MaskRate float64
-	// MaskEvery is after how many steps the masks are changed. Default: 10; 200 if Compatible, as the authors have it
+	// MaskEvery is after how many steps the masks are changed. Default: 2; 200 if Compatible, as the authors have it
 	MaskEvery int
 	// Compatible does what the authors' code does, faults and all. That the discriminator is blind then is noted in GALResult.Collapse and is no error.
 	Compatible bool
@@ -122,6 +127,9 @@ func (c GAL) complete() (GAL, error) {
 	}
 	if c.Mimic == 0 {
 		c.Mimic = 10
+		if c.Compatible {
+			c.Mimic = 1
+		}
 	}
 	if c.Steps == 0 {
 		c.Steps = 300
