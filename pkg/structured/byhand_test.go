@@ -267,7 +267,9 @@ func TestMasksAreBounded(t *testing.T) {
 func TestGALHasNoUnit(t *testing.T) {
 	first := func(factor, shift float32) GALStep {
 		out := tensors.FromValue([][]float32{{factor, -factor}, {3 * factor, 0}, {0, -3 * factor}, {5 * factor, 5 * factor}})
-		n := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node { return graph.AddScalar(twoLayers(s, x), float64(shift)) }, 2,
+		n := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+			return graph.AddScalar(twoLayers(s, x), float64(shift))
+		}, 2,
 			map[string]*tensors.Tensor{"/in/dense/weights": tensors.FromValue([][]float32{{1, 0, 1, -1}, {0, 1, 1, -1}}), "/out/dense/weights": out})
 		r, err := GAL{Steps: 1, Seed: 1}.Choose(ctx, n, points{{1, 1}, {2, 1}, {0, 3}})
 		check(t, err)
