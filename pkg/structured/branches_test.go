@@ -131,7 +131,7 @@ func TestFreeBranches(t *testing.T) {
 func TestGALBlocks(t *testing.T) {
 	n := network(t, residual, size, side, side, 3)
 	data := stripes{64, size}
-	c := GAL{Blocks: true, Budget: Budget{Params: 0.6}, Steps: 8, MaskEvery: 4, Seed: 1}
+	c := GAL{Blocks: true, Budget: Budget{Params: 0.6}, Mimic: 1, Steps: 8, MaskEvery: 4, Seed: 1}
 	r, err := c.Choose(ctx, n, data)
 	check(t, err)
 	if r.All != 1 || len(r.Masks["/b/conv/weights"]) != 1 {

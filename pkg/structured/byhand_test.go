@@ -247,6 +247,43 @@ func TestProximalByHand(t *testing.T) {
 	}
 }
 
+// Masks grow to 1 and no further; those of the authors' code grow on.
+func TestMasksAreBounded(t *testing.T) {
+	for _, c := range []struct {
+		bounded bool
+		want    []float32
+	}{{true, []float32{1, 0.4}}, {false, []float32{1.4, 0.4}}} {
+		f := newFISTA([]galMask{{path: "m", size: 2}}, map[string][]float32{"m": {0.9, 0.9}})
+		f.bounded = c.bounded
+		f.add([][]float32{{-6, 4}})
+		f.step(0.1, 1, true)
+		if diff := cmp.Diff(c.want, f.m[0], near); diff != "" {
+			t.Errorf("bounded %v (-want +got)\n%s", c.bounded, diff)
+		}
+	}
+}
+
+// Logits a thousand times as large, and shifted, are the same to the discriminator and to the mimicking.
+func TestGALHasNoUnit(t *testing.T) {
+	first := func(factor, shift float32) GALStep {
+		out := tensors.FromValue([][]float32{{factor, -factor}, {3 * factor, 0}, {0, -3 * factor}, {5 * factor, 5 * factor}})
+		n := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+			return graph.AddScalar(twoLayers(s, x), float64(shift))
+		}, 2,
+			map[string]*tensors.Tensor{"/in/dense/weights": tensors.FromValue([][]float32{{1, 0, 1, -1}, {0, 1, 1, -1}}), "/out/dense/weights": out})
+		r, err := GAL{Steps: 1, Seed: 1}.Choose(ctx, n, points{{1, 1}, {2, 1}, {0, 3}})
+		check(t, err)
+		return r.Steps[0]
+	}
+	want := first(1, 0)
+	if diff := cmp.Diff(want, first(1000, 500), cmpopts.EquateApprox(1e-3, 1e-4)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if want.Spread < blind {
+		t.Errorf("the spread is %g: the discriminator saw nothing", want.Spread)
+	}
+}
+
 func TestCollapse(t *testing.T) {
 	well, blinded := GALStep{Spread: 1}, GALStep{Spread: 1e-4}
 	for _, c := range []struct {

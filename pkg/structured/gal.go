@@ -26,17 +26,22 @@ import (
 //
 // Departures from the authors' code, where Compatible is not set: masks start at 1 and not from N(0, 1), half of which the first step clips to 0 before anything was learnt; the discriminator has
 // LeakyReLU between its layers, without which it is affine in the logits, and one sigmoid instead of two; the teacher is in inference and not in training; L1 is in the proximal step only, not in
-// the loss as well; the step's gradient is the mean since the last one, not that of one batch; the squared difference of logits is relative to the variance of the teacher's, so that µ and λ
-// mean the same for networks with large logits, on which the authors' learning rate would diverge.
+// the loss as well; the step's gradient is the mean since the last one, not that of one batch; logits are standardised by the teacher's, in the squared difference and before the discriminator,
+// so that µ and λ mean the same for networks with large logits, on which the authors' learning rate would diverge, or the first gradients of an untrained discriminator ruin the student; masks
+// grow no larger than 1, since where a normalisation makes good for their size nothing else would hold a large one.
+//
+// That is a limit of the method: behind the channels of a group there often is the normalisation of the next layer, which makes good for a factor that all its masks have in common. The price then
+// shrinks them all and says little of which are needed; with a higher price or more steps their gradients, which grow as they shrink, become noise. Compare masks within a group, and say by Budget
+// how much stays.
 type GAL struct {
 	// Budget says how much stays, by the size of the masks; the same share of each group, if it does not say otherwise, for one price weighs more on a unit of a large group, which does less. The
 	// zero value removes what is exactly 0, as the authors do, whatever that leaves, but for one unit of each group.
 	Budget Budget
 	// Blocks puts a mask on each branch that ends in a sum, as a whole, and removes whole branches.
 	Blocks bool
-	// Sparsity is λ, the price of a mask. Default: 0.05
+	// Sparsity is λ, the price of a mask. Default: 0.03
 	Sparsity float64
-	// Mimic is µ, the weight of the mean squared difference of logits, relative to their variance if not Compatible. Default: 1
+	// Mimic is µ, the weight of the mean squared difference of logits, relative to their variance if not Compatible. Default: 10, and 1 if Compatible
 	Mimic float64
 	// Steps is how many batches the student is trained on. Default: 300. The authors take 100 epochs.
 	Steps int
@@ -44,7 +49,7 @@ type GAL struct {
 	LearningRate float64
 	// MaskRate is the learning rate of the masks, of which there are few steps where Steps are few. Default: 0.1, and LearningRate if Compatible
 	MaskRate float64
-	// MaskEvery is after how many steps the masks are changed. Default: 10; 200 if Compatible, as the authors have it
+	// MaskEvery is after how many steps the masks are changed. Default: 2; 200 if Compatible, as the authors have it
 	MaskEvery int
 	// Compatible does what the authors' code does, faults and all. That the discriminator is blind then is noted in GALResult.Collapse and is no error.
 	Compatible bool
@@ -118,10 +123,13 @@ func (c GAL) complete() (GAL, error) {
 		}
 	}
 	if c.Sparsity == 0 {
-		c.Sparsity = 0.05
+		c.Sparsity = 0.03
 	}
 	if c.Mimic == 0 {
-		c.Mimic = 1
+		c.Mimic = 10
+		if c.Compatible {
+			c.Mimic = 1
+		}
 	}
 	if c.Steps == 0 {
 		c.Steps = 300
@@ -136,7 +144,7 @@ func (c GAL) complete() (GAL, error) {
 		}
 	}
 	if c.MaskEvery == 0 {
-		c.MaskEvery = 10
+		c.MaskEvery = 2
 		if c.Compatible {
 			c.MaskEvery = 200
 		}
@@ -236,6 +244,7 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	defer step.Finalize()
 	r := &GALResult{Masks: map[string][]float32{}}
 	f := newFISTA(masks, values)
+	f.bounded = !c.Compatible
 	classes := 0
 	err = take(ctx, data, c.Steps, false, func(at int, b train.Batch) error {
 		answers, err := call("run the teacher", frozen, anys(b.Inputs...)...)
@@ -387,7 +396,16 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 				params, nodes = append(params, v), append(nodes, v.NodeValue(g))
 			}
 		}
-		teachers, students := c.judge(layer(), target), c.judge(layer(), graph.StopGradient(logits))
+		// What the discriminator sees is in units of the teacher's logits, as the mimicking is. Large logits would make its first answers large, and their gradients would ruin the student before it had
+		// learnt anything.
+		unit := func(x *graph.Node) *graph.Node { return x }
+		var variance *graph.Node
+		if !c.Compatible {
+			mean := graph.ReduceAllMean(target)
+			variance = graph.AddScalar(graph.ReduceAllMean(graph.Square(graph.Sub(target, mean))), 1e-12)
+			unit = func(x *graph.Node) *graph.Node { return graph.Div(graph.Sub(x, mean), graph.Sqrt(variance)) }
+		}
+		teachers, students := c.judge(layer(), unit(target)), c.judge(layer(), unit(graph.StopGradient(logits)))
 		lossD := graph.Add(crossEntropy(teachers, 1), graph.Add(crossEntropy(students, 0), crossEntropy(students, 1))) // the last is the paper's adversarial regulariser
 		for i, grad := range graph.Gradient(lossD, nodes...) {
 			nodes[i] = sgd(student, params[i], nodes[i], grad, rate, galMomentum, galDecay)
@@ -396,10 +414,9 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 		// Then the student, against the new one.
 		mimic := graph.ReduceAllMean(graph.Square(graph.Sub(target, logits)))
 		if !c.Compatible {
-			variance := graph.ReduceAllMean(graph.Square(graph.Sub(target, graph.ReduceAllMean(target))))
-			mimic = graph.Div(mimic, graph.AddScalar(variance, 1e-12))
+			mimic = graph.Div(mimic, variance)
 		}
-		adversarial := crossEntropy(c.judge(layer(), logits), 1)
+		adversarial := crossEntropy(c.judge(layer(), unit(logits)), 1)
 		l := graph.Add(graph.MulScalar(mimic, c.Mimic), adversarial)
 		if extra != nil { // regularisers of the network's own
 			l = graph.Add(l, extra)
@@ -445,6 +462,7 @@ type fista struct {
 	sum, last [][]float32 // gradients since the last step, and the latest
 	count     int
 	a         float64
+	bounded   bool // by 1
 }
 
 func newFISTA(masks []galMask, values map[string][]float32) *fista {
@@ -480,7 +498,13 @@ func (f *fista) step(rate, lambda float64, mean bool) {
 				grad[j] = f.sum[i][j] / float32(f.count)
 			}
 		}
-		f.m[i], f.before[i] = proximal(f.m[i], f.before[i], grad, f.a, rate, lambda), f.m[i]
+		next := proximal(f.m[i], f.before[i], grad, f.a, rate, lambda)
+		if f.bounded {
+			for j, m := range next {
+				next[j] = min(1, m)
+			}
+		}
+		f.m[i], f.before[i] = next, f.m[i]
 		clear(f.sum[i])
 	}
 	f.count = 0

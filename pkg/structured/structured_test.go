@@ -188,8 +188,9 @@ func methods() []method {
 			}
 			return r.Plan, nil
 		}},
+		// These networks are not trained, and the averages of their normalisations are wrong, so the student in training starts far from its teacher: the default Mimic would be too much at once.
 		{"GAL", false, func(n *surgery.Network, data train.Dataset, b Budget, seed int64) (*surgery.Plan, error) {
-			r, err := GAL{Budget: b, Seed: seed, Steps: 12, MaskEvery: 3}.Choose(ctx, n, data)
+			r, err := GAL{Budget: b, Seed: seed, Mimic: 1, Steps: 12, MaskEvery: 3}.Choose(ctx, n, data)
 			if err != nil {
 				return nil, err
 			}
