@@ -54,6 +54,9 @@ var Shuffled = Knockoffs{Name: "shuffled", Fit: func([][]float32, *rand.Rand) (f
 
 // Noise draws each feature by itself from a normal distribution with the mean and the variance of all features together; a control.
 var Noise = Knockoffs{Name: "noise", Fit: func(examples [][]float32, _ *rand.Rand) (func(batch, out [][]float32, rng *rand.Rand), error) {
+	if len(examples) == 0 || len(examples[0]) == 0 {
+		return nil, &DataError{"examples for knockoffs", "there are none", "give one at least, with a feature at least"}
+	}
 	mean, square, n := 0.0, 0.0, 0.0
 	for _, x := range examples {
 		for _, v := range x {
@@ -94,8 +97,11 @@ type components struct {
 // principal finds components from the Gram matrix of the examples, which is small where features are many.
 func principal(examples [][]float32, rank int) (*components, error) {
 	n := len(examples)
-	if n < 2 || rank < 1 {
-		return nil, fmt.Errorf("%d components of %d examples: there have to be one and two at least", rank, n)
+	if n < 2 {
+		return nil, &DataError{"examples for knockoffs", fmt.Sprintf("there are %d", n), "give two at least: a covariance is learnt from how they differ"}
+	}
+	if rank < 1 {
+		return nil, &ConfigError{"SecondOrder", fmt.Sprintf("the rank is %d", rank), "give a positive number of components, or 0 for 64"}
 	}
 	d := len(examples[0])
 	c := &components{mean: make([]float64, d), rest: make([]float64, d)}

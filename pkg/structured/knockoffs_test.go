@@ -197,3 +197,25 @@ func TestGeneratorErrors(t *testing.T) {
 		}
 	}
 }
+
+// Kinds that learn from examples say what they miss.
+func TestKnockoffsNeedExamples(t *testing.T) {
+	one := [][]float32{{1, 2}}
+	for _, c := range []struct {
+		name     string
+		kind     Knockoffs
+		examples [][]float32
+		want     any
+	}{
+		{"second-order of one", SecondOrder(0), one, new(*DataError)},
+		{"second-order, rank", SecondOrder(-1), [][]float32{{1, 2}, {2, 1}}, new(*ConfigError)},
+		{"noise of none", Noise, nil, new(*DataError)},
+	} {
+		if _, err := c.kind.Fit(c.examples, seeded(1)); !errors.As(err, c.want) {
+			t.Errorf("%s: %v, want a %T", c.name, err, c.want)
+		}
+	}
+	if _, err := Noise.Fit(one, seeded(1)); err != nil {
+		t.Errorf("noise of one example: %v", err)
+	}
+}
