@@ -97,7 +97,7 @@ func (tr *Trainer) evaluateFolds(r Resident, n int) ([]Metrics, error) {
 				for i := range indices {
 					indices[i] = int32(at + i)
 				}
-				if err := folds[fold].add(tr.turn, exec, size, inputs, labels, tensors.FromFlatDataAndDimensions(indices, size)); err != nil {
+				if err := folds[fold].add(tr, exec, size, inputs, labels, tensors.FromFlatDataAndDimensions(indices, size)); err != nil {
 					return err
 				}
 				at += size
@@ -136,7 +136,7 @@ func (tr *Trainer) evaluateBatches(ds train.Dataset, m *Metrics) error {
 			return err
 		}
 		size := batch.Inputs[0].Shape().Dimensions[0]
-		if err := m.add(tr.turn, exec, size, batch.Inputs[0], batch.Labels[0]); err != nil {
+		if err := m.add(tr, exec, size, batch.Inputs[0], batch.Labels[0]); err != nil {
 			return err
 		}
 		if err := batch.Finalize(); err != nil {
@@ -173,8 +173,8 @@ func (tr *Trainer) evaluator(key evalKey, build func(*model.Scope, []*graph.Node
 }
 
 // add evaluates one batch and adds its sums.
-func (m *Metrics) add(turn turn, exec *model.Exec, size int, args ...any) error {
-	results, err := turn.call(exec, args...)
+func (m *Metrics) add(tr *Trainer, exec *model.Exec, size int, args ...any) error {
+	results, err := tr.turn.call(tr.task.Backend, exec, args...)
 	if err != nil {
 		return err
 	}

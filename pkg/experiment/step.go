@@ -55,7 +55,8 @@ type stepper struct {
 	// identity is a digest of all that the step computes: network, loss, optimizer, masks and their constants.
 	identity string
 
-	turn turn // of the run that steps
+	turn    turn            // of the run that steps
+	backend compute.Backend // of the step's program
 
 	// lowered is the backend of the step where that computes convolutions as products of matrices; nil: it is the task's own. What else is computed is
 	// left to the task's, and GoMLX lets two backends use a tensor in turn only if it lies on the host in between.
@@ -202,7 +203,7 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 				return err
 			}
 		}
-		st.used = used
+		st.used, st.backend = used, b
 		switch {
 		case st.resident == nil:
 			st.exec, err = model.NewExec(b, store, func(scope *model.Scope, x, labels *graph.Node) []*graph.Node {
@@ -328,7 +329,7 @@ func (st *stepper) call(n int, args ...any) (loss float64, err error) {
 		if err := st.toHost(); err != nil {
 			return err
 		}
-		result, err := st.turn.call(st.exec, args...)
+		result, err := st.turn.call(st.backend, st.exec, args...)
 		if err != nil {
 			return err
 		}
@@ -380,7 +381,7 @@ func (st *stepper) check(step int) error {
 		return nil
 	}
 	return guard.Run("check of dead weights", func() error {
-		result, err := st.turn.call(st.leaks)
+		result, err := st.turn.call(st.backend, st.leaks)
 		if err != nil {
 			return err
 		}

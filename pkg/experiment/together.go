@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
@@ -124,9 +125,18 @@ func (t turn) take() (give func()) {
 	return t.mu.Unlock
 }
 
-// call executes a program, compiling it where need be, and lets others have the turn meanwhile. Functions that build graphs have to take it.
-func (t turn) call(exec *model.Exec, args ...any) ([]*tensors.Tensor, error) {
+// call executes a program of a backend, compiling it where need be, and lets others have the turn meanwhile. Functions that build graphs have to take it.
+//
+// The arguments are brought to the device before: runs share the tensors of a data set, and GoMLX looks at one without its lock, so that it is lost to a run that looks while another brings it there.
+func (t turn) call(b compute.Backend, exec *model.Exec, args ...any) ([]*tensors.Tensor, error) {
 	if t.mu != nil {
+		for _, arg := range args {
+			if x, ok := arg.(*tensors.Tensor); ok {
+				if _, err := x.Buffer(b, 0); err != nil {
+					return nil, err
+				}
+			}
+		}
 		t.mu.Unlock()
 		defer t.mu.Lock()
 	}

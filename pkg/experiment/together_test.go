@@ -5,16 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/report"
@@ -220,5 +225,41 @@ func TestTogetherOverStreams(t *testing.T) {
 	}
 	if diff := cmp.Diff(train(false), train(true)); diff != "" {
 		t.Errorf("(-alone +together):\n%s", diff)
+	}
+}
+
+// Who gets the turn while another run computes finds its arguments on the device: GoMLX looks at a tensor without its lock, and one that is just being brought there is nowhere.
+func TestArgumentsAreBroughtBeforeTheTurnIsGiven(t *testing.T) {
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.HasSharedBuffers() {
+		t.Skip("this backend has no buffers that it shares with the host, so tensors are never nowhere")
+	}
+	exec, err := model.NewExec(b, model.NewStore(), func(_ *model.Scope, x *graph.Node) *graph.Node { return graph.ReduceAllSum(x) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exec.Finalize()
+	x := tensors.FromShape(shapes.Make(dtypes.Float32, 16<<20)) // it takes milliseconds to bring
+	var mu sync.Mutex
+	mu.Lock()
+	there := make(chan bool, 1)
+	go func() {
+		mu.Lock()
+		defer mu.Unlock()
+		there <- x.IsShared()
+	}()
+	time.Sleep(time.Millisecond) // the other waits
+	results, err := turn{&mu}.call(b, exec, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !<-there {
+		t.Error("the turn was given away before the argument was on the device")
+	}
+	if got := results[0].Value().(float32); got != 0 {
+		t.Errorf("the sum is %v, want 0", got)
 	}
 }
