@@ -78,7 +78,7 @@ func parse(args []string) (settings, error) {
 	f.StringVar(&s.dir, "dir", "", "where runs and records are kept, so that an interrupted comparison goes on; empty: bench/structured in Espalier's directory")
 	f.StringVar(&s.file, "json", "", "also write the records to this file, a line each")
 	f.StringVar(&s.markdown, "markdown", "", "also write the tables to this file")
-	f.IntVar(&s.images, "images", 20000, "training images of CIFAR-10")
+	f.IntVar(&s.images, "images", 10000, "training images of CIFAR-10, for the narrow networks")
 	f.DurationVar(&s.stop, "stop", 0, "stop after this time, all saved, as Ctrl-C does; 0: when all is done")
 	f.BoolVar(&s.fast, "fast", false, "drawn digits, a few steps and one seed, to try out")
 	if err := f.Parse(args); err != nil {
