@@ -151,9 +151,9 @@ func accuracyTable(records []report.Record) report.Table {
 
 // quiet returns the rounds in which the machine did nothing else, by the fixed loop, and whether they are enough of them.
 func (c cell) quiet() (rounds []int, enough bool) {
-	usual := profile.Quantile(c.Spin, 0.5)
+	usual := usualSpin(c.Spin)
 	for i, x := range c.Spin {
-		if math.Abs(x-usual) <= 0.1*usual {
+		if isQuiet(x, usual) {
 			rounds = append(rounds, i)
 		}
 	}

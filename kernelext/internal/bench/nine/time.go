@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -62,7 +63,7 @@ type cell struct {
 	Threads int      `json:"threads"`
 	Batch   int      `json:"batch"`
 	Series  []series `json:"series"`
-	// Spin is how long a fixed loop took before each round: where it is far from its median, something else was at work.
+	// Spin is how long a fixed loop took before each round, which waits a second at most for a quiet moment: where it is far from what it usually takes, something else was at work.
 	Spin []float64 `json:"spinSeconds"`
 }
 
@@ -502,12 +503,18 @@ func timeCell(ctx context.Context, s settings, p *peer, f family, files []target
 		c.Series = append(c.Series, x.series)
 	}
 	random := rand.New(rand.NewPCG(uint64(threads), uint64(batch)))
+	var still []float64
+	for range 20 {
+		time.Sleep(settle)
+		still = append(still, spin())
+	}
+	usual := usualSpin(still)
 	for range s.rounds {
 		if ctx.Err() != nil {
 			return c, context.Cause(ctx)
 		}
 		runtime.GC()
-		c.Spin = append(c.Spin, spin())
+		c.Spin = append(c.Spin, waitQuiet(usual))
 		for _, i := range random.Perm(len(all)) {
 			took, err := all[i].run(runs[i])
 			if err != nil {
@@ -519,6 +526,27 @@ func timeCell(ctx context.Context, s settings, p *peer, f family, files []target
 	s.say("%s, %d threads, batch %d: %d contenders, %d rounds", f.name, threads, batch, len(all), s.rounds)
 	return c, nil
 }
+
+// settle is how long what the last round and the collector have left, such as buffers that XLA frees in threads of its own, may take before the machine is looked at: without it, the fixed loop
+// shares the core with them where there is one, and tells of this program and not of others.
+const settle = 20 * time.Millisecond
+
+// waitQuiet waits for a moment in which the fixed loop takes what it usually does, for a second at most, and returns what it took at last.
+func waitQuiet(usual float64) float64 {
+	var took float64
+	for range 40 {
+		time.Sleep(settle)
+		if took = spin(); isQuiet(took, usual) {
+			break
+		}
+	}
+	return took
+}
+
+// usualSpin is what the fixed loop takes on a quiet machine: the lower quartile, since all that disturbs it makes it slower, and often by the same third, so that a median could lie between both.
+func usualSpin(took []float64) float64 { return profile.Quantile(took, 0.25) }
+
+func isQuiet(took, usual float64) bool { return math.Abs(took-usual) <= 0.1*usual }
 
 // spin is a fixed piece of work, longer than what a scheduler gives one process at a time, that nothing but the machine's state changes.
 func spin() float64 {
