@@ -115,6 +115,15 @@ func (b Bar) drawBody(p painter, body rect) {
 	area := body
 	if slanted {
 		area.h -= widest * math.Sin(slant)
+		// A slanted label ends under its bars and begins left of them: so far left, for the first ones, that the field has to begin later.
+		later, n, indent := 0.0, float64(len(b.Labels)), y.indent()
+		for i, l := range b.Labels {
+			before := (float64(i) + 0.5) / n // the share of the field that lies left of the label's end
+			left := textWidth(shorten(l, longest, textSize, false), textSize, false)*math.Cos(slant) - 4 - indent - before*(body.w-indent)
+			later = math.Max(later, left/(1-before))
+		}
+		area.x += later
+		area.w -= later
 	}
 	if b.XLabel != "" {
 		area.h -= textLine + 2

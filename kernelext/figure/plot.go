@@ -119,6 +119,15 @@ func (pl plane) at(x, y float64) point {
 	return point{pl.rect.x + pl.w*pl.x.at(x), pl.rect.y + pl.h*(1-pl.y.at(y))}
 }
 
+// indent is the room that the numbers of a y axis need beside it.
+func (a axis) indent() float64 {
+	widest := 0.0
+	for _, l := range a.labels {
+		widest = math.Max(widest, textWidth(l, textSize, false))
+	}
+	return widest + 8
+}
+
 // axes draws both axes with their names around what is left of area, and returns that.
 //
 // The name of the y axis stands above it, not turned by a quarter: it is read first, and without tilting one's head.
@@ -135,11 +144,7 @@ func (p painter) axes(area rect, x, y axis, xName, yName string) plane {
 	if xName != "" {
 		pl.h -= textLine + 2
 	}
-	widest := 0.0
-	for _, l := range y.labels {
-		widest = math.Max(widest, textWidth(l, textSize, false))
-	}
-	indent := widest + 8
+	indent := y.indent()
 	pl.rect.x += indent
 	pl.w -= indent
 	// The last label is centred under the axis' end, and needs half its width.

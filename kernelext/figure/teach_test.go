@@ -149,6 +149,7 @@ func TestNothingIsCutOff(t *testing.T) {
 	figures["long names"] = Network{Nodes: []Node{{Name: long, Text: long}, {Name: long + "2"}}, Edges: []Edge{{From: long, To: long + "2"}}, Groups: []Group{{Name: long}}}
 	figures["long areas"] = Area{Title: long, XLabel: long, YLabel: long, Series: []Series{{Name: long, Y: []float64{1, 2}}, {Name: long, Y: []float64{0, 2}}}}
 	figures["long options"] = Pareto{XLabel: long, YLabel: long, Options: []Option{{Method: long, Name: long, X: 1, Y: 1}, {Method: long, Name: "b", X: 2, Y: 2}}}
+	figures["long bars"] = Bar{YLabel: long, XLabel: long, Labels: []string{long, long, long, "a", long, "b", long, long}, Series: []Series{{Name: long, Y: []float64{1, 2, 3, 4, 5, 6, 7, 8}}}}
 	for name, f := range figures {
 		t.Run(name, func(t *testing.T) {
 			if err := check(f); err != nil {
