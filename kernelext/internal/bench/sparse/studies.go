@@ -170,6 +170,7 @@ var studies = []study{
 		name: "lenet300", network: "LeNet-300-100", data: "mnist", model: normalised(nets.LeNet300), batch: 100, epochs: 100, train: published, start: torchUniform,
 		runs: []series{
 			{update(sparsetrain.SparseMomentum, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
+			{update(sparsetrain.SparseMomentumCompatible, 0), []float64{0.01, 0.02}, 5},
 			{ours(), []float64{0.01, 0.02, 0.05, 0.1}, 5},
 			{method{name: "dense"}, []float64{1}, 5},
 			{update(sparsetrain.SET, 0), []float64{0.01, 0.02, 0.05, 0.1}, 3},
@@ -196,7 +197,8 @@ var studies = []study{
 		},
 	},
 	{
-		name: "lenet5", network: "LeNet-5", data: "mnist", model: normalised(nets.LeNet5), batch: 100, epochs: 40, train: cosine(0.05, 5e-4), start: torchUniform,
+		// The authors' code has ReLU behind the convolutions, which the network of Caffe that it names has not.
+		name: "lenet5", network: "LeNet-5", variant: "with ReLU behind the convolutions", data: "mnist", model: normalised(nets.LeNet5ReLU), batch: 100, epochs: 30, train: cosine(0.05, 5e-4), start: torchUniform,
 		runs: []series{{update(sparsetrain.SparseMomentum, 0), []float64{0.005, 0.01, 0.02, 0.05}, 3}, {method{name: "dense"}, []float64{1}, 3}},
 	},
 	{
