@@ -4,6 +4,7 @@ package rank
 import (
 	"cmp"
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -22,47 +23,59 @@ func (c Candidate) Open(i int) bool { return !c.Keep[i] && (c.Eligible == nil ||
 // k such units. The scores must be no NaN. Where units have a cost, it marks the best as long as they cost no more than k in all: it stops at the first that
 // would.
 //
-// It is a radix selection on the bits of the scores in three passes over them, with a histogram and no copy: 10⁷ scores take a fraction
-// of a second, where sorting takes seconds.
+// It is a radix selection on the bits of the scores, with a histogram and no copy: 10⁷ scores take a fraction of a second, where sorting takes seconds. The bits are those of
+// the distance from the least score. Scores of like magnitude have their leading bits in common, which would make a first histogram of a few bars: that tells little, and
+// a processor waits each time that it adds to the bar to which it has just added.
 func Top(k int, candidates []Candidate) {
 	if k <= 0 {
 		return
 	}
-	// Find the k-th largest key: its leading 11 bits, then the next 11, then the last 10.
-	var prefix, known uint32 // the bits of the key found so far, and which those are
-	need := k                // how many are wanted among the keys that start with prefix
-	for _, digit := range []struct {
-		shift uint
-		bits  uint
-	}{{21, 11}, {10, 11}, {0, 10}} {
-		var histogram [1 << 11]int
+	least, most := uint32(math.MaxUint32), uint32(0) // keys that can be marked
+	for _, c := range candidates {
+		keep, eligible := c.Keep[:len(c.Scores)], c.Eligible
+		for i, s := range c.Scores {
+			if key := sortable(s); !keep[i] && (eligible == nil || eligible[i]) {
+				least, most = min(least, key), max(most, key)
+			}
+		}
+	}
+	if least > most {
+		return
+	}
+	// Find the k-th largest key, 12 bits at a time: it is at least edge and has a distance of a number of bits from it.
+	edge, unknown := least, bits.Len32(most-least)
+	need := k // how many are wanted of those keys
+	for unknown > 0 {
+		shift := max(0, unknown-12)
+		span := uint32(1<<unknown - 1)
+		var histogram [1 << 12]int
 		for _, c := range candidates {
 			cost, keep, eligible := max(1, c.Cost), c.Keep[:len(c.Scores)], c.Eligible
 			for i, s := range c.Scores {
-				// Few keys start with the prefix, so that the others are told at once.
-				if key := sortable(s); key&known == prefix && !keep[i] && (eligible == nil || eligible[i]) {
-					histogram[key>>digit.shift&(1<<digit.bits-1)] += cost
+				// Few keys are there after the first time, so that the others are told at once; what is below edge is, in this arithmetic, further above it than numbers are.
+				if distance := sortable(s) - edge; distance <= span && !keep[i] && (eligible == nil || eligible[i]) {
+					histogram[distance>>shift] += cost
 				}
 			}
 		}
-		d := 1<<digit.bits - 1
-		for ; d > 0 && histogram[d] < need; d-- {
-			need -= histogram[d]
+		bar := span >> shift
+		for ; bar > 0 && histogram[bar] < need; bar-- {
+			need -= histogram[bar]
 		}
-		prefix |= uint32(d) << digit.shift
-		known |= (1<<digit.bits - 1) << digit.shift
+		edge += bar << shift
+		unknown = shift
 	}
 	// Keep what is above it, and the first need of those that equal it.
 	for _, c := range candidates {
 		cost, keep, eligible := max(1, c.Cost), c.Keep[:len(c.Scores)], c.Eligible
 		for i, s := range c.Scores {
-			key := sortable(s)
-			if key < prefix || keep[i] || eligible != nil && !eligible[i] {
-				continue
-			}
-			if key > prefix {
+			switch key := sortable(s); {
+			case key != edge && eligible == nil: // without a branch on what is as good as random
+				keep[i] = keep[i] || key > edge
+			case key < edge || keep[i] || eligible != nil && !eligible[i]:
+			case key > edge:
 				keep[i] = true
-			} else if need > 0 {
+			case need > 0:
 				if need -= cost; need >= 0 {
 					keep[i] = true
 				}

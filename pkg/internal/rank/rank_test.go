@@ -53,8 +53,13 @@ func TestTopAgainstSorting(t *testing.T) {
 			}
 			for i := range n {
 				one.Scores[i] = float32(rng.IntN(9)-4) / 4 // many ties
-				if trial%3 == 0 {
+				switch trial % 5 {
+				case 0, 3:
 					one.Scores[i] = float32(rng.NormFloat64())
+				case 1: // of all magnitudes, infinite ones among them
+					one.Scores[i] = float32(math.Ldexp(rng.NormFloat64(), rng.IntN(300)-150))
+				case 2: // that differ in the last bits
+					one.Scores[i] = 1 + float32(rng.IntN(50))/(1<<23)
 				}
 				if one.Eligible != nil {
 					one.Eligible[i] = rng.IntN(3) > 0
