@@ -48,8 +48,8 @@ func dropLowest(rule string, l *Layer, n int, score Score) error {
 	if score == nil {
 		return dropSmallest(rule, l, n, l.living())
 	}
-	scores, err := scored(rule, l, score)
-	if err != nil {
+	scores := scored(l, score)
+	if err := numbers(rule, l, scores); err != nil {
 		return err
 	}
 	few := l.rooms().few[:0]
@@ -83,14 +83,15 @@ func (l *Layer) dropOf(places []int32, scores []float32, n int) {
 	}
 }
 
-// scored returns a layer's scores, which hold until the next are asked for, or a *RuleError for NaN.
-func scored(rule string, l *Layer, score Score) ([]float32, error) {
+// scored returns a layer's scores, which hold until the next are asked for.
+func scored(l *Layer, score Score) []float32 {
 	scores := room(&l.rooms().scores, l.Size())
 	clear(scores)
 	score(l, scores)
-	return scores, numbers(rule, l, scores)
+	return scores
 }
 
+// numbers returns a *RuleError for NaN.
 func numbers(rule string, l *Layer, scores []float32) error {
 	for _, s := range scores {
 		if s != s {
@@ -101,6 +102,7 @@ func numbers(rule string, l *Layer, scores []float32) error {
 }
 
 func absolute(to, from []float32) {
+	to = to[:len(from)]
 	for i, x := range from {
 		to[i] = abs(x)
 	}

@@ -8,12 +8,11 @@ import (
 	"math/rand/v2"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/internal/inplace"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
@@ -57,6 +56,7 @@ type Engine struct {
 	pruner  *prune.Pruner
 	scorers []scorer
 	layers  []*Layer // of the last update, whose room the next one uses
+	moves   []move   // so too
 }
 
 // scorer computes the scores of a criterion that serves as a rule.
@@ -290,12 +290,9 @@ func (e *Engine) Apply(step int, sig *signal.Signals) error {
 		}
 	}
 	change := Change{Step: step, Fraction: r.Fraction}
-	moves := make([]move, len(r.Layers))
+	moves := room(&e.moves, len(r.Layers))
 	for i, l := range r.Layers {
-		if moves[i], err = e.move(l); err != nil {
-			return err
-		}
-		change.Layers = append(change.Layers, moves[i].change)
+		change.Layers = append(change.Layers, e.move(l, &moves[i]))
 	}
 	memory[0]++
 	copy(memory[2:], r.Memory)
@@ -311,15 +308,13 @@ func (e *Engine) Apply(step int, sig *signal.Signals) error {
 // grow finds the places where a layer grows.
 func (e *Engine) grow(l *Layer, n int) error {
 	rule := e.update.Grow
-	scores, err := scored(rule.Name, l, rule.Score)
-	if err != nil {
-		return err
-	}
+	scores := scored(l, rule.Score)
 	if l.Living-l.Dropped+n == 0 {
 		return &RuleError{e.update.Redistribute.Name, l.Param.Path, "it leaves no living weight"}
 	}
-	l.grown = append(l.grown, l.bestOpen(n, scores)...)
-	return nil
+	grown, err := l.bestOpen(rule.Name, n, scores)
+	l.grown = append(l.grown, grown...)
+	return err
 }
 
 // round gathers what the rules see.
@@ -413,68 +408,54 @@ func random(seed int64, step int, path string) *rand.Rand {
 	return rand.New(rand.NewPCG(uint64(seed), h.Sum64()))
 }
 
-// move is what an update makes of a layer.
+// move is what an update changes in a layer. Places are in order.
 type move struct {
-	weight, alive *tensors.Tensor
-	fresh, gone   []int32 // places: grown and new; dropped, and not grown again as they were
-	change        LayerChange
+	died   []int32   // dropped, and not grown again
+	grown  []int32   // all that were grown
+	fresh  []int32   // of these, those that start anew
+	values []float32 // with which value
+	gone   []int32   // dropped, and not grown again as they were
 }
 
-func (e *Engine) move(l *Layer) (move, error) {
-	m := move{
-		weight: tensors.FromShape(shapes.Make(dtypes.Float32, l.Param.Shape.Dimensions...)), alive: tensors.FromShape(shapes.Make(dtypes.Bool, l.Param.Shape.Dimensions...)),
-		change: LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Grown: len(l.grown), Living: l.Living - l.Dropped + len(l.grown), Size: l.Size()},
-	}
-	write := func(weight []float32, alive []bool) { // which are zero and dead so far
-		copy(alive, l.Alive)
-		for _, i := range l.dropped {
-			alive[i] = false
+func (e *Engine) move(l *Layer, m *move) LayerChange {
+	change := LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Grown: len(l.grown), Living: l.Living - l.Dropped + len(l.grown), Size: l.Size()}
+	*m = move{grown: l.grown, died: m.died[:0], fresh: m.fresh[:0], gone: m.gone[:0], values: m.values}
+	regrown := l.grown
+	for _, i := range l.dropped {
+		for len(regrown) > 0 && regrown[0] < i {
+			regrown = regrown[1:]
 		}
-		for _, i := range l.grown {
-			alive[i] = true
-			if l.Alive[i] {
-				m.change.Regrown++
-			}
-			if !l.Alive[i] || e.update.Grow.Fresh {
-				m.fresh = append(m.fresh, i)
-			}
+		again := len(regrown) > 0 && regrown[0] == i
+		if !again {
+			m.died = append(m.died, i)
 		}
-		for _, i := range l.living() {
-			if alive[i] {
-				weight[i] = l.Weight[i]
-			}
-		}
-		for _, i := range m.fresh {
-			weight[i] = 0
-			if e.update.Init.Value != nil {
-				weight[i] = e.update.Init.Value(l, int(i))
-			}
-		}
-		for _, i := range l.dropped {
-			if !alive[i] || e.update.Grow.Fresh {
-				m.gone = append(m.gone, i)
-			}
+		if !again || e.update.Grow.Fresh {
+			m.gone = append(m.gone, i)
 		}
 	}
-	var inner error
-	err := tensors.MutableFlatData(m.weight, func(weight []float32) {
-		inner = tensors.MutableFlatData(m.alive, func(alive []bool) { write(weight, alive) })
-	})
-	return m, errors.Join(err, inner)
+	for _, i := range l.grown {
+		if l.Alive[i] {
+			change.Regrown++
+		}
+		if !l.Alive[i] || e.update.Grow.Fresh {
+			m.fresh = append(m.fresh, i)
+		}
+	}
+	clear(room(&m.values, len(m.fresh)))
+	if e.update.Init.Value != nil {
+		for j, i := range m.fresh {
+			m.values[j] = e.update.Init.Value(l, int(i))
+		}
+	}
+	return change
 }
 
-// write sets masks and weights, and if that can't be done for all of them, sets them back; then signs, moments and memory.
+// write changes masks and weights, and if that can't be done for all of them, sets them back; then signs, moments and memory.
 func (e *Engine) write(r *Round, moves []move, memory []float64) error {
-	put := func(i int, alive, weight *tensors.Tensor) error {
-		p := r.Layers[i].Param
-		return errors.Join(set(e.store, mask.Path(p), alive), e.store.GetVariable(p.Path).SetValue(weight))
-	}
 	for i, m := range moves {
-		if err := put(i, m.alive, m.weight); err != nil {
+		if err := e.put(r.Layers[i], m); err != nil {
 			for j := range i + 1 {
-				l := r.Layers[j]
-				dims := l.Param.Shape.Dimensions
-				err = errors.Join(err, put(j, tensors.FromFlatDataAndDimensions(l.Alive, dims...), tensors.FromFlatDataAndDimensions(l.Weight, dims...)))
+				err = errors.Join(err, e.back(r.Layers[j], moves[j]))
 			}
 			return err
 		}
@@ -498,6 +479,58 @@ func (e *Engine) write(r *Round, moves []move, memory []float64) error {
 		}
 	}
 	return set(e.store, memoryPath, tensors.FromValue(memory))
+}
+
+// put changes a layer's mask and weights: a few of them, so where they lie.
+func (e *Engine) put(l *Layer, m move) error {
+	err := change(e.store, mask.Path(l.Param), func(alive []bool) {
+		for _, i := range m.died {
+			alive[i] = false
+		}
+		for _, i := range m.grown {
+			alive[i] = true
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return change(e.store, l.Param.Path, func(weight []float32) {
+		for _, i := range m.died {
+			weight[i] = 0
+		}
+		for j, i := range m.fresh {
+			weight[i] = m.values[j]
+		}
+	})
+}
+
+// back undoes put.
+func (e *Engine) back(l *Layer, m move) error {
+	places := [][]int32{m.died, m.grown}
+	return errors.Join(
+		change(e.store, mask.Path(l.Param), func(alive []bool) {
+			for _, some := range places {
+				for _, i := range some {
+					alive[i] = l.Alive[i]
+				}
+			}
+		}),
+		change(e.store, l.Param.Path, func(weight []float32) {
+			for _, some := range places {
+				for _, i := range some {
+					weight[i] = l.Weight[i]
+				}
+			}
+		}))
+}
+
+// change changes elements of a variable.
+func change[T float32 | bool](store *model.Store, path string, f func(flat []T)) error {
+	value, err := store.GetVariable(path).Value()
+	if err != nil {
+		return err
+	}
+	return inplace.Change(value, f)
 }
 
 // Living counts the living weights of each parameter.

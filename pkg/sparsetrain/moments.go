@@ -7,6 +7,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
+	"github.com/espalier-ml/espalier/pkg/internal/inplace"
 	"github.com/espalier-ml/espalier/pkg/params"
 )
 
@@ -69,7 +70,7 @@ func reset(store *model.Store, p params.Param, places ...[]int32) error {
 		if err != nil {
 			return err
 		}
-		if err := tensors.MutableFlatData(value, func(moments []float32) {
+		if err := inplace.Change(value, func(moments []float32) {
 			for _, some := range places {
 				for _, i := range some {
 					moments[i] = 0

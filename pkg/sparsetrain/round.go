@@ -69,11 +69,15 @@ func (l *Layer) rooms() *rooms {
 // living returns the places of the living weights.
 func (l *Layer) living() []int32 {
 	if len(l.places) == 0 {
+		// Without a branch, which would be told wrong as often as a weight lives.
+		places, n := room(&l.places, len(l.Alive)), 0
 		for i, a := range l.Alive {
+			places[n] = int32(i)
 			if a {
-				l.places = append(l.places, int32(i))
+				n++
 			}
 		}
+		l.places = places[:n]
 	}
 	return l.places
 }

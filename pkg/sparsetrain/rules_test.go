@@ -1,8 +1,11 @@
 package sparsetrain
 
 import (
+	compare "cmp"
 	"errors"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -150,12 +153,56 @@ func TestMomentumByHand(t *testing.T) {
 	if diff := cmp.Diff([]float64{0.75, 0.25}, momentumShares(r)); diff != "" {
 		t.Errorf("shares (-want +got)\n%s", diff)
 	}
-	scores, err := scored("momentum", a, GrowByMomentum.Score)
+	grown, err := a.bestOpen("momentum", 1, scored(a, GrowByMomentum.Score))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]int32{3}, a.bestOpen(1, scores)); diff != "" {
+	if diff := cmp.Diff([]int32{3}, grown); diff != "" {
 		t.Errorf("grown (-want +got)\n%s", diff)
+	}
+}
+
+// Where a layer is large, most of its weights are told to be too low by a look at some: what is grown is what a sort of all would say, whether the sample is like the rest or not, and a
+// score that is no number is found wherever it is.
+func TestBestOpen(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	const size, n = 20_000, 700
+	sampled := make([]bool, size)
+	for i := range 1024 {
+		sampled[i*size/1024] = true
+	}
+	for name, draw := range map[string]func(i int) float32{
+		"normal": func(int) float32 { return float32(rng.NormFloat64()) },
+		"equal":  func(int) float32 { return 1 },
+		"few":    func(int) float32 { return float32(rng.IntN(5)) },
+		"lower":  func(i int) float32 { return map[bool]float32{true: 2, false: rng.Float32()}[sampled[i]] },
+	} {
+		l := layer("a", make([]float32, size), nil)
+		scores := make([]float32, size)
+		var open []int32
+		for i := range scores {
+			scores[i], l.Alive[i] = draw(i), i%10 == 3 || name == "lower" && sampled[i]
+			l.Drop[i] = l.Alive[i] && i%20 == 3
+			if l.Open(i) {
+				open = append(open, int32(i))
+			}
+		}
+		slices.SortStableFunc(open, func(a, b int32) int { return compare.Compare(scores[b], scores[a]) })
+		want := slices.Sorted(slices.Values(open[:n]))
+		got, err := l.bestOpen("mine", n, scores)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: error %v (-want +got)\n%.300s", name, err, diff)
+		}
+		for _, n := range []int{0, n} {
+			at := rng.IntN(size)
+			was := scores[at]
+			scores[at] = float32(math.NaN())
+			var e *RuleError
+			if _, err := l.bestOpen("mine", n, scores); !errors.As(err, &e) {
+				t.Errorf("%s: weight %d has no number as its score, and growing %d gives the error %v", name, at, n, err)
+			}
+			scores[at] = was
+		}
 	}
 }
 

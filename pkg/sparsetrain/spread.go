@@ -3,7 +3,6 @@ package sparsetrain
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/espalier-ml/espalier/pkg/internal/rank"
 )
@@ -127,30 +126,48 @@ func (l *Layer) top(n int, scores []float32) []bool {
 	return keep
 }
 
-// bestOpen returns the places of the n weights of highest score among those that can be grown, of equal ones the earlier. n is at most Room.
-func (l *Layer) bestOpen(n int, scores []float32) []int32 {
+// bestOpen returns the places of the n weights of highest score among those that can be grown, of equal ones the earlier, or a *RuleError for NaN. n is at most Room. The places
+// hold until it is called again.
+func (l *Layer) bestOpen(rule string, n int, scores []float32) ([]int32, error) {
 	if n <= 0 {
-		return nil
+		return nil, numbers(rule, l, scores)
 	}
 	// A selection looks at its candidates several times. Few are grown of many, so that most can be told to be too low by a look at some.
 	least := float32(math.Inf(-1))
-	const sample = 1024
-	if rank := sample/32 + 2*n*sample/len(scores); len(scores) > 8*sample && rank < sample/2 {
-		some := make([]float32, sample)
-		for i := range some {
-			some[i] = scores[i*len(scores)/sample]
-		}
-		slices.Sort(some)
-		least = some[sample-1-rank]
-	}
-	for {
-		places, few := l.rooms().places[:0], l.room.few[:0]
-		for i, s := range scores {
-			if s >= least && l.Open(i) {
-				places, few = append(places, int32(i)), append(few, s)
+	const sample, slack = 1024, 32 // where a thirtieth of all is grown, slack is more than five deviations of how many of these a sample has
+	if few := n * sample / l.Room(); len(scores) > 8*sample && few < sample/4 {
+		some := make([]float32, 0, sample)
+		for i := range sample {
+			if i = i * len(scores) / sample; l.Open(i) {
+				some = append(some, scores[i])
 			}
 		}
-		l.room.places, l.room.few = places, few
+		if above := n*len(some)/l.Room() + slack; above < len(some) {
+			if err := numbers(rule, l, some); err != nil {
+				return nil, err
+			}
+			least = float32(math.Inf(1))
+			for i, best := range l.top(above+1, some) {
+				if best {
+					least = min(least, some[i])
+				}
+			}
+		}
+	}
+	for {
+		// NaN is below nothing, so that one which there is comes along.
+		high := notBelow(least, scores, room(&l.rooms().places, len(scores)))
+		few := room(&l.room.few, len(high))[:0]
+		places := high[:0]
+		for _, i := range high {
+			s := scores[i]
+			if s != s {
+				return nil, numbers(rule, l, scores)
+			}
+			if l.Open(int(i)) {
+				places, few = append(places, i), append(few, s)
+			}
+		}
 		if len(few) < n && !math.IsInf(float64(least), -1) { // the sample was not like the rest
 			least = float32(math.Inf(-1))
 			continue
@@ -161,6 +178,19 @@ func (l *Layer) bestOpen(n int, scores []float32) []int32 {
 				grown = append(grown, places[j])
 			}
 		}
-		return grown
+		return grown, nil
 	}
+}
+
+// notBelow returns the places of the scores that are not below the least. into has room for all.
+func notBelow(least float32, scores []float32, into []int32) []int32 {
+	n := 0
+	into = into[:len(scores)]
+	for i, s := range scores {
+		into[n] = int32(i) // without a branch, which would often be told wrong
+		if !(s < least) {
+			n++
+		}
+	}
+	return into[:n]
 }
