@@ -50,7 +50,7 @@ func (tr *Trainer) topologySignals(t Training, step int) (*signal.Signals, error
 		data = oneEpoch{epochs, 1_000_000_000 + step}
 	}
 	if tr.topology != nil && tr.topology.Needs == needs && slices.Equal(tr.topology.Paths(), t.Pruner.Params().Paths()) {
-		return tr.topology.Over(data)
+		return tr.topology, tr.topology.Renew(data)
 	}
 	src := tr.Source()
 	src.Data, src.Batches = data, max(1, t.Batches)

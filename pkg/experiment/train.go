@@ -84,7 +84,7 @@ type Topology interface {
 	Due(step int) bool
 	// Needs are the signals that Apply is given.
 	Needs() criterion.Needs
-	// Apply changes masks and weights, after a step, and keeps dead weights zero.
+	// Apply changes masks and weights, after a step, and keeps dead weights zero. The signals are good until it returns: their memory serves again.
 	Apply(step int, sig *signal.Signals) error
 	// String says all that Apply does, but for what depends on the step; Fraction says that. They distinguish runs.
 	String() string

@@ -19,7 +19,7 @@ type batch struct {
 	size      int
 }
 
-// read copies the first batches of a data set: of its first epoch, where it can say which, so that it does not matter what was read of it before.
+// read takes the first batches of a data set: of its first epoch, where it can say which, so that it does not matter what was read of it before.
 func read(ds train.Dataset, n int) ([]batch, error) {
 	var batches []batch
 	all := ds.Iter
@@ -35,15 +35,8 @@ func read(ds train.Dataset, n int) ([]batch, error) {
 		if len(b.Inputs) != 1 || len(b.Labels) != 1 {
 			return nil, &SourceError{"Data", fmt.Sprintf("batches of %q have %d inputs and %d labels", ds.Name(), len(b.Inputs), len(b.Labels)), "make it yield one of each"}
 		}
-		x, err := b.Inputs[0].LocalClone()
-		if err != nil {
-			return nil, err
-		}
-		labels, err := b.Labels[0].LocalClone()
-		if err != nil {
-			return nil, err
-		}
-		if err := b.Finalize(); err != nil {
+		x, labels := b.Inputs[0], b.Labels[0] // which are ours; no backend's, as the data set may have another than the source
+		if err := errors.Join(x.ToLocal(), labels.ToLocal()); err != nil {
 			return nil, err
 		}
 		if x.Shape().Rank() == 0 || x.Shape().Dimensions[0] == 0 {

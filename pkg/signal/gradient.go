@@ -170,10 +170,11 @@ func (s *Signals) gradient() ([][]float32, error) {
 			return nil, err
 		}
 		for i, r := range results {
-			mean[i] = make([]float32, r.Shape().Size())
+			mean[i] = s.place(criterion.NeedGrad, s.set[i].Path, r.Shape().Size())
 			if err := tensors.ConstFlatData(r, func(values []float32) {
+				into := mean[i][:len(values)]
 				for j, x := range values {
-					mean[i][j] = x + 0 // a sum has no −0
+					into[j] = x + 0 // a sum has no −0
 				}
 			}); err != nil {
 				return nil, err

@@ -114,6 +114,7 @@ type Signals struct {
 	set     params.Set
 	batches []batch
 	values  map[criterion.Needs]map[string][]float32
+	room    map[criterion.Needs]map[string][]float32 // what was collected before, to be written over; nil: nothing may be
 
 	programs *programs
 }
@@ -178,6 +179,20 @@ func (s *Signals) Over(data train.Dataset) (*Signals, error) {
 		again.Examples += b.size
 	}
 	return &again, again.collect()
+}
+
+// Renew is Over, into the memory of s: it leaves nothing of what s held, and where it fails nothing at all. It is for who looks at signals again and again while a network
+// trains, to whom fresh memory would cost as much as the rest.
+func (s *Signals) Renew(data train.Dataset) error {
+	s.room, s.values = s.values, nil
+	again, err := s.Over(data)
+	if err != nil {
+		s.Needs, s.room = 0, nil
+		return err
+	}
+	*s = *again
+	s.room = nil
+	return nil
 }
 
 // collectors meet the needs; each fills what it can of several.
@@ -251,6 +266,14 @@ func (s *Signals) put(need criterion.Needs, path string, values []float32) {
 		s.values[need] = map[string][]float32{}
 	}
 	s.values[need][path] = values
+}
+
+// place returns where a signal of n values goes.
+func (s *Signals) place(need criterion.Needs, path string, n int) []float32 {
+	if have := s.room[need][path]; len(have) == n {
+		return have
+	}
+	return make([]float32, n)
 }
 
 func (s *Signals) collectStart(criterion.Needs) error {

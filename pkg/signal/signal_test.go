@@ -153,6 +153,43 @@ func TestGradientsByHand(t *testing.T) {
 }
 
 // The mean square of the gradients of drawn labels is that of the softmax: x²·p(1 − p) for each class, on average.
+// Renew is Over into the memory that is there; where it fails, nothing is left that could be taken for signals.
+func TestRenew(t *testing.T) {
+	src, set, _ := linearSource(t)
+	s, err := Collect(src, set, criterion.NeedGrad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := &data{name: "one example", dims: []int{2}, inputs: [][]float32{{0, 3}}, labels: [][]int32{{0}}} // y = 6: the gradient is y·x
+	if err := s.Renew(one); err != nil {
+		t.Fatal(err)
+	}
+	first := value(t, s, criterion.NeedGrad, "/w/weights")
+	near(t, "gradient", first, []float64{0, 18}, 1e-5)
+	one.inputs = [][]float32{{1, 1}} // y = 3
+	if err := s.Renew(one); err != nil {
+		t.Fatal(err)
+	}
+	second := value(t, s, criterion.NeedGrad, "/w/weights")
+	near(t, "gradient", second, []float64{3, 3}, 1e-5)
+	if &first[0] != &second[0] {
+		t.Error("the same signal lies elsewhere")
+	}
+	if s.Data != "one example" || s.Examples != 1 {
+		t.Errorf("%d examples of %q", s.Examples, s.Data)
+	}
+	if err := s.Renew(&data{name: "nothing"}); !errors.Is(err, ErrNoData) {
+		t.Errorf("no data: error %v", err)
+	}
+	var missing *MissingError
+	if err := s.Check(criterion.NeedGrad); !errors.As(err, &missing) {
+		t.Errorf("after a failure: error %v, expected a *MissingError", err)
+	}
+	if _, err := s.Value(criterion.NeedGrad, "/w/weights"); !errors.As(err, &missing) {
+		t.Errorf("after a failure: error %v, expected a *MissingError", err)
+	}
+}
+
 func TestGaussNewtonIsThatOfTheSoftmax(t *testing.T) {
 	logits := []float64{0.5, -0.3, 1}
 	s := store(t, map[string]*tensors.Tensor{"/w/weights": tensors.FromFlatDataAndDimensions([]float32{0.5, -0.3, 1}, 1, 3)})

@@ -247,8 +247,12 @@ func (d *Dataset) Arrays() (inputs, labels *tensors.Tensor) {
 // Order returns the examples of an epoch as indices into Arrays, in order. For training it is a permutation that is a function of
 // seed and epoch alone, the same on every machine, cut to whole batches; for evaluation it is 0 to Len-1. The slice is the caller's.
 func (d *Dataset) Order(epoch int) []int32 {
-	n := d.Len()
-	order := make([]int32, n)
+	return d.order(epoch, make([]int32, d.Len()))
+}
+
+// order writes the order of an epoch over all of what it is given.
+func (d *Dataset) order(epoch int, order []int32) []int32 {
+	n := len(order)
 	for i := range order {
 		order[i] = int32(i)
 	}
@@ -305,10 +309,19 @@ func (d *Dataset) Iter() iter.Seq2[train.Batch, error] {
 	return d.Epoch(int(d.epoch.Add(1) - 1))
 }
 
+// orders are done with, and serve the next epoch of as many examples: who takes a batch now and then of another epoch each would else have memory cleared for it each time.
+var orders sync.Pool
+
 // Epoch is Iter for a given epoch, and leaves it to the caller to count them.
 func (d *Dataset) Epoch(epoch int) iter.Seq2[train.Batch, error] {
 	return func(yield func(train.Batch, error) bool) {
-		order := d.Order(epoch)
+		whole, _ := orders.Get().(*[]int32)
+		if whole == nil || len(*whole) != d.Len() {
+			fresh := make([]int32, d.Len())
+			whole = &fresh
+		}
+		defer orders.Put(whole)
+		order := d.order(epoch, *whole)
 		for len(order) > 0 {
 			n := min(d.Batch(), len(order))
 			batch, err := d.assemble(order[:n])
