@@ -392,6 +392,52 @@ func TestLeakStopsTheRun(t *testing.T) {
 	}
 }
 
+// The host and the program on the device, which counts where the host can't, find the same dead weights that are not zero: NaN is one, and −0 is none.
+func TestLeaksAreCounted(t *testing.T) {
+	task := newTask(t)
+	store := newStore(t, task, 1)
+	p := newPruner(t, task, store, prune.Recipe{})
+	if _, err := p.Prune(0.5, nil); err != nil {
+		t.Fatal(err)
+	}
+	tr, err := NewTrainer(task, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	if _, err := tr.Train(t.Context(), Training{Steps: 2, Pruner: p}); err != nil {
+		t.Fatal(err)
+	}
+	want := make([]int32, len(p.Params()))
+	for i, param := range p.Params() {
+		alive, err := mask.Bools(store, param)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := store.GetVariable(param.Path).Value()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tensors.MutableFlatData(value, func(weights []float32) {
+			wrong := []float32{float32(math.Copysign(0, -1)), 1, float32(math.NaN())}[:2+i%2]
+			for j := range weights {
+				if !alive[j] && len(wrong) > 0 {
+					weights[j], wrong = wrong[0], wrong[1:]
+				}
+			}
+			want[i] = int32(1 + i%2)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, count := range map[string]func() ([]int32, error){"host": tr.step.leaked, "device": tr.step.leakedThere} {
+		got, err := count()
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: error %v (-want +got)\n%s", name, err, diff)
+		}
+	}
+}
+
 // A run that is interrupted and resumed ends with the same bits as one that is not; so does one that another process has finished.
 func TestResumeIsExact(t *testing.T) {
 	task := newTask(t)

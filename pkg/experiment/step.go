@@ -3,6 +3,7 @@ package experiment
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/internal/guard"
 	"github.com/espalier-ml/espalier/pkg/internal/lower"
+	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/prune"
 )
 
@@ -46,8 +48,8 @@ type stepper struct {
 	calls       int           // dispatches so far
 	perStep     time.Duration // the time of a step in the last dispatch; 0: not known yet
 
-	leaks  *model.Exec // counts the dead weights that are not zero, for each parameter; nil: nothing is pruned
-	pruned []string    // the paths of those parameters
+	pruner *prune.Pruner // nil: nothing is pruned
+	leaks  *model.Exec   // counts the dead weights that are not zero, for each parameter, where the host can't
 
 	// unsealed is set where it can't be seen in the step's graph that dead weights stay zero: then they are counted after each step.
 	unsealed bool
@@ -71,15 +73,12 @@ type stepper struct {
 
 // newStepper builds the step. Variables that an earlier optimizer left in the store are removed: a run starts with a fresh optimizer.
 func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner *prune.Pruner, perDispatch int, turn turn) (*stepper, error) {
-	st := &stepper{store: store, turn: turn}
+	st := &stepper{store: store, pruner: pruner, turn: turn}
 	opt := inner
 	if pruner != nil {
 		var err error
 		if opt, err = pruner.Optimizer(inner); err != nil {
 			return nil, err
-		}
-		for _, p := range pruner.Params() {
-			st.pruned = append(st.pruned, p.Path)
 		}
 		// Counted apart from the step, after each block: within each step it would cost a fifth of the time of a small network. In between, the step's
 		// graph is the proof, see Pruner.Unsealed.
@@ -377,25 +376,96 @@ func (st *stepper) toHost() error {
 
 // check returns a *LeakError for the first parameter that has a dead weight other than zero.
 func (st *stepper) check(step int) error {
-	if st.leaks == nil {
+	if st.pruner == nil {
 		return nil
 	}
 	return guard.Run("check of dead weights", func() error {
-		result, err := st.turn.call(st.backend, st.leaks)
-		if err != nil {
-			return err
-		}
-		counts, err := tensors.CopyFlatData[int32](result[0])
+		counts, err := st.leaked()
 		if err != nil {
 			return err
 		}
 		for i, count := range counts {
 			if count != 0 {
-				return &LeakError{Path: st.pruned[i], Count: int(count), Step: step}
+				return &LeakError{Path: st.pruner.Params()[i].Path, Count: int(count), Step: step}
 			}
 		}
-		return result[0].FinalizeAll()
+		return nil
 	})
+}
+
+// leaked counts, for each parameter, the dead weights that are not zero: on the host where all weights and masks lie there, or on a device that shares its memory with the host,
+// else by a program on the device. On a CPU the host has done before the program is called, which would first have to be compiled.
+func (st *stepper) leaked() ([]int32, error) {
+	set := st.pruner.Params()
+	counts := make([]int32, len(set))
+	for i, p := range set {
+		alive, err := mask.Variable(st.store, p)
+		if err != nil {
+			return nil, err
+		}
+		count, near, err := leaked(alive, st.store.GetVariable(p.Path))
+		if err != nil {
+			return nil, err
+		}
+		if !near {
+			return st.leakedThere()
+		}
+		counts[i] = count
+	}
+	return counts, nil
+}
+
+// leaked counts the dead weights of a parameter that are not zero, unless they are far away or of another type than float32.
+func leaked(alive, weights *model.Variable) (count int32, near bool, err error) {
+	a, err := alive.Value()
+	if err != nil {
+		return 0, false, err
+	}
+	w, err := weights.Value()
+	if err != nil {
+		return 0, false, err
+	}
+	for _, value := range []*tensors.Tensor{a, w} {
+		if b, err := value.Backend(); err == nil && !b.HasSharedBuffers() && !value.HasLocal() {
+			return 0, false, nil
+		}
+	}
+	if w.DType() != dtypes.Float32 {
+		return 0, false, nil
+	}
+	var inner error
+	err = a.ConstBytes(func(alive []byte) { // each 0 or 1
+		inner = tensors.ConstFlatData(w, func(weights []float32) {
+			// All bits at once, without a branch: as a rule there is none.
+			alive := alive[:len(weights)]
+			found := uint32(0)
+			for i, x := range weights {
+				found |= math.Float32bits(x) << 1 & (uint32(alive[i]) - 1) // less the sign of −0; what is alive does not count
+			}
+			if found == 0 {
+				return
+			}
+			for i, x := range weights {
+				if alive[i] == 0 && x != 0 {
+					count++
+				}
+			}
+		})
+	})
+	return count, true, errors.Join(err, inner)
+}
+
+// leakedThere counts by a program on the device.
+func (st *stepper) leakedThere() ([]int32, error) {
+	result, err := st.turn.call(st.backend, st.leaks)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := tensors.CopyFlatData[int32](result[0])
+	if err != nil {
+		return nil, err
+	}
+	return counts, result[0].FinalizeAll()
 }
 
 // finite returns a *DivergedError for the first trainable variable that holds a NaN or an infinity.
