@@ -3,6 +3,7 @@ package experiment
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -225,5 +226,28 @@ func TestRunsAreToldApart(t *testing.T) {
 			t.Errorf("%s: the same name as %s", what, other)
 		}
 		seen[got] = what
+	}
+}
+
+// NaN and infinities are found wherever they are, and numbers of any size are none.
+func TestFinite(t *testing.T) {
+	for n := range 10 {
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = []float32{math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32, 0}[i%4]
+		}
+		if !finite(values) {
+			t.Errorf("%v are all numbers", values)
+		}
+		for i := range values {
+			for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+				was := values[i]
+				values[i] = float32(bad)
+				if finite(values) {
+					t.Errorf("%v are not all numbers", values)
+				}
+				values[i] = was
+			}
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/espalier-ml/espalier/pkg/internal/guard"
+	"github.com/espalier-ml/espalier/pkg/internal/inplace"
 	"github.com/espalier-ml/espalier/pkg/internal/lower"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/prune"
@@ -425,12 +426,7 @@ func leaked(alive, weights *model.Variable) (count int32, near bool, err error) 
 	if err != nil {
 		return 0, false, err
 	}
-	for _, value := range []*tensors.Tensor{a, w} {
-		if b, err := value.Backend(); err == nil && !b.HasSharedBuffers() && !value.HasLocal() {
-			return 0, false, nil
-		}
-	}
-	if w.DType() != dtypes.Float32 {
+	if !inplace.Near(a) || !inplace.Near(w) || w.DType() != dtypes.Float32 {
 		return 0, false, nil
 	}
 	var inner error
@@ -482,18 +478,9 @@ func (st *stepper) finite(step int) error {
 		if err := value.ConstFlatData(func(flat any) {
 			switch data := flat.(type) {
 			case []float32:
-				// 0·x is 0 for numbers only.
-				sum := float32(0)
-				for _, x := range data {
-					sum += 0 * x
-				}
-				good = sum == 0
+				good = finite(data)
 			case []float64:
-				sum := 0.0
-				for _, x := range data {
-					sum += 0 * x
-				}
-				good = sum == 0
+				good = finite(data)
 			}
 		}); err != nil {
 			return err
@@ -503,6 +490,19 @@ func (st *stepper) finite(step int) error {
 		}
 	}
 	return nil
+}
+
+// finite tells whether no value is NaN or infinite: 0·x is 0 for numbers only. Four sums, so that one need not wait for the other.
+func finite[T float32 | float64](values []T) bool {
+	var a, b, c, d T
+	for len(values) >= 4 {
+		a, b, c, d = a+0*values[0], b+0*values[1], c+0*values[2], d+0*values[3]
+		values = values[4:]
+	}
+	for _, x := range values {
+		a += 0 * x
+	}
+	return a+b+c+d == 0
 }
 
 func (st *stepper) finalise() {
@@ -518,6 +518,18 @@ func (st *stepper) finalise() {
 // restart gives the optimizer's variables their first values.
 func (st *stepper) restart() error {
 	for v, first := range st.owned {
+		if v.HasValue() {
+			value, err := v.Value()
+			if err != nil {
+				return err
+			}
+			if value.Shape().Equal(first.Shape()) && inplace.Near(value) {
+				if err := inplace.Copy(value, first); err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		value, err := first.LocalClone()
 		if err != nil {
 			return err

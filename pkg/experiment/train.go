@@ -180,6 +180,7 @@ type Trainer struct {
 	// topology are the last signals for Training.Topology; with them goes what was compiled to collect them.
 	topology *signal.Signals
 	evals    map[evalKey]*model.Exec
+	perEpoch int // steps; 0: nobody has asked yet
 
 	turn turn
 }
@@ -579,8 +580,8 @@ func (tr *Trainer) stepsPerEpoch() (int, error) {
 		return 0, fmt.Errorf("Task.Train: %w", ErrNoData)
 	}
 	r, ok := tr.task.Train.(Resident)
-	if !ok {
-		return 0, nil
+	if !ok || tr.perEpoch > 0 {
+		return tr.perEpoch, nil
 	}
 	inputs, _ := r.Arrays()
 	if r.Batch() < 1 {
@@ -590,7 +591,8 @@ func (tr *Trainer) stepsPerEpoch() (int, error) {
 	if n < r.Batch() {
 		return 0, &ConfigError{"batch size of " + r.Name(), fmt.Sprintf("got %d, and an epoch has %d examples", r.Batch(), n), "use a smaller batch"}
 	}
-	return n / r.Batch(), nil
+	tr.perEpoch = n / r.Batch()
+	return tr.perEpoch, nil
 }
 
 // feeder hands the data to the steps.

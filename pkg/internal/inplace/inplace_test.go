@@ -37,6 +37,9 @@ func TestChange(t *testing.T) {
 		} {
 			t.Run(name+" "+where, func(t *testing.T) {
 				x := tensor()
+				if !inplace.Near(x) {
+					t.Error("it is far away")
+				}
 				if err := inplace.Change(x, func(flat []float32) { flat[2] = 7 }); err != nil {
 					t.Fatal(err)
 				}
@@ -45,6 +48,18 @@ func TestChange(t *testing.T) {
 				}
 				if diff := cmp.Diff([]float32{4, 8, 14, 16}, tensors.MustCopyFlatData[float32](double.MustCall(x)[0])); diff != "" {
 					t.Errorf("twice that (-want +got)\n%s", diff)
+				}
+				if err := inplace.Copy(x, tensors.FromValue([]float32{5, 6, 7, 8})); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff([]float32{5, 6, 7, 8}, tensors.MustCopyFlatData[float32](x)); diff != "" {
+					t.Errorf("copied, on the host (-want +got)\n%s", diff)
+				}
+				if diff := cmp.Diff([]float32{10, 12, 14, 16}, tensors.MustCopyFlatData[float32](double.MustCall(x)[0])); diff != "" {
+					t.Errorf("copied, twice that (-want +got)\n%s", diff)
+				}
+				if err := inplace.Copy(x, tensors.FromValue([]float32{5, 6})); err == nil {
+					t.Error("two elements are copied to four, and there is no error")
 				}
 			})
 		}
