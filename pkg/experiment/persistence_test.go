@@ -251,3 +251,50 @@ func TestFinite(t *testing.T) {
 		}
 	}
 }
+
+// A trainer's second training starts as one by a new trainer does, whose optimizer has never seen the network.
+func TestSecondTrainingStartsAfresh(t *testing.T) {
+	task := newTask(t)
+	store := newStore(t, task, 1)
+	tr, err := NewTrainer(task, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	rate := func(done float64) float64 { return 1 - done }
+	if _, err := tr.Train(t.Context(), Training{Steps: 60, Rate: rate}); err != nil {
+		t.Fatal(err)
+	}
+	between, err := Snapshot(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.Train(t.Context(), Training{Steps: 60, Rate: rate}); err != nil {
+		t.Fatal(err)
+	}
+	other := newStore(t, task, 2)
+	for path := range between {
+		if other.GetVariable(path) == nil { // the optimizer's
+			delete(between, path)
+		}
+	}
+	if err := Restore(other, between); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Train(t.Context(), task, other, Training{Steps: 60, Rate: rate}); err != nil {
+		t.Fatal(err)
+	}
+	want, err := Snapshot(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Snapshot(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, value := range want {
+		if !value.Equal(got[path]) {
+			t.Errorf("%s differs", path)
+		}
+	}
+}
