@@ -62,11 +62,11 @@ func init() {
 		{"L1", byCriterion(criterion.Magnitude)},
 		{"FPGM", byCriterion(criterion.FPGM)},
 		{"slimming", func(j *job, n *surgery.Network) (chosen, error) {
-			s := structured.Slimming{Strength: j.study.penalty, Budget: j.budget()}
+			s := structured.Slimming{Strength: j.study.slimming, Budget: j.budget()}
 			return j.penalised(n, s.Model, s.Choose)
 		}},
 		{"group lasso", func(j *job, n *surgery.Network) (chosen, error) {
-			l := structured.GroupLasso{Strength: j.study.penalty / 10, Budget: j.budget()}
+			l := structured.GroupLasso{Strength: j.study.lasso, Budget: j.budget()}
 			l.Budget.Compete = structured.WithinGroup // few steps drive no unit to zero, and what is only small says little of other layers
 			return j.penalised(n, l.Model, l.Choose)
 		}},
@@ -84,6 +84,15 @@ func init() {
 		}},
 		{"PFP", func(j *job, n *surgery.Network) (chosen, error) {
 			r, err := structured.PFP{Budget: j.budget()}.Choose(j.ctx, n, j.study.validation)
+			if err != nil {
+				return chosen{}, err
+			}
+			return chosen{plan: r.Plan}, nil
+		}},
+		{"PFP, uniform", func(j *job, n *surgery.Network) (chosen, error) { // its sensitivities at random's widths: what comes of the ranking, and what of how the bound divides the budget
+			budget := j.budget()
+			budget.Compete = structured.WithinGroup
+			r, err := structured.PFP{Budget: budget}.Choose(j.ctx, n, j.study.validation)
 			if err != nil {
 				return chosen{}, err
 			}
@@ -306,7 +315,7 @@ func tuned(step int) string {
 
 // points are the steps of fine-tuning after which validation accuracy is measured, but for the last.
 func (st study) points() []int {
-	return slices.DeleteFunc([]int{0, 10, 30, 100, 300}, func(step int) bool { return step >= st.tune.steps })
+	return slices.DeleteFunc([]int{0, 10, 30, 100, 300}, func(step int) bool { return 2*step > st.tune.steps })
 }
 
 // failed notes that a training came to values that are no numbers: such a run counts as failed, and the others go on.

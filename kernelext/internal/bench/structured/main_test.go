@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"-methods none", "there are random; random, longer; L1"}, {"-seeds x", "give numbers"}, {"-networks VGG16", "there are LeNet-5, LeNet-5-norm, ResNet-8-narrow"}, {"surplus", "no flag"}, {"-images 5", "1000 images"},
+		{"-methods none", "there are random; random, longer; L1"}, {"-seeds x", "give numbers"}, {"-methods L1;L1", "twice"}, {"-networks VGG16", "there are LeNet-5, LeNet-5-norm, ResNet-8-narrow"}, {"surplus", "no flag"}, {"-images 5", "1000 images"},
 	} {
 		_, err := parse(append(strings.Fields(c.args), "-dir", "x"))
 		if c.args == "surplus" {
@@ -180,7 +180,7 @@ func TestMeasure(t *testing.T) {
 	}
 	p := plan{12, 0.05, 1e-4}
 	st := study{network: nets.Network{Name: "tiny", Input: []int{28, 28, 1}, Model: tiny}, data: "drawn digits", train: data.Train, validation: data.Validation, test: data.Test, macs: 0.5, dense: p, tune: p,
-		penalty: 1e-3, sparsity: 0.05, prepare: 4}
+		slimming: 1e-2, lasso: 1e-4, sparsity: 0.05, prepare: 4}
 	j := &job{ctx: t.Context(), backend: b, study: st, seed: 1, dir: t.TempDir()}
 	for name, choosing := range map[string]float64{"slimming": 4, "group lasso": 4, "growing": 4, "SCOP": 4, "PFP, sampled": 0, "ThiNet": 0} {
 		r, err := j.measure(name)
