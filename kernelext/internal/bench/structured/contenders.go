@@ -61,10 +61,8 @@ func init() {
 		{longer, byCriterion(criterion.Random)},
 		{"L1", byCriterion(criterion.Magnitude)},
 		{"FPGM", byCriterion(criterion.FPGM)},
-		{"slimming", func(j *job, n *surgery.Network) (chosen, error) {
-			s := structured.Slimming{Strength: j.study.slimming, Budget: j.budget()}
-			return j.penalised(n, s.Model, s.Choose)
-		}},
+		{"slimming", slimming(structured.AsPublished)},
+		{"slimming, uniform", slimming(structured.WithinGroup)},
 		{"group lasso", func(j *job, n *surgery.Network) (chosen, error) {
 			l := structured.GroupLasso{Strength: j.study.lasso, Budget: j.budget()}
 			l.Budget.Compete = structured.WithinGroup // few steps drive no unit to zero, and what is only small says little of other layers
@@ -82,29 +80,9 @@ func init() {
 				return again, again.Check()
 			})
 		}},
-		{"PFP", func(j *job, n *surgery.Network) (chosen, error) {
-			r, err := structured.PFP{Budget: j.budget()}.Choose(j.ctx, n, j.study.validation)
-			if err != nil {
-				return chosen{}, err
-			}
-			return chosen{plan: r.Plan}, nil
-		}},
-		{"PFP, uniform", func(j *job, n *surgery.Network) (chosen, error) { // its sensitivities at random's widths: what comes of the ranking, and what of how the bound divides the budget
-			budget := j.budget()
-			budget.Compete = structured.WithinGroup
-			r, err := structured.PFP{Budget: budget}.Choose(j.ctx, n, j.study.validation)
-			if err != nil {
-				return chosen{}, err
-			}
-			return chosen{plan: r.Plan}, nil
-		}},
-		{"PFP, sampled", func(j *job, n *surgery.Network) (chosen, error) {
-			r, err := structured.PFP{Budget: j.budget(), Sampled: true, Seed: j.seed}.Choose(j.ctx, n, j.study.validation)
-			if err != nil {
-				return chosen{}, err
-			}
-			return chosen{plan: r.Plan, adjust: r.Reweight}, nil
-		}},
+		{"PFP", pfp(structured.AsPublished, false)},
+		{"PFP, uniform", pfp(structured.WithinGroup, false)},
+		{"PFP, sampled", pfp(structured.AsPublished, true)},
 		{"SCOP", scop(structured.SecondOrder(0))},
 		{"SCOP, generator", scop(structured.Generator(structured.GeneratorConfig{}))},
 		{"SCOP, shuffled", scop(structured.Shuffled)},
@@ -143,6 +121,28 @@ func byCriterion(c criterion.Criterion) func(*job, *surgery.Network) (chosen, er
 		}
 		p, err := n.Plan(surgery.Config{Criterion: c, MACs: j.study.macs, Uniform: true, Seed: j.seed}, nil)
 		return chosen{plan: p}, err
+	}
+}
+
+// slimming and PFP divide the budget over the layers by rules of their own. With compete WithinGroup their importances choose at random's widths, which tells what comes of the choice from what comes
+// of the widths.
+func slimming(compete structured.Competition) func(*job, *surgery.Network) (chosen, error) {
+	return func(j *job, n *surgery.Network) (chosen, error) {
+		s := structured.Slimming{Strength: j.study.slimming, Budget: j.budget()}
+		s.Budget.Compete = compete
+		return j.penalised(n, s.Model, s.Choose) // trained once for both
+	}
+}
+
+func pfp(compete structured.Competition, sampled bool) func(*job, *surgery.Network) (chosen, error) {
+	return func(j *job, n *surgery.Network) (chosen, error) {
+		p := structured.PFP{Budget: j.budget(), Sampled: sampled, Seed: j.seed}
+		p.Budget.Compete = compete
+		r, err := p.Choose(j.ctx, n, j.study.validation)
+		if err != nil {
+			return chosen{}, err
+		}
+		return chosen{plan: r.Plan, adjust: r.Reweight}, nil // by 1, unless it samples
 	}
 }
 
