@@ -391,15 +391,14 @@ func (o outcomes) course(first report.Record) report.Table {
 			}
 		}
 		t.Rows = append(t.Rows, row)
-		switch {
-		case last < 0:
-			until = append(until, name+" never")
-		default:
-			until = append(until, fmt.Sprintf("%s %d", name, last))
+		if last < 0 {
+			until = append(until, name+" (never)")
+		} else {
+			until = append(until, fmt.Sprintf("%s (%d)", name, last))
 		}
 	}
-	t.Caption = "Random: mean ± standard deviation over the seeds. Others: points ahead of it, paired by seed, ± half of a 95% interval of Student's t. The last step up to which a method is ahead at each measurement, with an interval above 0: " +
-		strings.Join(until, ", ") + "."
+	t.Caption = "Random: mean ± standard deviation over the seeds. Others: points ahead of it, paired by seed, ± half of a 95% interval of Student's t. Up to which step each is ahead, with an interval above 0 at all measurements until then: " +
+		strings.Join(until, "; ") + "."
 	return t
 }
 

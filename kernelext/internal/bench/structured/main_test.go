@@ -141,7 +141,7 @@ func TestTables(t *testing.T) {
 	if diff := cmp.Diff(course, all[1].Rows); diff != "" {
 		t.Errorf("course (-want +got)\n%s", diff)
 	}
-	if want := "above 0: L1 0, FPGM 0, GAL never."; !strings.HasSuffix(all[1].Caption, want) { // of one seed there is no interval
+	if want := "until then: L1 (0); FPGM (0); GAL (never)."; !strings.HasSuffix(all[1].Caption, want) { // of one seed there is no interval
 		t.Errorf("%q does not end with %q", all[1].Caption, want)
 	}
 }
