@@ -32,6 +32,7 @@ func All() []Network {
 	return []Network{
 		lenet300,
 		lenet5,
+		lenet5Norm,
 		smallConv,
 		smallVGG,
 		resnet8Narrow,

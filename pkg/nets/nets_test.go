@@ -211,6 +211,7 @@ func TestScopes(t *testing.T) {
 	want := map[string][]string{
 		"LeNet-300-100": {"fc1", "fc2", "output"},
 		"LeNet-5":       {"conv1", "conv2", "fc1", "output"},
+		"LeNet-5-norm":  {"conv1", "conv2", "fc1", "output"},
 		"VGG16": {"conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3", "conv4_1", "conv4_2", "conv4_3",
 			"conv5_1", "conv5_2", "conv5_3", "fc1", "fc2", "output"},
 	}

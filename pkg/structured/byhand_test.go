@@ -1,6 +1,7 @@
 package structured
 
 import (
+	"errors"
 	"iter"
 	"math"
 	"math/rand/v2"
@@ -71,6 +72,16 @@ func TestSensitivityByHand(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string][]int{"/in/dense/weights:1": {0, 3}}, r.Plan.Removed); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+	// The same where all groups have to keep half of their units.
+	same, err := PFP{Budget: Budget{Units: 0.5, Compete: WithinGroup}}.Choose(ctx, byHand(t), points{{1, 1}, {2, 1}})
+	check(t, err)
+	if diff := cmp.Diff(r.Plan.Removed, same.Plan.Removed); diff != "" {
+		t.Errorf("(-rate +within groups)\n%s", diff)
+	}
+	var config *ConfigError
+	if _, err := (PFP{Budget: Budget{Compete: Global}}).Choose(ctx, byHand(t), points{{1, 1}}); !errors.As(err, &config) || config.Field != "PFP.Budget.Compete" {
+		t.Errorf("units of all groups compete: %v, want a *ConfigError", err)
 	}
 	// No more is looked at than was asked for.
 	two := twice{points{{1, 1}}, points{{2, 1}}}

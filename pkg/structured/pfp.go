@@ -24,6 +24,8 @@ import (
 // are sparse, are ranked by the mean of what they are the maximum of, which the paper does not say; and draws end where one more would make too many different units, so that a sampled
 // plan has the size that was asked for, where the paper fixes the number of draws.
 type PFP struct {
+	// Budget is divided over the groups by the bound, if it does not say otherwise: WithinGroup keeps the same share of each, and Rate a given one, so that sensitivities rank units and the bound plays
+	// no part. Global is refused: sensitivities of different layers are not of one scale.
 	Budget Budget
 	// Examples is how many examples are looked at. Default: ⌈3·ln(8·units/Failure)⌉ with the smallest Failure of 1e-9, which are 80 to 95, and at least one batch,
 	// or one epoch if that has fewer
@@ -41,7 +43,7 @@ type PFPResult struct {
 	Plan *surgery.Plan
 	// Sensitivity of each unit, by the name of its group, from 0 to 1.
 	Sensitivity map[string][]float32
-	// Epsilon is the relative error that Samples were drawn for; 0 where the budget keeps more than one unit of each group, whatever the error.
+	// Epsilon is the relative error that Samples were drawn for; 0 where the budget says how much stays of each group, whatever the error.
 	Epsilon float64
 	// Samples is how many draws the bound asks for, by group. More draws than there are units leave it whole or nearly so.
 	Samples map[string]int
@@ -109,8 +111,8 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 		return nil, &ConfigError{"PFP.Failure", fmt.Sprintf("it is %v", c.Failure), "give a probability, for instance 1e-16"}
 	case c.Examples < 0:
 		return nil, &ConfigError{"PFP.Examples", fmt.Sprintf("it is %d", c.Examples), "give a positive number, or 0 for the default"}
-	case c.Budget.Compete != AsPublished:
-		return nil, &ConfigError{"PFP.Budget.Compete", "it is set", "leave it: PFP divides the budget by its bound"}
+	case c.Budget.Compete == Global:
+		return nil, &ConfigError{"PFP.Budget.Compete", "it is Global, and sensitivities of different layers are not of one scale", "leave it, so that the bound divides the budget, or set WithinGroup"}
 	}
 	if err := c.Budget.check(); err != nil {
 		return nil, err
@@ -435,7 +437,7 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 		cfg.MACs, cfg.Params, cfg.Units, cfg.Keep = 0, 0, 0, keep
 		return n.Choose(cfg, ranked)
 	}
-	if c.Budget.Rate != 0 { // a given share of each: sensitivities rank, and no bound is solved for
+	if c.Budget.Rate != 0 || c.Budget.Compete == WithinGroup { // the same share of each: sensitivities rank, and no bound is solved for
 		p, err := c.Budget.choose(n, "PFP", WithinGroup, ranked)
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ import (
 // expected are the groups of the reference networks, by reasoning: a stream for each stage of a residual network, of which it is one with the stem where no convolution lies between; one group
 // within a block, two within a bottleneck; the expansion of each block of MobileNetV2; of a transformer's layer heads, queries with keys, values, and the hidden layer.
 var expected = map[string]int{
-	"LeNet-300-100": 2, "LeNet-5": 3, "SmallConv": 4, "VGG16": 13 + 2, "ResNet-18": 4 + 8, "ResNet-34": 4 + 16, "ResNet-50": 1 + 4 + 2*16,
+	"LeNet-300-100": 2, "LeNet-5": 3, "LeNet-5-norm": 3, "SmallConv": 4, "VGG16": 13 + 2, "ResNet-18": 4 + 8, "ResNet-34": 4 + 16, "ResNet-50": 1 + 4 + 2*16,
 	"ResNet-8-narrow": 3 + 3, "ResNet-20": 3 + 9, "ResNet-20-narrow": 3 + 9, "ResNet-56": 3 + 27, "ResNet-20-B": 3 + 9, "ResNet-56-B": 3 + 27, "MobileNetV2": 25, "ViT-B/16": 4 * 12, "SmallVGG": 4,
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -46,19 +48,23 @@ type contender struct {
 // contenders are in the order of the table.
 var contenders []contender
 
-const scratch = "scratch"
+// Names that measure knows. longer is random again, with as many steps as the method that takes the most has in all.
+const (
+	random  = "random"
+	longer  = "random, longer"
+	scratch = "scratch"
+)
 
 func init() {
 	contenders = []contender{
-		{"random", byCriterion(criterion.Random)},
+		{random, byCriterion(criterion.Random)},
+		{longer, byCriterion(criterion.Random)},
 		{"L1", byCriterion(criterion.Magnitude)},
 		{"FPGM", byCriterion(criterion.FPGM)},
-		{"slimming", func(j *job, n *surgery.Network) (chosen, error) {
-			s := structured.Slimming{Strength: j.study.penalty, Budget: j.budget()}
-			return j.penalised(n, s.Model, s.Choose)
-		}},
+		{"slimming", slimming(structured.AsPublished)},
+		{"slimming, uniform", slimming(structured.WithinGroup)},
 		{"group lasso", func(j *job, n *surgery.Network) (chosen, error) {
-			l := structured.GroupLasso{Strength: j.study.penalty / 10, Budget: j.budget()}
+			l := structured.GroupLasso{Strength: j.study.lasso, Budget: j.budget()}
 			l.Budget.Compete = structured.WithinGroup // few steps drive no unit to zero, and what is only small says little of other layers
 			return j.penalised(n, l.Model, l.Choose)
 		}},
@@ -74,20 +80,9 @@ func init() {
 				return again, again.Check()
 			})
 		}},
-		{"PFP", func(j *job, n *surgery.Network) (chosen, error) {
-			r, err := structured.PFP{Budget: j.budget()}.Choose(j.ctx, n, j.study.validation)
-			if err != nil {
-				return chosen{}, err
-			}
-			return chosen{plan: r.Plan}, nil
-		}},
-		{"PFP, sampled", func(j *job, n *surgery.Network) (chosen, error) {
-			r, err := structured.PFP{Budget: j.budget(), Sampled: true, Seed: j.seed}.Choose(j.ctx, n, j.study.validation)
-			if err != nil {
-				return chosen{}, err
-			}
-			return chosen{plan: r.Plan, adjust: r.Reweight}, nil
-		}},
+		{"PFP", pfp(structured.AsPublished, false)},
+		{"PFP, uniform", pfp(structured.WithinGroup, false)},
+		{"PFP, sampled", pfp(structured.AsPublished, true)},
 		{"SCOP", scop(structured.SecondOrder(0))},
 		{"SCOP, generator", scop(structured.Generator(structured.GeneratorConfig{}))},
 		{"SCOP, shuffled", scop(structured.Shuffled)},
@@ -126,6 +121,28 @@ func byCriterion(c criterion.Criterion) func(*job, *surgery.Network) (chosen, er
 		}
 		p, err := n.Plan(surgery.Config{Criterion: c, MACs: j.study.macs, Uniform: true, Seed: j.seed}, nil)
 		return chosen{plan: p}, err
+	}
+}
+
+// slimming and PFP divide the budget over the layers by rules of their own. With compete WithinGroup their importances choose at random's widths, which tells what comes of the choice from what comes
+// of the widths.
+func slimming(compete structured.Competition) func(*job, *surgery.Network) (chosen, error) {
+	return func(j *job, n *surgery.Network) (chosen, error) {
+		s := structured.Slimming{Strength: j.study.slimming, Budget: j.budget()}
+		s.Budget.Compete = compete
+		return j.penalised(n, s.Model, s.Choose) // trained once for both
+	}
+}
+
+func pfp(compete structured.Competition, sampled bool) func(*job, *surgery.Network) (chosen, error) {
+	return func(j *job, n *surgery.Network) (chosen, error) {
+		p := structured.PFP{Budget: j.budget(), Sampled: sampled, Seed: j.seed}
+		p.Budget.Compete = compete
+		r, err := p.Choose(j.ctx, n, j.study.validation)
+		if err != nil {
+			return chosen{}, err
+		}
+		return chosen{plan: r.Plan, adjust: r.Reweight}, nil // by 1, unless it samples
 	}
 }
 
@@ -234,9 +251,15 @@ func (j *job) measure(name string) (report.Record, error) {
 	for _, g := range n.Groups() {
 		r.Values["units "+g.Name] = float64(g.Size - len(c.plan.Removed[g.Name]))
 	}
+	r.Values["choosing"] = float64(c.spent)
 	task, store := j.task(small.Single), small.Store
-	training := j.study.tune.training(j.study.tune.steps-c.spent, j.seed, j.dir)
+	steps := j.study.tune.steps
+	if name == longer {
+		steps += j.study.prepare
+	}
+	training := j.study.tune.training(steps, j.seed, j.dir)
 	training.Name = name // methods that choose the same are trained apart all the same
+	training.Keep = append(j.study.points(), steps)
 	if name == scratch {
 		if store, err = experiment.Init(task, j.seed+1000); err != nil {
 			return r, err
@@ -248,26 +271,51 @@ func (j *job) measure(name string) (report.Record, error) {
 				return r, err
 			}
 		}
-		if err := structured.EstimateNorms(j.ctx, j.backend, store, small.ModelFn, j.data(), 20); err != nil {
+		if err := structured.EstimateNorms(j.ctx, j.backend, store, small.ModelFn, j.data(), 20); err != nil { // of all alike
 			return r, err
 		}
-		m, err := experiment.Evaluate(task, store, j.study.validation)
-		if err != nil {
-			return r, err
-		}
-		r.Values["before"] = m.Accuracy
 	}
-	result, err := experiment.Train(j.ctx, task, store, training)
+	trainer, err := experiment.NewTrainer(task, store)
+	if err != nil {
+		return r, err
+	}
+	defer trainer.Close()
+	result, err := trainer.Train(j.ctx, training)
 	if failed(&r, err) {
 		return r, nil
 	}
 	if err != nil {
 		return r, err
 	}
-	r.Step = result.Steps + c.spent
-	m, err := experiment.Evaluate(task, store, j.study.test)
+	for _, step := range training.Keep { // the last is the network as it is now
+		if err := experiment.Restore(store, result.Kept[step]); err != nil {
+			return r, err
+		}
+		m, err := trainer.Evaluate(j.study.validation)
+		if err != nil {
+			return r, err
+		}
+		r.Values[tuned(step)] = m.Accuracy
+	}
+	r.Step = result.Steps
+	m, err := trainer.Evaluate(j.study.test)
 	r.Values["accuracy"], r.Values["loss"] = m.Accuracy, m.Loss
 	return r, err
+}
+
+const tunedAfter = "validation after %d"
+
+// tuned names the validation accuracy after so many steps of fine-tuning.
+func tuned(step int) string {
+	if step == 0 {
+		return "before"
+	}
+	return fmt.Sprintf(tunedAfter, step)
+}
+
+// points are the steps of fine-tuning after which validation accuracy is measured, but for the last.
+func (st study) points() []int {
+	return slices.DeleteFunc([]int{0, 10, 30, 100, 300}, func(step int) bool { return 2*step > st.tune.steps })
 }
 
 // failed notes that a training came to values that are no numbers: such a run counts as failed, and the others go on.
