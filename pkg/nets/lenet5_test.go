@@ -28,7 +28,7 @@ func TestLeNet5ReLU(t *testing.T) {
 				for i := range x {
 					x[i] = pixel * float32(i%7)
 				}
-				y, err := exec.Exec1(tensors.FromFlatDataAndDimensions(x, 1, 28, 28, 1))
+				y, err := exec.Call1(tensors.FromFlatDataAndDimensions(x, 1, 28, 28, 1))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -40,7 +40,9 @@ func TestLeNet5ReLU(t *testing.T) {
 			for i := range negative {
 				negative[i] = -0.01 * float32(1+i%3)
 			}
-			w.MustSetValue(tensors.FromFlatDataAndDimensions(negative, w.Shape().Dimensions...))
+			if err := w.SetValue(tensors.FromFlatDataAndDimensions(negative, w.Shape().Dimensions...)); err != nil {
+				t.Fatal(err)
+			}
 			one, two := answer(1), answer(2)
 			same := true
 			for i := range one {
