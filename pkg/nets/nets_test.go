@@ -307,6 +307,7 @@ func ExampleAll() {
 	// Output:
 	// LeNet-300-100 [28 28 1] 10 266610
 	// LeNet-5 [28 28 1] 10 431080
+	// LeNet-5-norm [28 28 1] 10 431650
 	// SmallConv [32 32 3] 10 47818
 	// SmallVGG [32 32 3] 10 61338
 	// ResNet-8-narrow [32 32 3] 10 19218
