@@ -416,13 +416,25 @@ func measured(r report.Record) (steps []int) {
 
 // halved writes a mean with half of its 95% interval.
 func halved(xs []float64) string {
+	return written(xs, func(at experiment.Interval) string { return fmt.Sprintf("%+.2f ± %.2f", at.Mean, (at.High-at.Low)/2) })
+}
+
+// interval writes a mean with its 95% interval.
+func interval(xs []float64) string {
+	return written(xs, func(at experiment.Interval) string {
+		return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", at.Mean, at.Low, at.High)
+	})
+}
+
+// written writes the mean of several numbers in a form that tells of its interval, a single number alone, and of none nothing.
+func written(xs []float64, form func(experiment.Interval) string) string {
 	switch at := experiment.Confidence(xs); at.N {
 	case 0:
 		return ""
 	case 1:
 		return fmt.Sprintf("%+.2f", at.Mean)
 	default:
-		return fmt.Sprintf("%+.2f ± %.2f", at.Mean, (at.High-at.Low)/2)
+		return form(at)
 	}
 }
 
@@ -432,16 +444,4 @@ func order() []string {
 		names = append(names, c.name)
 	}
 	return names
-}
-
-// interval writes a mean with its 95% interval.
-func interval(xs []float64) string {
-	switch at := experiment.Confidence(xs); at.N {
-	case 0:
-		return ""
-	case 1:
-		return fmt.Sprintf("%+.2f", at.Mean)
-	default:
-		return fmt.Sprintf("%+.2f [%+.2f, %+.2f]", at.Mean, at.Low, at.High)
-	}
 }
