@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // awkward holds what tends to break writers.
@@ -326,5 +328,24 @@ func TestFailedWrite(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("files left: %v, %v", left, err)
+	}
+}
+
+// Two draws of seed 1 become one record, where the first was; a value that one of them has alone is that.
+func TestMerge(t *testing.T) {
+	record := func(method string, seed int64, values map[string]float64) Record {
+		return Record{Recipe: method, Seed: seed, Step: int(seed), Labels: map[string]string{"method": strings.Split(method, ",")[0], "network": "n"}, Values: values}
+	}
+	records := []Record{record("random", 1, map[string]float64{"accuracy": 0.5, "before": 0.25}), record("L1", 1, map[string]float64{"accuracy": 0.75}), record("random", 2, map[string]float64{"accuracy": 1}),
+		record("random, draw 2", 1, map[string]float64{"accuracy": 1, "loss": 2})}
+	want := []Record{record("random", 1, map[string]float64{"accuracy": 0.75, "before": 0.25, "loss": 2}), record("L1", 1, map[string]float64{"accuracy": 0.75}), record("random", 2, map[string]float64{"accuracy": 1})}
+	if diff := cmp.Diff(want, Merge(records)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if records[0].Values["accuracy"] != 0.5 {
+		t.Error("it changed what it was given")
+	}
+	if got := Merge(nil); got != nil {
+		t.Errorf("of nothing: %v", got)
 	}
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -111,4 +112,29 @@ func (r Record) field(name string) string {
 		return fmt.Sprint(x)
 	}
 	return r.Labels[name]
+}
+
+// Merge makes one record of those that have the same labels and seed, as several draws of one seed do, where the first of them was: with the mean of each value over those that have it. Recipe and
+// step are those of the first.
+func Merge(records []Record) []Record {
+	var merged []Record
+	sums := map[string]map[string][]float64{}
+	for _, r := range records {
+		labels, _ := json.Marshal(r.Labels) // strings, and in order
+		key := fmt.Sprint(r.Seed, string(labels))
+		if sums[key] == nil {
+			sums[key], merged = map[string][]float64{}, append(merged, r)
+		}
+		for name, x := range r.Values {
+			sums[key][name] = append(sums[key][name], x)
+		}
+	}
+	for i, r := range merged {
+		labels, _ := json.Marshal(r.Labels)
+		merged[i].Values = map[string]float64{}
+		for name, xs := range sums[fmt.Sprint(r.Seed, string(labels))] {
+			merged[i].Values[name] = Summarize(xs).Mean
+		}
+	}
+	return merged
 }
