@@ -80,10 +80,8 @@ func TestSensitivityByHand(t *testing.T) {
 		t.Errorf("(-rate +within groups)\n%s", diff)
 	}
 	var config *ConfigError
-	for _, together := range []Competition{Global, PerCost} {
-		if _, err := (PFP{Budget: Budget{Compete: together}}).Choose(ctx, byHand(t), points{{1, 1}}); !errors.As(err, &config) || config.Field != "PFP.Budget.Compete" {
-			t.Errorf("units of all groups compete: %v, want a *ConfigError", err)
-		}
+	if _, err := (PFP{Budget: Budget{Compete: Global}}).Choose(ctx, byHand(t), points{{1, 1}}); !errors.As(err, &config) || config.Field != "PFP.Budget.Compete" {
+		t.Errorf("units of all groups compete: %v, want a *ConfigError", err)
 	}
 	// No more is looked at than was asked for.
 	two := twice{points{{1, 1}}, points{{2, 1}}}

@@ -25,7 +25,7 @@ import (
 // plan has the size that was asked for, where the paper fixes the number of draws.
 type PFP struct {
 	// Budget is divided over the groups by the bound, if it does not say otherwise: WithinGroup keeps the same share of each, and Rate a given one, so that sensitivities rank units and the bound plays
-	// no part. Global and PerCost are refused: sensitivities of different layers are not of one scale.
+	// no part. Global is refused: sensitivities of different layers are not of one scale.
 	Budget Budget
 	// Examples is how many examples are looked at. Default: ⌈3·ln(8·units/Failure)⌉ with the smallest Failure of 1e-9, which are 80 to 95, and at least one batch,
 	// or one epoch if that has fewer
@@ -111,8 +111,8 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 		return nil, &ConfigError{"PFP.Failure", fmt.Sprintf("it is %v", c.Failure), "give a probability, for instance 1e-16"}
 	case c.Examples < 0:
 		return nil, &ConfigError{"PFP.Examples", fmt.Sprintf("it is %d", c.Examples), "give a positive number, or 0 for the default"}
-	case c.Budget.Compete == Global || c.Budget.Compete == PerCost:
-		return nil, &ConfigError{"PFP.Budget.Compete", "it lets units of all groups compete, and sensitivities of different layers are not of one scale", "leave it, so that the bound divides the budget, or set WithinGroup"}
+	case c.Budget.Compete == Global:
+		return nil, &ConfigError{"PFP.Budget.Compete", "it is Global, and sensitivities of different layers are not of one scale", "leave it, so that the bound divides the budget, or set WithinGroup"}
 	}
 	if err := c.Budget.check(); err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ type Budget struct {
 	MinUnits, RoundTo int
 	// Exclude are groups that stay whole: by name, by the path of one of their variables, or by a scope of one.
 	Exclude []string
-	// Compete says whether the units of all groups compete, and how, or the same share of each group stays. The default is the method's own.
+	// Compete says whether the units of all groups compete, or the same share of each group stays. The default is the method's own.
 	Compete Competition
 }
 
@@ -56,7 +56,6 @@ const (
 	AsPublished Competition = iota // what the method's authors do
 	WithinGroup                    // units of one group: the same share of each stays
 	Global                         // the units of all groups
-	PerCost                        // the units of all groups, by importance over what they cost of the budget: surgery.Config.PerCost
 )
 
 // config is the budget as surgery takes it.
@@ -65,7 +64,7 @@ func (b Budget) config(method string, published Competition) surgery.Config {
 		b.Compete = published
 	}
 	return surgery.Config{Criterion: named(method), MACs: b.MACs, Params: b.Params, Units: b.Units, MinUnits: b.MinUnits, RoundTo: b.RoundTo, Exclude: b.Exclude,
-		Uniform: b.Compete == WithinGroup, PerCost: b.Compete == PerCost}
+		Uniform: b.Compete == WithinGroup}
 }
 
 // named is a criterion for surgery.Network.Choose, which needs its name only.

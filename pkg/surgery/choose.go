@@ -78,9 +78,6 @@ func (n *Network) Choose(cfg Config, importance map[string][]float32) (*Plan, er
 			}
 		}
 	}
-	if cfg.PerCost {
-		c.divide()
-	}
 	slices.SortStableFunc(c.ranked, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(a.score, b.score), cmp.Compare(b.group, a.group), cmp.Compare(a.rank, b.rank))
 	})
@@ -142,49 +139,19 @@ type chooser struct {
 	gone    []bool
 }
 
-// budget is what the budget is of, the share that stays, and what the network costs of it as it is; nil without a budget.
-func (c *chooser) budget() (what string, part float64, cost func() int64) {
-	switch costs := c.network.costs; {
-	case c.cfg.MACs != 0:
-		return "MACs", c.cfg.MACs, func() int64 { return costs.MACs(c.gone) }
-	case c.cfg.Params != 0:
-		return "parameters", c.cfg.Params, func() int64 { return costs.Params(c.gone) }
-	case c.cfg.Units != 0:
-		return "units", c.cfg.Units, c.units
-	}
-	return "", 0, nil
-}
-
-// divide ranks by importance over cost, for Config.PerCost. A group that saves nothing is the last to go.
-func (c *chooser) divide() {
-	_, _, cost := c.budget()
-	if cost == nil {
-		return
-	}
-	clear(c.gone)
-	whole := cost()
-	each := make([]float32, len(c.ladders))
-	for i, l := range c.ladders {
-		for _, x := range l.group.atoms {
-			c.gone[x] = true
-		}
-		each[i] = float32(whole-cost()) / float32(l.group.Size)
-		clear(c.gone)
-	}
-	for i := range c.ranked {
-		r := &c.ranked[i]
-		if each[r.group] == 0 {
-			r.score = float32(math.Inf(1))
-		} else {
-			r.score /= each[r.group]
-		}
-	}
-}
-
 // choose sets gone.
 func (c *chooser) choose() error {
-	what, part, cost := c.budget()
-	if cost == nil { // Config.Keep alone
+	var what string
+	var part float64
+	var cost func() int64
+	switch costs := c.network.costs; {
+	case c.cfg.MACs != 0:
+		what, part, cost = "MACs", c.cfg.MACs, func() int64 { return costs.MACs(c.gone) }
+	case c.cfg.Params != 0:
+		what, part, cost = "parameters", c.cfg.Params, func() int64 { return costs.Params(c.gone) }
+	case c.cfg.Units != 0:
+		what, part, cost = "units", c.cfg.Units, c.units
+	default: // Config.Keep alone
 		c.remove(make([]int, len(c.ladders)))
 		return nil
 	}

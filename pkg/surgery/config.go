@@ -22,9 +22,6 @@ type Config struct {
 	Params, MACs, Units float64
 	// Uniform keeps the same share of each group. By default the least important units of all groups go.
 	Uniform bool
-	// PerCost lets the units of all groups compete by importance over cost: a unit's share of the MACs, or parameters, that the network would save without its group. By importance alone, a budget of
-	// MACs can take nearly all units of a layer that costs few of them. It can't be set with Uniform.
-	PerCost bool
 	// MinUnits and MinShare are how many units, and what share of them, always stay of each group. Defaults: 1 and 0
 	MinUnits int
 	MinShare float64
@@ -77,9 +74,6 @@ func (c Config) budget() string {
 	if c.Uniform {
 		parts = append(parts, "uniform")
 	}
-	if c.PerCost {
-		parts = append(parts, "percost")
-	}
 	if c.RoundTo > 1 {
 		parts = append(parts, fmt.Sprintf("roundto=%d", c.RoundTo))
 	}
@@ -102,9 +96,6 @@ func (c Config) check(n *Network) error {
 	}
 	if set > 1 {
 		return &ConfigError{"Params, MACs, Units", "several of them are set", "set one"}
-	}
-	if c.PerCost && c.Uniform {
-		return &ConfigError{"PerCost, Uniform", "both are set, and units of different groups do not compete where the same share stays of each", "set one"}
 	}
 	for name, number := range map[string]int{"MinUnits": c.MinUnits, "RoundTo": c.RoundTo} {
 		if number < 0 {

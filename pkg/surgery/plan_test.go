@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"math"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,44 +132,6 @@ func TestUniformHalfOfLeNet5(t *testing.T) {
 	}
 	if cost := n.Cost(); cost != (Cost{Params: 431_080, MACs: 2_293_000}) {
 		t.Errorf("whole: %+v", cost)
-	}
-}
-
-// Of LeNet-5's 2,293,000 multiply-accumulates a channel of conv1 costs (288,000 + 1,600,000)/20 = 94,400, one of conv2 (1,600,000 + 400,000)/50 = 40,000, and a unit of fc1 (400,000 + 5,000)/500 = 810.
-func TestPerCost(t *testing.T) {
-	n := lenet(t, open(t))
-	for _, c := range []struct {
-		reason           string
-		conv1, conv2, fc float32 // importance of each unit
-		cfg              Config
-		want             []int // units that go
-	}{
-		{"equal importances: the dearest go, three for 229,300 MACs", 1, 1, 1, Config{MACs: 0.9, PerCost: true}, []int{3, 0, 0}},
-		{"not over cost: the last go", 1, 1, 1, Config{MACs: 0.9}, []int{0, 0, 284}},
-		{"0.001/810 is less than 1/94,400", 1, 1, 0.001, Config{MACs: 0.9, PerCost: true}, []int{0, 0, 284}},
-		{"0.1/810 is not", 1, 1, 0.1, Config{MACs: 0.9, PerCost: true}, []int{3, 0, 0}},
-		{"3/94,400 is more than 1/40,000", 3, 1, 1, Config{MACs: 0.9, PerCost: true}, []int{0, 6, 0}},
-		{"of units each costs one", 2, 1, 3, Config{Units: 0.95, PerCost: true}, []int{0, 29, 0}},
-	} {
-		importance := map[string][]float32{}
-		for i, g := range n.Groups() {
-			importance[g.Name] = slices.Repeat([]float32{[]float32{c.conv1, c.conv2, c.fc}[i]}, g.Size)
-		}
-		p, err := n.Choose(c.cfg, importance)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []int
-		for _, g := range n.Groups() {
-			got = append(got, len(p.Removed[g.Name]))
-		}
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%s (-want +got)\n%s", c.reason, diff)
-		}
-	}
-	var config *ConfigError
-	if _, err := n.Plan(Config{PerCost: true, Uniform: true}, nil); !errors.As(err, &config) {
-		t.Errorf("both: %v, want a *ConfigError", err)
 	}
 }
 
