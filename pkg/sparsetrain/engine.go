@@ -27,9 +27,6 @@ type Config struct {
 	Seed int64
 	// KeepMasks starts from the masks that the store has, for instance of a winning ticket, instead of a random topology; Density is then theirs.
 	KeepMasks bool
-	// ScaleStart multiplies the living weights of each output at the start by the root of how many times more weights it would have if it were dense. Initialisers count those: with one weight in a hundred
-	// alive, a layer's values have a tenth of the spread that was meant, those of three layers a thousandth, and a network may never start to learn. Evci et al. 2022, arXiv:2010.03533.
-	ScaleStart bool
 	// Observe is told of each update. nil: nobody is.
 	Observe func(Change)
 }
@@ -134,47 +131,7 @@ func New(b compute.Backend, store *model.Store, set params.Set, u Update, c Conf
 			living += s.Kept
 		}
 	}
-	if c.ScaleStart {
-		for _, p := range set {
-			if err := scaleStart(store, p); err != nil {
-				return nil, err
-			}
-		}
-	}
 	return e, e.remember(living)
-}
-
-// scaleStart multiplies the living weights of each output of a parameter by √(inputs / living inputs).
-func scaleStart(store *model.Store, p params.Param) error {
-	w, err := weights(store, p, nil)
-	if err != nil {
-		return err
-	}
-	lives, err := alive(store, p, nil)
-	if err != nil {
-		return err
-	}
-	scale(w, lives, p.Shape.Dimensions, p.Out)
-	return store.GetVariable(p.Path).SetValue(tensors.FromFlatDataAndDimensions(w, p.Shape.Dimensions...))
-}
-
-// scale multiplies weights [dims] by √(inputs / living inputs) of their output, which the axis out tells.
-func scale(w []float32, lives []bool, dims []int, out int) {
-	outputs, stride := dims[out], 1
-	for _, dim := range dims[out+1:] {
-		stride *= dim
-	}
-	living := make([]int, outputs)
-	for i := range w {
-		if lives[i] {
-			living[i/stride%outputs]++
-		}
-	}
-	for i := range w {
-		if n := living[i/stride%outputs]; n > 0 {
-			w[i] *= float32(math.Sqrt(float64(len(w)/outputs) / float64(n)))
-		}
-	}
 }
 
 // feasible returns a *DensityError if a layer would be left empty.
@@ -276,13 +233,9 @@ func (e *Engine) Needs() criterion.Needs {
 	return needs
 }
 
-// String identifies the engine's rules, density, seed and start.
+// String identifies the engine's rules, density and seed.
 func (e *Engine) String() string {
-	start := ""
-	if e.config.ScaleStart {
-		start = " start=scaled"
-	}
-	return fmt.Sprintf("%s density=%v seed=%d%s", e.update.parts(), e.config.Density, e.config.Seed, start)
+	return fmt.Sprintf("%s density=%v seed=%d", e.update.parts(), e.config.Density, e.config.Seed)
 }
 
 // Fraction is the share of living weights to be dropped after a step.

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/model"
@@ -59,55 +58,6 @@ func run(t testing.TB, task experiment.Task, u sparsetrain.Update, c sparsetrain
 	training.Topology = engine
 	_, err = experiment.Train(context.Background(), task, store, training)
 	return store, err
-}
-
-// A start that is scaled has the same masks, as much spread at each output as a dense layer (and not a tenth of it with 1% of the weights), and is another run.
-func TestScaleStart(t *testing.T) {
-	task := digits(t)
-	squares := func(scaled bool) (sums map[string][]float64, living int, name string) {
-		store, err := experiment.Init(task, 1)
-		must(err)
-		set := params.Select(store, nil)
-		engine, err := sparsetrain.New(task.Backend, store, set, sparsetrain.Static, sparsetrain.Config{Density: 0.1, Seed: 3, ScaleStart: scaled})
-		if err != nil {
-			t.Fatal(err)
-		}
-		sums = map[string][]float64{}
-		for _, p := range set {
-			value, err := store.GetVariable(p.Path).Value()
-			must(err)
-			w, err := tensors.CopyFlatData[float32](value)
-			must(err)
-			outputs := p.Shape.Dimensions[p.Out]
-			sums[p.Path] = make([]float64, 2*outputs) // of each output the sum of the squares, and the number of living inputs
-			for j, x := range w {
-				if x != 0 {
-					sums[p.Path][j%outputs] += float64(x) * float64(x)
-					sums[p.Path][outputs+j%outputs]++
-					living++
-				}
-			}
-		}
-		return sums, living, engine.String()
-	}
-	plain, n, name := squares(false)
-	scaled, m, other := squares(true)
-	if n != m || name == other {
-		t.Errorf("%d and %d weights alive, %q and %q", n, m, name, other)
-	}
-	for path, sums := range scaled {
-		outputs := len(sums) / 2
-		inputs := map[int]float64{20: 784, 10: 20}[outputs]
-		for o := range outputs {
-			want := plain[path][o]
-			if living := sums[outputs+o]; living > 0 {
-				want *= inputs / living
-			}
-			if math.Abs(sums[o]-want) > 1e-5*want {
-				t.Errorf("%s, output %d: the squares sum to %v, want %v", path, o, sums[o], want)
-			}
-		}
-	}
 }
 
 func sgd() experiment.Training {

@@ -69,29 +69,6 @@ func TestDropByHand(t *testing.T) {
 	}
 }
 
-// Of four inputs the first output has one and the second all: the first gets twice its weight. An output that has none stays as it is.
-func TestScaleByHand(t *testing.T) {
-	for _, c := range []struct {
-		weights, want []float32
-		dims          []int
-		out           int
-	}{
-		{[]float32{1, 1, 0, -2, 0, 3, 0, 4}, []float32{2, 1, 0, -2, 0, 3, 0, 4}, []int{4, 2}, 1},
-		{[]float32{1, 0, 0, 0, 1, -2, 3, 4}, []float32{2, 0, 0, 0, 1, -2, 3, 4}, []int{2, 4}, 0},
-		{[]float32{0, 1, 0, 2, 0, 0, 0, 0}, []float32{0, 2, 0, 4, 0, 0, 0, 0}, []int{2, 2, 2}, 1}, // output 0 has the 1 of four, output 1 the 2
-	} {
-		lives := make([]bool, len(c.weights))
-		for i, w := range c.weights {
-			lives[i] = w != 0
-		}
-		got := slices.Clone(c.weights)
-		scale(got, lives, c.dims, c.out)
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%v by axis %d (-want +got)\n%s", c.dims, c.out, diff)
-		}
-	}
-}
-
 func TestThresholdFindsItsWay(t *testing.T) {
 	r := &Round{Fraction: 0.5, Layers: []*Layer{layer("a", []float32{1, 2, 3, 4}, nil)}, Memory: make([]float64, memorySize)}
 	dropped(t, BelowThreshold, r)

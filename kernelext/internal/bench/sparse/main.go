@@ -335,7 +335,7 @@ func (b program) run(ctx context.Context, s study, task experiment.Task, j job) 
 		if err != nil {
 			return nil, err
 		}
-		engine, err := sparsetrain.New(b.backend, store, set, u, sparsetrain.Config{Density: j.density, Seed: j.seed, ScaleStart: j.method.scaled})
+		engine, err := sparsetrain.New(b.backend, store, set, u, sparsetrain.Config{Density: j.density, Seed: j.seed})
 		if err != nil {
 			return nil, err
 		}

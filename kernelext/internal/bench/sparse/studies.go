@@ -55,7 +55,6 @@ type method struct {
 	schedule func(p *prune.Pruner, steps int, density float64) (schedule.Schedule, schedule.When)
 	budget   budget.Budget
 	revive   bool
-	scaled   bool    // sparsetrain.Config.ScaleStart
 	train    *recipe // nil: the study's
 	detail   string  // what the name of the update does not say
 }
@@ -105,13 +104,6 @@ func fromERK(every int) method {
 	u.Budget = budget.ERK
 	m := update(u, every)
 	m.name, m.detail = "sparse-momentum, ERK", "from ERK"
-	return m
-}
-
-// scaledERK is fromERK with weights at the start that are scaled to how few there are. Without, one run in ten or so of LeNet-5 never starts to learn, from either start.
-func scaledERK() method {
-	m := fromERK(0)
-	m.name, m.detail, m.scaled = "sparse-momentum, ERK, scaled", m.detail+", scaled to the living weights", true
 	return m
 }
 
@@ -212,7 +204,6 @@ var studies = []study{
 		runs: []series{
 			{update(sparsetrain.SparseMomentum, 0), []float64{0.005, 0.01, 0.02, 0.05}, 3},
 			{fromERK(0), []float64{0.005, 0.01, 0.02, 0.05}, 3},
-			{scaledERK(), []float64{0.005, 0.01, 0.02, 0.05}, 3},
 			{update(sparsetrain.Static, 0), []float64{0.01}, 3},
 			{method{name: "dense"}, []float64{1}, 3},
 		},
