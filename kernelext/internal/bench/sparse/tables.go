@@ -37,13 +37,13 @@ var goals = []goal{
 	{"lenet300", "set", 0.05, 98.14, 0.15, summary},
 	{"lenet300", "set", 0.1, 98.39, 0.15, summary},
 	{"lenet5", "sparse-momentum", 0.005, 100 - 1.144, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
-	{"lenet5", "sparse-momentum, ERK", 0.005, 100 - 1.144, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
+	{"lenet5", "sparse-momentum, ERK, warm-up", 0.005, 100 - 1.144, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
 	{"lenet5", "sparse-momentum", 0.01, 100 - 0.83, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
-	{"lenet5", "sparse-momentum, ERK", 0.01, 100 - 0.83, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
+	{"lenet5", "sparse-momentum, ERK, warm-up", 0.01, 100 - 0.83, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
 	{"lenet5", "sparse-momentum", 0.02, 100 - 0.76, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
-	{"lenet5", "sparse-momentum, ERK", 0.02, 100 - 0.76, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
+	{"lenet5", "sparse-momentum, ERK, warm-up", 0.02, 100 - 0.76, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
 	{"lenet5", "sparse-momentum", 0.05, 100 - 0.69, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
-	{"lenet5", "sparse-momentum, ERK", 0.05, 100 - 0.69, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
+	{"lenet5", "sparse-momentum, ERK, warm-up", 0.05, 100 - 0.69, 0, "the same, MNIST_compression_comparison_LeNet5.csv"},
 }
 
 // tables holds the records of each study against what was published: mean ± standard error, as there.

@@ -26,6 +26,7 @@ type job struct {
 	backend compute.Backend
 	study   study
 	seed    int64
+	draw    int // of those that lots decide, from 1
 	dir     string
 
 	dense *model.Store // trained; nil at first
@@ -54,6 +55,14 @@ const (
 	longer  = "random, longer"
 	scratch = "scratch"
 )
+
+// draws is how often a method is run of each seed: where lots decide, several times, as one draw of a few channels says little of what channels by lot are worth.
+func (st study) draws(name string) int {
+	if name == random || name == longer {
+		return st.lots
+	}
+	return 1
+}
 
 func init() {
 	contenders = []contender{
@@ -119,7 +128,7 @@ func byCriterion(c criterion.Criterion) func(*job, *surgery.Network) (chosen, er
 		if c.Pool == nil {
 			c.Pool = criterion.Mean
 		}
-		p, err := n.Plan(surgery.Config{Criterion: c, MACs: j.study.macs, Uniform: true, Seed: j.seed}, nil)
+		p, err := n.Plan(surgery.Config{Criterion: c, MACs: j.study.macs, Uniform: true, Seed: j.seed + 1000*int64(j.draw-1)}, nil)
 		return chosen{plan: p}, err
 	}
 }
@@ -206,6 +215,9 @@ func (j *job) trained() (*model.Store, error) {
 // measure makes the record of a method.
 func (j *job) measure(name string) (report.Record, error) {
 	r := report.Record{Labels: map[string]string{"network": j.study.network.Name, "data": j.study.data, "method": name}, Values: map[string]float64{}}
+	if j.study.draws(name) > 1 {
+		r.Values["draw"] = float64(j.draw)
+	}
 	dense, err := j.trained()
 	if err != nil {
 		return r, err
@@ -258,7 +270,7 @@ func (j *job) measure(name string) (report.Record, error) {
 		steps += j.study.prepare
 	}
 	training := j.study.tune.training(steps, j.seed, j.dir)
-	training.Name = name // methods that choose the same are trained apart all the same
+	training.Name = drawn(name, j.draw) // methods that choose the same are trained apart all the same
 	training.Keep = append(j.study.points(), steps)
 	if name == scratch {
 		if store, err = experiment.Init(task, j.seed+1000); err != nil {
@@ -301,6 +313,14 @@ func (j *job) measure(name string) (report.Record, error) {
 	m, err := trainer.Evaluate(j.study.test)
 	r.Values["accuracy"], r.Values["loss"] = m.Accuracy, m.Loss
 	return r, err
+}
+
+// drawn names a draw of a method.
+func drawn(name string, draw int) string {
+	if draw == 1 {
+		return name
+	}
+	return fmt.Sprintf("%s, draw %d", name, draw)
 }
 
 const tunedAfter = "validation after %d"

@@ -63,7 +63,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s was measured after %d steps of fine-tuning, want 0, 10 and %d", r.Labels["method"], got, want)
 		}
 	}
-	if diff := cmp.Diff([]string{"dense", "random", "random, longer", "FPGM", "slimming", "PFP", "GAL", "scratch"}, methods); diff != "" {
+	if diff := cmp.Diff([]string{"dense", "random", "random", "random, longer", "random, longer", "FPGM", "slimming", "PFP", "GAL", "scratch"}, methods); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	kept, err := report.ReadRecords(filepath.Join(dir, "records.jsonl"))
@@ -79,6 +79,12 @@ func TestRun(t *testing.T) {
 	}
 	if len(again) != len(kept) {
 		t.Errorf("%d records after a second run, want %d", len(again), len(kept))
+	}
+	if err := run(t.Context(), append(args, "-methods", "random;L1", "-tables")); err != nil { // L1 is not there, and is not made
+		t.Fatal(err)
+	}
+	if shown, err := report.ReadRecords(filepath.Join(dir, "out.jsonl")); err != nil || len(shown) != 3 {
+		t.Errorf("-tables has %d records, want the dense network's and two draws (%v)", len(shown), err)
 	}
 }
 
@@ -115,19 +121,21 @@ func TestTables(t *testing.T) {
 	delete(dense.Values, "choosing")
 	gal := record("GAL", 2, 0.95, 0.70, 0.95, 0.94)
 	gal.Values["choosing"] = 30
-	all := tables([]report.Record{dense, record(random, 1, 0.90, 0.10, 0.80, 0.90), record(random, 2, 0.92, 0.20, 0.80, 0.92), record(random, 3, 0.94, 0.30, 0.80, 0.94), record(longer, 2, 0.93),
+	again := record(random, 1, 0.91, 0.15, 0.85, 0.91) // a second draw: with the first 90% after 10%
+	again.Values["draw"] = 2
+	all := tables([]report.Record{dense, record(random, 1, 0.89, 0.05, 0.75, 0.89), again, record(random, 2, 0.92, 0.20, 0.80, 0.92), record(random, 3, 0.94, 0.30, 0.80, 0.94), record(longer, 2, 0.93),
 		record("L1", 1, 0.91, 0.40, 0.81, 0.89), record("L1", 2, 0.94, 0.50, 0.83, 0.95), failed, refused, record("FPGM", 1, 0.9, 0.5, 0.9, 0.9), record("FPGM", 2, 0.92, 0.6, 0.71, 0.93), gal})
 	if len(all) != 2 {
 		t.Fatalf("%d tables, want two", len(all))
 	}
 	want := [][]any{
-		{"dense", 100.0, 100.0, nil, "", "99.00", "+9.00", "", 0},
-		{"random", 25.0, 50.0, 0, "20.00 ± 10.00", "92.00 ± 2.00", "", "-1.00", 0},
-		{"random, longer", 25.0, 50.0, 0, "", "93.00", "+1.00", "", 0},
-		{"L1", 25.0, 50.0, 0, "45.00 ± 7.07", "92.50 ± 2.12", "+1.50 [-4.85, +7.85]", "+1.00", 1},
-		{"FPGM", 25.0, 50.0, 0, "55.00 ± 7.07", "91.00 ± 1.41", "+0.00 [+0.00, +0.00]", "-1.00", 0},
-		{"slimming", nil, nil, nil, "", "refused: no gains", "", "", nil},
-		{"GAL", 25.0, 50.0, 30, "70.00", "95.00", "+3.00", "+2.00", 0},
+		{"dense", 100.0, 100.0, nil, "", "99.00", "+9.00", "", 1, 0},
+		{"random", 25.0, 50.0, 0, "20.00 ± 10.00", "92.00 ± 2.00", "", "-1.00", 3, 0},
+		{"random, longer", 25.0, 50.0, 0, "", "93.00", "+1.00", "", 1, 0},
+		{"L1", 25.0, 50.0, 0, "45.00 ± 7.07", "92.50 ± 2.12", "+1.50 [-4.85, +7.85]", "+1.00", 3, 1},
+		{"FPGM", 25.0, 50.0, 0, "55.00 ± 7.07", "91.00 ± 1.41", "+0.00 [+0.00, +0.00]", "-1.00", 2, 0},
+		{"slimming", nil, nil, nil, "", "refused: no gains", "", "", nil, nil},
+		{"GAL", 25.0, 50.0, 30, "70.00", "95.00", "+3.00", "+2.00", 1, 0},
 	}
 	if diff := cmp.Diff(want, all[0].Rows); diff != "" {
 		t.Errorf("rows (-want +got)\n%s", diff)
@@ -181,7 +189,7 @@ func TestMeasure(t *testing.T) {
 	p := plan{12, 0.05, 1e-4}
 	st := study{network: nets.Network{Name: "tiny", Input: []int{28, 28, 1}, Model: tiny}, data: "drawn digits", train: data.Train, validation: data.Validation, test: data.Test, macs: 0.5, dense: p, tune: p,
 		slimming: 1e-2, lasso: 1e-4, sparsity: 0.05, prepare: 4}
-	j := &job{ctx: t.Context(), backend: b, study: st, seed: 1, dir: t.TempDir()}
+	j := &job{ctx: t.Context(), backend: b, study: st, seed: 1, draw: 1, dir: t.TempDir()}
 	for name, choosing := range map[string]float64{"slimming": 4, "group lasso": 4, "growing": 4, "SCOP": 4, "PFP, sampled": 0, "ThiNet": 0} {
 		r, err := j.measure(name)
 		if err != nil {
