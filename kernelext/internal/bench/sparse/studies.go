@@ -217,7 +217,7 @@ var studies = []study{
 		name: "lenet5", network: "LeNet-5", variant: "with ReLU behind the convolutions", data: "mnist", model: normalised(nets.LeNet5ReLU), batch: 100, epochs: 30, train: cosine(0.05, 5e-4), start: torchUniform,
 		runs: []series{
 			{update(sparsetrain.SparseMomentum, 0), []float64{0.005, 0.01, 0.02, 0.05}, 3},
-			{fromERK(0), []float64{0.005, 0.01, 0.02, 0.05}, 3},
+			{fromERK(0), []float64{0.005, 0.01}, 3},
 			{warmed(), []float64{0.005, 0.01, 0.02, 0.05}, 3},
 			{update(sparsetrain.Static, 0), []float64{0.01}, 3},
 			{method{name: "dense"}, []float64{1}, 3},
