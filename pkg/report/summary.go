@@ -118,21 +118,24 @@ func (r Record) field(name string) string {
 // step are those of the first.
 func Merge(records []Record) []Record {
 	var merged []Record
-	sums := map[string]map[string][]float64{}
-	for _, r := range records {
+	values := map[string]map[string][]float64{}
+	key := func(r Record) string {
 		labels, _ := json.Marshal(r.Labels) // strings, and in order
-		key := fmt.Sprint(r.Seed, string(labels))
-		if sums[key] == nil {
-			sums[key], merged = map[string][]float64{}, append(merged, r)
+		return fmt.Sprint(r.Seed, string(labels))
+	}
+	for _, r := range records {
+		of := values[key(r)]
+		if of == nil {
+			of, merged = map[string][]float64{}, append(merged, r)
+			values[key(r)] = of
 		}
 		for name, x := range r.Values {
-			sums[key][name] = append(sums[key][name], x)
+			of[name] = append(of[name], x)
 		}
 	}
 	for i, r := range merged {
-		labels, _ := json.Marshal(r.Labels)
 		merged[i].Values = map[string]float64{}
-		for name, xs := range sums[fmt.Sprint(r.Seed, string(labels))] {
+		for name, xs := range values[key(r)] {
 			merged[i].Values[name] = Summarize(xs).Mean
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -233,45 +232,37 @@ func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed
 	if len(s.methods) == 0 {
 		names = order()
 	}
-	type run struct {
-		name string
-		draw int
-	}
-	var runs []run
-	for _, name := range names {
-		for draw := range st.draws(name) {
-			runs = append(runs, run{name, draw + 1})
-		}
-	}
-	for _, one := range runs {
-		name, recipe := drawn(one.name, one.draw), st.recipe(drawn(one.name, one.draw))
-		if i := slices.IndexFunc(*records, func(r report.Record) bool { return r.Recipe == recipe && r.Seed == seed }); i >= 0 {
-			found = append(found, (*records)[i])
-			continue
-		}
-		if s.idle {
-			continue
-		}
-		start := time.Now()
-		j.draw = one.draw
-		r, err := j.measure(one.name)
-		if err != nil {
-			return nil, fmt.Errorf("%s, seed %d, %s: %w", st.network.Name, seed, name, err)
-		}
-		r.Recipe, r.Seed = recipe, seed
-		r.Labels["study"], r.Labels["device"] = st.recipe("*"), device
-		r.Values["budget"], r.Values["tune"] = st.macs, float64(st.tune.steps)
-		if err := report.AppendRecord(file, r); err != nil {
-			return nil, err
-		}
-		*records, found = append(*records, r), append(found, r)
-		outcome := fmt.Sprintf("%.2f%%", 100*r.Values["accuracy"])
-		for _, label := range []string{"refused", "failed"} {
-			if r.Labels[label] != "" {
-				outcome = label
+	for _, method := range names {
+		for draw := range st.draws(method) {
+			name, recipe := drawn(method, draw+1), st.recipe(drawn(method, draw+1))
+			if i := slices.IndexFunc(*records, func(r report.Record) bool { return r.Recipe == recipe && r.Seed == seed }); i >= 0 {
+				found = append(found, (*records)[i])
+				continue
 			}
+			if s.idle {
+				continue
+			}
+			start := time.Now()
+			j.draw = draw + 1
+			r, err := j.measure(method)
+			if err != nil {
+				return nil, fmt.Errorf("%s, seed %d, %s: %w", st.network.Name, seed, name, err)
+			}
+			r.Recipe, r.Seed = recipe, seed
+			r.Labels["study"], r.Labels["device"] = st.recipe("*"), device
+			r.Values["budget"], r.Values["tune"] = st.macs, float64(st.tune.steps)
+			if err := report.AppendRecord(file, r); err != nil {
+				return nil, err
+			}
+			*records, found = append(*records, r), append(found, r)
+			outcome := fmt.Sprintf("%.2f%%", 100*r.Values["accuracy"])
+			for _, label := range []string{"refused", "failed"} {
+				if r.Labels[label] != "" {
+					outcome = label
+				}
+			}
+			fmt.Fprintf(os.Stderr, "%s, seed %d, %s: %s after %s\n", st.network.Name, seed, name, outcome, time.Since(start).Round(time.Second))
 		}
-		fmt.Fprintf(os.Stderr, "%s, seed %d, %s: %s after %s\n", st.network.Name, seed, name, outcome, time.Since(start).Round(time.Second))
 	}
 	return found, nil
 }
@@ -286,22 +277,25 @@ func (st study) recipe(method string) string {
 func tables(records []report.Record) []report.Table {
 	var all []report.Table
 	var seen []string
+	merged := report.Merge(records) // the draws of a seed
 	for _, r := range records {
-		if study := r.Labels["study"]; !slices.Contains(seen, study) {
-			seen = append(seen, study)
-			of, draws := outcomes{}, map[int64]int{}
-			for _, r := range records {
-				if r.Labels["study"] == study && r.Labels["method"] == random {
-					draws[r.Seed]++
-				}
-			}
-			for _, r := range report.Merge(records) { // the draws of a seed
-				if r.Labels["study"] == study {
-					of[r.Labels["method"]] = append(of[r.Labels["method"]], r)
-				}
-			}
-			all = append(all, of.table(r, slices.Max(append(slices.Collect(maps.Values(draws)), 1))), of.course(r))
+		study := r.Labels["study"]
+		if slices.Contains(seen, study) {
+			continue
 		}
+		seen = append(seen, study)
+		of, draws := outcomes{}, map[int64][]float64{}
+		for _, r := range records {
+			if x, has := r.Values["accuracy"]; has && r.Labels["study"] == study && r.Labels["method"] == random {
+				draws[r.Seed] = append(draws[r.Seed], 100*x)
+			}
+		}
+		for _, r := range merged {
+			if r.Labels["study"] == study {
+				of[r.Labels["method"]] = append(of[r.Labels["method"]], r)
+			}
+		}
+		all = append(all, of.table(r, draws), of.course(r))
 	}
 	return all
 }
@@ -336,16 +330,20 @@ func (o outcomes) less(method, other, value string) (xs []float64) {
 	return xs
 }
 
-// table shows what came of each method.
-func (o outcomes) table(first report.Record, draws int) report.Table {
+// table shows what came of each method. It is given the accuracies (%) of random's draws, by seed.
+func (o outcomes) table(first report.Record, draws map[int64][]float64) report.Table {
+	most, apart := 1, 0.0
+	for _, xs := range draws {
+		most, apart = max(most, len(xs)), max(apart, slices.Max(xs)-slices.Min(xs))
+	}
 	t := report.Table{
 		Title: fmt.Sprintf("%s, %s: at most %g%% of the multiply-accumulates stay", first.Labels["network"], first.Labels["data"], 100*first.Values["budget"]),
 		Columns: []report.Column{{Name: "method"}, {Name: "MACs left", Unit: "%", Format: "%.1f"}, {Name: "parameters left", Unit: "%", Format: "%.1f"}, {Name: "steps to choose"},
 			{Name: "before fine-tuning", Unit: "%"}, {Name: "after", Unit: "%"}, {Name: "less random", Unit: "points"}, {Name: "less random, longer", Unit: "points"}, {Name: "seeds"}, {Name: "failed"}},
-		Caption: fmt.Sprintf("Accuracy: mean ± standard deviation over the seeds; before fine-tuning on validation data, after it on test data. Random, and random, longer: of each seed the mean of %d draws. Less random: paired by seed, with a 95%% interval of Student's t. Failed: runs whose training came to NaN, which are in no mean. "+
+		Caption: fmt.Sprintf("Accuracy: mean ± standard deviation over the seeds; before fine-tuning on validation data, after it on test data. Random, and random, longer: of each seed the mean of %d draws; those of random lie up to %.1f points apart. Less random: paired by seed, with a 95%% interval of Student's t. Failed: runs whose training came to NaN, which are in no mean. "+
 			"Uniform: at random's widths, where slimming and PFP divide the budget over the layers by rules of their own otherwise. Every network is fine-tuned for %.0f steps; the steps that a method trains in order to choose come on top. Random, longer is fine-tuned for as many more as the most that any takes to choose. "+
 			"Averages of batch normalisation are estimated anew before anything is measured, for all alike. Scratch has the widths that L1 leaves and trains as long as the dense network and fine-tuning together. %s.",
-			draws, first.Values["tune"], first.Labels["device"]),
+			most, apart, first.Values["tune"], first.Labels["device"]),
 	}
 	for _, name := range order() {
 		if len(o[name]) == 0 {
@@ -355,13 +353,14 @@ func (o outcomes) table(first report.Record, draws int) report.Table {
 			t.Rows = append(t.Rows, []any{name, nil, nil, nil, "", "refused: " + refused, "", "", nil, nil})
 			continue
 		}
-		failed := 0
+		failed, seeds := 0, map[int64]bool{} // a draw that failed is a record of its own
 		for _, r := range o[name] {
+			seeds[r.Seed] = true
 			if r.Labels["failed"] != "" {
 				failed++
 			}
 		}
-		row := []any{name, nil, nil, nil, "", "", interval(o.less(name, random, "accuracy")), interval(o.less(name, longer, "accuracy")), len(o[name]), failed}
+		row := []any{name, nil, nil, nil, "", "", interval(o.less(name, random, "accuracy")), interval(o.less(name, longer, "accuracy")), len(seeds), failed}
 		for i, value := range []string{"macs", "params"} {
 			if xs := o.percent(name, value); len(xs) > 0 { // unknown, where nothing was chosen
 				row[1+i] = report.Summarize(xs).Mean
