@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,10 +59,7 @@ func startKernel(t testing.TB) *client {
 	}
 	dir := t.TempDir()
 	c := &client{t: t, key: wire.NewKey("the key"), session: wire.NewID(), log: &lockedBuffer{}, ended: make(chan error, 1)}
-	c.connection = wire.Connection{Transport: "tcp", IP: "127.0.0.1", Key: "the key", Scheme: "hmac-sha256"}
-	for _, port := range []*int{&c.connection.Shell, &c.connection.Control, &c.connection.Stdin, &c.connection.IOPub, &c.connection.Heartbeat} {
-		*port = freePort(t)
-	}
+	c.connection = localConnection(t)
 	data, err := json.Marshal(c.connection)
 	if err != nil {
 		t.Fatal(err)
@@ -125,14 +121,15 @@ func startKernel(t testing.TB) *client {
 	return c
 }
 
-func freePort(t testing.TB) int {
+// localConnection is a connection by sockets in the file system: of TCP's ports any that is found free may be taken when the kernel opens it.
+func localConnection(t testing.TB) wire.Connection {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	dir, err := os.MkdirTemp("", "k") // t.TempDir has the test's name, and a socket's path may have 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return wire.Connection{Transport: "ipc", IP: filepath.Join(dir, "s"), Key: "the key", Scheme: "hmac-sha256", Shell: 1, Control: 2, Stdin: 3, IOPub: 4, Heartbeat: 5}
 }
 
 // dial connects as front ends do: again and again until the kernel listens.

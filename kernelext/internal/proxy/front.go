@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/espalier-ml/espalier/kernelext/internal/proxy/wire"
@@ -51,7 +52,7 @@ func listenFront(c wire.Connection, log *logger, shell, control, stdin func(*wir
 	try(err)
 	if err := errors.Join(errs...); err != nil {
 		f.close()
-		return nil, err
+		return nil, fmt.Errorf("a socket that the connection file names can't be opened (another program may have it: start the kernel anew, and its front end names others): %w", err)
 	}
 	return f, nil
 }

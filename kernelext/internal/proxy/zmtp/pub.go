@@ -27,8 +27,10 @@ const (
 func ListenPub(network, address string, welcome func(topic []byte) [][]byte) (*PubSocket, error) {
 	p := &PubSocket{welcome: welcome, peers: map[*subscriber]bool{}}
 	var err error
-	p.listener, err = listen(network, address, Pub, Limits{Message: 1 << 12, Frames: 1}, p.serve)
-	return p, err
+	if p.listener, err = listen(network, address, Pub, Limits{Message: 1 << 12, Frames: 1}, p.serve); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (p *PubSocket) serve(c *Conn) {

@@ -34,7 +34,10 @@ func ListenRouter(network, address string, l Limits, receive func(identity []byt
 		}()
 		each(c, func(frames [][]byte) { receive(identity, frames) }, refused)
 	})
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // each calls receive for each message of a peer until it is gone.
@@ -81,5 +84,8 @@ func ListenEcho(network, address string) (*EchoSocket, error) {
 			}
 		}
 	})
-	return &EchoSocket{l}, err
+	if err != nil {
+		return nil, err
+	}
+	return &EchoSocket{l}, nil
 }
