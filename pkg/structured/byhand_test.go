@@ -521,6 +521,37 @@ func TestSlimmingByHand(t *testing.T) {
 	}
 }
 
+// Where all units compete, a layer of small gains is left with a single unit; MinShare keeps it from that, at the cost of the other layer.
+func TestLeastShareByHand(t *testing.T) {
+	gain := func(s *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Mul(x, graph.InsertAxes(s.VariableWithShape("scale", shapes.Make(dtypes.Float32, 4)).NodeValue(x), 0))
+	}
+	n := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = activation.Relu(gain(s.At("g"), layers.Dense(s.At("first"), x, false, 4)))
+		x = activation.Relu(gain(s.At("h"), layers.Dense(s.At("second"), x, false, 4)))
+		return layers.Dense(s.At("out"), x, false, 2)
+	}, 2, map[string]*tensors.Tensor{
+		"/first/dense/weights": tensors.FromScalarAndDimensions(float32(1), 2, 4), "/second/dense/weights": tensors.FromScalarAndDimensions(float32(1), 4, 4),
+		"/out/dense/weights": tensors.FromScalarAndDimensions(float32(1), 4, 2), "/g/scale": tensors.FromValue([]float32{0.2, -0.1, 0.4, 0.3}), "/h/scale": tensors.FromValue([]float32{4, 1, 2, -3}),
+	})
+	for share, want := range map[float64]map[string][]int{
+		0:   {"/first/dense/weights:1": {0, 1, 3}, "/second/dense/weights:1": {1}},
+		0.3: {"/first/dense/weights:1": {0, 1}, "/second/dense/weights:1": {1, 2}}, // 0.3 of 4 units are 2, rounded up
+	} {
+		p, err := Slimming{Budget: Budget{Units: 0.5, MinShare: share}}.Choose(n)
+		check(t, err)
+		if diff := cmp.Diff(want, p.Removed); diff != "" {
+			t.Errorf("at least %v (-want +got)\n%s", share, diff)
+		}
+	}
+	var config *ConfigError
+	for _, share := range []float64{-0.1, 1, math.NaN()} {
+		if _, err := (Slimming{Budget: Budget{MinShare: share}}).Choose(n); !errors.As(err, &config) || config.Field != "Budget.MinShare" {
+			t.Errorf("at least %v: %v, want a *ConfigError", share, err)
+		}
+	}
+}
+
 // A training builds its network several times, for a step and for several in one dispatch, and each time the penalty is on the same gains: also where a kernel makes channels of several groups, as
 // shortcuts that only add channels of zeros have it.
 func TestSlimmingBuildsAgain(t *testing.T) {

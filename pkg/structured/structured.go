@@ -40,8 +40,11 @@ type Budget struct {
 	MACs, Params, Units float64
 	// Rate is the share of the units of each group that goes, rounded down, as papers state it for layers.
 	Rate float64
-	// MinUnits is how many units always stay of each group, RoundTo what their number is made a multiple of. Defaults: 1
-	MinUnits, RoundTo int
+	// MinUnits and MinShare are how many units, and what share of them, always stay of each group; RoundTo is what their number is made a multiple of. Defaults: 1, 0 and 1.
+	// Where units of different groups compete, a method may leave so little of one that fine-tuning can't make up for it; a share of at least half of what the others keep guards against that.
+	MinUnits int
+	MinShare float64
+	RoundTo  int
 	// Exclude are groups that stay whole: by name, by the path of one of their variables, or by a scope of one.
 	Exclude []string
 	// Compete says whether the units of all groups compete, or the same share of each group stays. The default is the method's own.
@@ -63,8 +66,8 @@ func (b Budget) config(method string, published Competition) surgery.Config {
 	if b.Compete == AsPublished {
 		b.Compete = published
 	}
-	return surgery.Config{Criterion: named(method), MACs: b.MACs, Params: b.Params, Units: b.Units, MinUnits: b.MinUnits, RoundTo: b.RoundTo, Exclude: b.Exclude,
-		Uniform: b.Compete == WithinGroup}
+	return surgery.Config{Criterion: named(method), MACs: b.MACs, Params: b.Params, Units: b.Units, MinUnits: b.MinUnits, MinShare: b.MinShare, RoundTo: b.RoundTo,
+		Exclude: b.Exclude, Uniform: b.Compete == WithinGroup}
 }
 
 // named is a criterion for surgery.Network.Choose, which needs its name only.
@@ -93,6 +96,8 @@ func (b Budget) check() error {
 		return &ConfigError{"Budget", "several of MACs, Params, Units and Rate are set", "set one of them"}
 	case !(b.Rate >= 0 && b.Rate < 1):
 		return &ConfigError{"Budget.Rate", fmt.Sprintf("it is %v", b.Rate), "give the share of each group that goes, between 0 and 1, for instance 0.45"}
+	case !(b.MinShare >= 0 && b.MinShare < 1):
+		return &ConfigError{"Budget.MinShare", fmt.Sprintf("it is %v", b.MinShare), "give the share of each group that stays at least, between 0 and 1, for instance 0.1"}
 	case b.MinUnits < 0 || b.RoundTo < 0:
 		return &ConfigError{"Budget.MinUnits, Budget.RoundTo", fmt.Sprintf("they are %d and %d", b.MinUnits, b.RoundTo), "give positive numbers, or 0 for 1"}
 	}
@@ -121,7 +126,7 @@ func (b Budget) choose(n *surgery.Network, method string, published Competition,
 
 // atLeast keeps what the budget says has to stay.
 func (b Budget) atLeast(stay, size int) int {
-	stay = max(stay, b.MinUnits, 1)
+	stay = max(stay, b.MinUnits, int(math.Ceil(b.MinShare*float64(size)-1e-9)), 1)
 	if b.RoundTo > 1 {
 		stay = (stay + b.RoundTo - 1) / b.RoundTo * b.RoundTo
 	}

@@ -282,11 +282,14 @@ func TestConformance(t *testing.T) {
 				if slices.Contains([]string{"SCOP", "GAL", "PFP, sampled"}, m.name) || net.name == "residual" && !m.gains { // it would be trained or measured again, for what Budget does for all
 					return
 				}
-				rate, err := m.choose(n, data, Budget{Rate: 0.45}, 3)
-				check(t, err)
-				for _, g := range rate.Network().Groups() {
-					if got, want := len(rate.Removed[g.Name]), int(0.45*float64(g.Size)); got != want {
-						t.Errorf("a rate of 0.45 removes %d of %d units of %s, want %d", got, g.Size, g.Name, want)
+				for _, least := range []float64{0, 0.8} {
+					rate, err := m.choose(n, data, Budget{Rate: 0.45, MinShare: least}, 3)
+					check(t, err)
+					for _, g := range rate.Network().Groups() {
+						want := min(int(0.45*float64(g.Size)), g.Size-int(math.Ceil(least*float64(g.Size))))
+						if got := len(rate.Removed[g.Name]); got != want {
+							t.Errorf("a rate of 0.45, with %g that stay, removes %d of %d units of %s, want %d", least, got, g.Size, g.Name, want)
+						}
 					}
 				}
 			})

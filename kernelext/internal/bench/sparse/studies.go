@@ -224,6 +224,14 @@ var studies = []study{
 		},
 	},
 	{
+		// As long as the authors train it.
+		name: "lenet5-long", network: "LeNet-5", variant: "with ReLU behind the convolutions", data: "mnist", model: normalised(nets.LeNet5ReLU), batch: 100, epochs: 100, train: cosine(0.05, 5e-4), start: torchUniform,
+		runs: []series{
+			{warmed(), []float64{0.005, 0.01, 0.02, 0.05}, 3},
+			{method{name: "dense"}, []float64{1}, 3},
+		},
+	},
+	{
 		name: "cifar10", network: "SmallVGG", data: "cifar10", model: nets.SmallVGG, batch: 64, epochs: 8, train: cosine(0.1, 1e-4),
 		runs: []series{
 			{update(sparsetrain.SparseMomentum, 100), []float64{0.05, 0.2}, 3},

@@ -70,8 +70,9 @@ func init() {
 		{longer, byCriterion(criterion.Random)},
 		{"L1", byCriterion(criterion.Magnitude)},
 		{"FPGM", byCriterion(criterion.FPGM)},
-		{"slimming", slimming(structured.AsPublished)},
-		{"slimming, uniform", slimming(structured.WithinGroup)},
+		{"slimming", slimming(published)},
+		{"slimming, floor", slimming(floored)},
+		{"slimming, uniform", slimming(uniform)},
 		{"group lasso", func(j *job, n *surgery.Network) (chosen, error) {
 			l := structured.GroupLasso{Strength: j.study.lasso, Budget: j.budget()}
 			l.Budget.Compete = structured.WithinGroup // few steps drive no unit to zero, and what is only small says little of other layers
@@ -89,9 +90,10 @@ func init() {
 				return again, again.Check()
 			})
 		}},
-		{"PFP", pfp(structured.AsPublished, false)},
-		{"PFP, uniform", pfp(structured.WithinGroup, false)},
-		{"PFP, sampled", pfp(structured.AsPublished, true)},
+		{"PFP", pfp(published, false)},
+		{"PFP, floor", pfp(floored, false)},
+		{"PFP, uniform", pfp(uniform, false)},
+		{"PFP, sampled", pfp(published, true)},
 		{"SCOP", scop(structured.SecondOrder(0))},
 		{"SCOP, generator", scop(structured.Generator(structured.GeneratorConfig{}))},
 		{"SCOP, shuffled", scop(structured.Shuffled)},
@@ -133,21 +135,52 @@ func byCriterion(c criterion.Criterion) func(*job, *surgery.Network) (chosen, er
 	}
 }
 
-// slimming and PFP divide the budget over the layers by rules of their own. With compete WithinGroup their importances choose at random's widths, which tells what comes of the choice from what comes
-// of the widths.
-func slimming(compete structured.Competition) func(*job, *surgery.Network) (chosen, error) {
+// division is how the budget is divided over the layers. What comes of the choice within layers is told apart from what comes of their widths.
+type division func(*job, *surgery.Network) (structured.Budget, error)
+
+// published is each method's own rule.
+func published(j *job, _ *surgery.Network) (structured.Budget, error) { return j.budget(), nil }
+
+// uniform gives the layers random's widths.
+func uniform(j *job, _ *surgery.Network) (structured.Budget, error) {
+	b := j.budget()
+	b.Compete = structured.WithinGroup
+	return b, nil
+}
+
+// floored is published, with at least two thirds of the share that random keeps of each layer, so that none is starved.
+func floored(j *job, n *surgery.Network) (structured.Budget, error) {
+	b := j.budget()
+	lots, err := byCriterion(criterion.Random)(j, n)
+	if err != nil {
+		return b, err
+	}
+	b.MinShare = 2. / 3
+	for name, removed := range lots.plan.Removed {
+		size := n.Group(name).Size
+		b.MinShare = min(b.MinShare, 2./3*float64(size-len(removed))/float64(size))
+	}
+	return b, nil
+}
+
+func slimming(divide division) func(*job, *surgery.Network) (chosen, error) {
 	return func(j *job, n *surgery.Network) (chosen, error) {
-		s := structured.Slimming{Strength: j.study.slimming, Budget: j.budget()}
-		s.Budget.Compete = compete
-		return j.penalised(n, s.Model, s.Choose) // trained once for both
+		b, err := divide(j, n)
+		if err != nil {
+			return chosen{}, err
+		}
+		s := structured.Slimming{Strength: j.study.slimming, Budget: b}
+		return j.penalised(n, s.Model, s.Choose) // trained once for all divisions
 	}
 }
 
-func pfp(compete structured.Competition, sampled bool) func(*job, *surgery.Network) (chosen, error) {
+func pfp(divide division, sampled bool) func(*job, *surgery.Network) (chosen, error) {
 	return func(j *job, n *surgery.Network) (chosen, error) {
-		p := structured.PFP{Budget: j.budget(), Sampled: sampled, Seed: j.seed}
-		p.Budget.Compete = compete
-		r, err := p.Choose(j.ctx, n, j.study.validation)
+		b, err := divide(j, n)
+		if err != nil {
+			return chosen{}, err
+		}
+		r, err := structured.PFP{Budget: b, Sampled: sampled, Seed: j.seed}.Choose(j.ctx, n, j.study.validation)
 		if err != nil {
 			return chosen{}, err
 		}

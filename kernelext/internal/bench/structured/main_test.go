@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +23,7 @@ import (
 // A comparison from end to end: a record for each method, with equal fine-tuning, measured on its way; a second time nothing is computed again.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
-	args := []string{"-fast", "-networks", "LeNet-5", "-methods", "random;random, longer;FPGM;slimming;PFP;GAL;scratch", "-dir", dir, "-json", filepath.Join(dir, "out.jsonl")}
+	args := []string{"-fast", "-networks", "LeNet-5", "-methods", "random;random, longer;FPGM;slimming;PFP;PFP, floor;GAL;scratch", "-dir", dir, "-json", filepath.Join(dir, "out.jsonl")}
 	if err := run(t.Context(), append(args, "-stop", "1ns")); err == nil {
 		t.Fatal("no error, when the time was up before anything was done")
 	}
@@ -63,8 +64,21 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s was measured after %d steps of fine-tuning, want 0, 10 and %d", r.Labels["method"], got, want)
 		}
 	}
-	if diff := cmp.Diff([]string{"dense", "random", "random", "random, longer", "random, longer", "FPGM", "slimming", "PFP", "GAL", "scratch"}, methods); diff != "" {
+	if diff := cmp.Diff([]string{"dense", "random", "random", "random, longer", "random, longer", "FPGM", "slimming", "PFP", "PFP, floor", "GAL", "scratch"}, methods); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+	lots, floor := records[1].Values, records[slices.Index(methods, "PFP, floor")].Values
+	layers := 0
+	for name, random := range lots {
+		if strings.HasPrefix(name, "units ") {
+			layers++
+			if 3*floor[name] < 2*random {
+				t.Errorf("PFP, floor keeps %g %s, random %g: want at least two thirds", floor[name], name, random)
+			}
+		}
+	}
+	if layers != 3 {
+		t.Errorf("there are units of %d layers, want 3", layers)
 	}
 	kept, err := report.ReadRecords(filepath.Join(dir, "records.jsonl"))
 	if err != nil {
