@@ -27,8 +27,8 @@ type PFP struct {
 	// Budget is divided over the groups by the bound, if it does not say otherwise: WithinGroup keeps the same share of each, and Rate a given one, so that sensitivities rank units and the bound plays
 	// no part. Global is refused: sensitivities of different layers are not of one scale.
 	Budget Budget
-	// Examples is how many examples are looked at. Default: ⌈3·ln(8·units/Failure)⌉ with the smallest Failure of 1e-9, which are 80 to 95, and at least one batch,
-	// or one epoch if that has fewer
+	// Examples is how many examples are looked at, at least; an epoch that has fewer in whole batches is an error. Default: ⌈3·ln(8·units/Failure)⌉ with the smallest Failure of 1e-9, which are 80 to 95,
+	// and at least one batch, or one epoch if that has fewer
 	Examples int
 	// Failure is δ, the probability with which a bound may be missed. Default: 1e-16, as in the authors' code
 	Failure float64
@@ -104,7 +104,7 @@ type reading struct {
 
 // Choose measures sensitivities on the first examples of the data, which should not be those that the network was trained on, and plans what goes.
 //
-// Errors: *DataError; *ConfigError; *NothingError; *surgery.BudgetError and others of surgery.Network.Choose.
+// Errors: *DataError, also for fewer than Examples, where they are set; *ConfigError; *NothingError; *surgery.BudgetError and others of surgery.Network.Choose.
 func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset) (*PFPResult, error) {
 	switch {
 	case c.Failure < 0 || c.Failure >= 1 || math.IsNaN(c.Failure):
@@ -120,6 +120,7 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	if c.Failure == 0 {
 		c.Failure = 1e-16
 	}
+	asked := c.Examples
 	if c.Examples == 0 {
 		units := 0
 		for _, g := range n.Groups() {
@@ -134,6 +135,9 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	}
 	if len(r.Sensitivity) == 0 {
 		return nil, &NothingError{"PFP"}
+	}
+	if r.Examples < asked {
+		return nil, &DataError{data.Name(), fmt.Sprintf("an epoch has %d examples in whole batches, and PFP.Examples asks for %d", r.Examples, asked), "give more examples, or a smaller batch, or ask for fewer"}
 	}
 	return r, r.allocate(c, readings)
 }

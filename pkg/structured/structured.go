@@ -183,11 +183,15 @@ func (e *DivergedError) Error() string {
 	return fmt.Sprintf("%s: %s is no number after step %d: try a smaller learning rate", e.Method, e.What, e.Step)
 }
 
-// epochs yields batches, epoch after epoch, of one size: that of the first. Smaller ones at the ends of epochs are left out, since each size is compiled anew. 0 epochs are without end.
+// epochs yields batches, epoch after epoch, of one size: that of the first, which must not be smaller than what the data set itself says is its batch. Smaller ones at the ends of epochs are left out,
+// since each size is compiled anew. 0 epochs are without end.
 func epochs(ctx context.Context, data train.Dataset, count int, labels bool) iter.Seq2[train.Batch, error] {
 	return func(yield func(train.Batch, error) bool) {
 		var first train.Batch
-		size := -1
+		size, whole := -1, 0
+		if says, ok := data.(interface{ Batch() int }); ok {
+			whole = says.Batch()
+		}
 		for epoch := 0; count == 0 || epoch < count; epoch++ {
 			all := data.Iter
 			if e, ok := data.(interface {
@@ -208,7 +212,7 @@ func epochs(ctx context.Context, data train.Dataset, count int, labels bool) ite
 					return
 				}
 				n := b.Inputs[0].Shape().Dimensions[0]
-				if size < 0 {
+				if size < 0 && n >= whole {
 					size = n
 				}
 				if n != size {

@@ -21,6 +21,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/espalier-ml/espalier/datasets/synth"
 	"github.com/espalier-ml/espalier/pkg/backend"
 	"github.com/espalier-ml/espalier/pkg/surgery"
 	"github.com/espalier-ml/espalier/pkg/trace"
@@ -297,16 +298,51 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// Data that give not one whole batch, or none at all, are an error that says so.
+// promised is a data set of the library that says what its batch was asked to be, also where there are fewer examples.
+type promised struct {
+	*synth.Dataset
+	batch int
+}
+
+func (p promised) Batch() int { return p.batch }
+
+// fewer is a data set of the library with n examples, of the size that networks here take.
+func fewer(t *testing.T, n int) *synth.Dataset {
+	t.Helper()
+	data, err := synth.Blobs(synth.BlobsConfig{Config: synth.Config{Train: n, Batch: size, Seed: 1}, Classes: classes, Features: side * side * 3})
+	check(t, err)
+	return data.Train
+}
+
+// Data that give not one whole batch, or none at all, are an error that says so; also where they yield a smaller batch than they say.
 func TestTooFewData(t *testing.T) {
 	n := network(t, residual, size, side, side, 3)
 	for _, m := range methods() {
-		for _, data := range []train.Dataset{stripes{4, 8}, nil} {
+		for _, data := range []train.Dataset{stripes{4, 8}, nil, promised{fewer(t, 4), size}} {
 			_, err := m.choose(n, data, Budget{}, 1)
 			var want *DataError
 			if needs := !slices.Contains([]string{"slimming", "group lasso", "growing"}, m.name); needs && !errors.As(err, &want) {
 				t.Errorf("%s with %v: %v, want a *DataError", m.name, data, err)
 			}
+		}
+	}
+}
+
+// As many examples as were asked for are looked at, or it is an error. An evaluation set of 12 has one whole batch of 8.
+func TestFewerExamplesThanAsked(t *testing.T) {
+	blobs := func(s *model.Scope, x *graph.Node) *graph.Node {
+		return plain(s, graph.Reshape(x, x.Shape().Dim(0), side, side, 3)) // [batch, 1, 108, 1] -> [batch, 6, 6, 3]
+	}
+	n := network(t, blobs, size, 1, side*side*3, 1)
+	for _, c := range []struct {
+		data     train.Dataset
+		examples int
+		enough   bool
+	}{{fewer(t, 4), 0, true}, {fewer(t, 4), 4, true}, {fewer(t, 4), 8, false}, {fewer(t, 12).Shuffled(false), 8, true}, {fewer(t, 12).Shuffled(false), 12, false}} {
+		_, err := PFP{Budget: Budget{Rate: 0.5}, Examples: c.examples}.Choose(ctx, n, c.data)
+		var few *DataError
+		if c.enough && err != nil || !c.enough && !errors.As(err, &few) {
+			t.Errorf("%d examples of %v: %v, want a *DataError: %v", c.examples, c.data, err, !c.enough)
 		}
 	}
 }
