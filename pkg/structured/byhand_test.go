@@ -282,7 +282,7 @@ func TestGALHasNoUnit(t *testing.T) {
 			return graph.AddScalar(twoLayers(s, x), float64(shift))
 		}, 2,
 			map[string]*tensors.Tensor{"/in/dense/weights": tensors.FromValue([][]float32{{1, 0, 1, -1}, {0, 1, 1, -1}}), "/out/dense/weights": out})
-		r, err := GAL{Steps: 1, Seed: 1}.Choose(ctx, n, points{{1, 1}, {2, 1}, {0, 3}})
+		r, err := GAL{Steps: 1, MaskEvery: 1, Seed: 1}.Choose(ctx, n, points{{1, 1}, {2, 1}, {0, 3}})
 		check(t, err)
 		return r.Steps[0]
 	}
@@ -292,6 +292,27 @@ func TestGALHasNoUnit(t *testing.T) {
 	}
 	if want.Spread < blind {
 		t.Errorf("the spread is %g: the discriminator saw nothing", want.Spread)
+	}
+}
+
+// Where no step is one of the masks' nothing is trained; the defaults are 300 steps, and masks every 2 or, if Compatible, every 200.
+func TestMasksMove(t *testing.T) {
+	for _, c := range []struct {
+		of    GAL
+		moves bool
+	}{
+		{GAL{}, true}, {GAL{Compatible: true}, true}, {GAL{Steps: 2}, true}, {GAL{Steps: 5, MaskEvery: 5}, true}, {GAL{Steps: 200, Compatible: true}, true},
+		{GAL{Steps: 1}, false}, {GAL{Steps: 4, MaskEvery: 5}, false}, {GAL{MaskEvery: 301}, false}, {GAL{Steps: 199, Compatible: true}, false}, {GAL{MaskEvery: 301, Compatible: true}, false},
+	} {
+		_, err := c.of.complete()
+		var config *ConfigError
+		if c.moves && err != nil || !c.moves && (!errors.As(err, &config) || config.Field != "GAL.MaskEvery") {
+			t.Errorf("%+v: %v, want a *ConfigError of GAL.MaskEvery: %v", c.of, err, !c.moves)
+		}
+	}
+	var config *ConfigError
+	if _, err := (GAL{Steps: 1}).Choose(ctx, byHand(t), nil); !errors.As(err, &config) { // before it finds that there are no data
+		t.Errorf("%v, want a *ConfigError before anything is trained", err)
 	}
 }
 
@@ -606,5 +627,58 @@ func TestThiNetRefits(t *testing.T) {
 	}
 	if diff := cmp.Diff(out(n.Store(), n.ModelFn()), out(small.Store, small.ModelFn), cmpopts.EquateApprox(1e-4, 1e-4)); diff != "" {
 		t.Errorf("outputs (-want +got)\n%s", diff)
+	}
+}
+
+// unlabelled is a data set without its labels.
+type unlabelled struct{ points }
+
+func (d unlabelled) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		for b, err := range d.points.Iter() {
+			b.Labels = nil
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// Methods that need no labels choose the same without them.
+func TestWithoutLabels(t *testing.T) {
+	data := points{{1, 2}, {2, 1}, {1, 1}, {3, 1}}
+	for name, choose := range map[string]func(data train.Dataset) (any, map[string][]int, error){
+		"ThiNet": func(data train.Dataset) (any, map[string][]int, error) {
+			r, err := ThiNet{Budget: Budget{Rate: 0.5}}.Choose(ctx, byHand(t), data)
+			if err != nil {
+				return nil, nil, err
+			}
+			return r.Errors, r.Plan.Removed, nil
+		},
+		"PFP": func(data train.Dataset) (any, map[string][]int, error) {
+			r, err := PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, byHand(t), data)
+			if err != nil {
+				return nil, nil, err
+			}
+			return r.Sensitivity, r.Plan.Removed, nil
+		},
+		"GAL": func(data train.Dataset) (any, map[string][]int, error) {
+			r, err := GAL{Budget: Budget{Rate: 0.5}, Steps: 2, Seed: 1}.Choose(ctx, byHand(t), data)
+			if err != nil {
+				return nil, nil, err
+			}
+			return r.Masks, r.Plan.Removed, nil
+		},
+	} {
+		wantFound, want, err := choose(data)
+		check(t, err)
+		found, got, err := choose(unlabelled{data})
+		if err != nil {
+			t.Errorf("%s without labels: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff([]any{wantFound, want}, []any{found, got}); diff != "" {
+			t.Errorf("%s (-with labels +without)\n%s", name, diff)
+		}
 	}
 }

@@ -49,7 +49,7 @@ type GAL struct {
 	LearningRate float64
 	// MaskRate is the learning rate of the masks, of which there are few steps where Steps are few. Default: 0.1, and LearningRate if Compatible
 	MaskRate float64
-	// MaskEvery is after how many steps the masks are changed. Default: 2; 200 if Compatible, as the authors have it
+	// MaskEvery is after how many steps the masks are changed, Steps at most: masks that never move say nothing. Default: 2; 200 if Compatible, as the authors have it
 	MaskEvery int
 	// Compatible does what the authors' code does, faults and all. That the discriminator is blind then is noted in GALResult.Collapse and is no error.
 	Compatible bool
@@ -148,6 +148,9 @@ func (c GAL) complete() (GAL, error) {
 		if c.Compatible {
 			c.MaskEvery = 200
 		}
+	}
+	if c.MaskEvery > c.Steps {
+		return c, &ConfigError{"GAL.MaskEvery", fmt.Sprintf("masks are changed after %d steps, and there are %d in all", c.MaskEvery, c.Steps), "set it to GAL.Steps or less, or take more steps"}
 	}
 	return c, nil
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // ThiNet removes the channels that the next layers miss least, and refits what is left of these layers to what they computed before: Luo et al. 2017, arXiv:1707.06342. It needs no labels and no
-// training.
+// training; labels that the data have are not looked at.
 //
 // Departures from the paper: the error of removing channels is exact over all positions and outputs of the data, where the paper samples (criterion.ThiNet); each weight of the survivors is
 // refitted, as in He et al. 2017, arXiv:1707.06168, where ThiNet has a factor for each channel (reconstruct.LeastSquares); and all layers are refitted to the inputs that they have in the
@@ -133,31 +133,19 @@ func (c ThiNet) Choose(ctx context.Context, n *surgery.Network, data train.Datas
 	return r, r.Plan.Check()
 }
 
-// remembered is a data set of batches on the host.
+// remembered is a data set of inputs on the host.
 type remembered struct {
 	name   string
 	inputs []*tensors.Tensor
-	labels [][]*tensors.Tensor
 }
 
-// remember reads the first batches of an epoch.
+// remember reads the inputs of the first batches of an epoch.
 func remember(ctx context.Context, data train.Dataset, n int) (*remembered, error) {
 	r := &remembered{name: data.Name()}
-	err := each(ctx, data, 1, n, true, func(_ int, b train.Batch) error {
+	err := each(ctx, data, 1, n, false, func(_ int, b train.Batch) error {
 		x, err := b.Inputs[0].LocalClone()
-		if err != nil {
-			return err
-		}
-		var labels []*tensors.Tensor
-		for _, l := range b.Labels {
-			y, err := l.LocalClone()
-			if err != nil {
-				return err
-			}
-			labels = append(labels, y)
-		}
-		r.inputs, r.labels = append(r.inputs, x), append(r.labels, labels)
-		return nil
+		r.inputs = append(r.inputs, x)
+		return err
 	})
 	return r, err
 }
@@ -165,21 +153,13 @@ func remember(ctx context.Context, data train.Dataset, n int) (*remembered, erro
 // Name implements train.Dataset.
 func (r *remembered) Name() string { return r.name }
 
-// Iter implements train.Dataset.
+// Iter implements train.Dataset. Labels are all 0: pkg/signal asks for some, and for what ThiNet needs it does not look at them.
 func (r *remembered) Iter() iter.Seq2[train.Batch, error] {
 	return func(yield func(train.Batch, error) bool) {
-		for i := range r.inputs {
-			var b train.Batch
-			x, err := r.inputs[i].LocalClone()
-			b.Inputs = []*tensors.Tensor{x}
-			for _, l := range r.labels[i] {
-				y, failed := l.LocalClone()
-				if failed != nil {
-					err = failed
-				}
-				b.Labels = append(b.Labels, y)
-			}
-			if !yield(b, err) {
+		for _, input := range r.inputs {
+			x, err := input.LocalClone()
+			labels := tensors.FromScalarAndDimensions(int32(0), input.Shape().Dimensions[0], 1)
+			if !yield(train.Batch{Inputs: []*tensors.Tensor{x}, Labels: []*tensors.Tensor{labels}}, err) {
 				return
 			}
 		}
