@@ -22,7 +22,8 @@ import (
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
-// A rate of 0.45 on both convolutions of each block, in networks whose shortcuts are projections, removes what SCOP's paper says of ResNet-20, 32 and 56 (Tang et al. 2020, table 2).
+// A rate of 0.45 on both convolutions of each block, in networks whose shortcuts are projections, removes what SCOP's paper says of ResNet-20, 32 and 56 (Tang et al. 2020, table 2), and so does SCOP
+// itself, shown for the smallest, when the stream is excluded.
 func TestPublishedArithmetic(t *testing.T) {
 	b := open(t)
 	for _, c := range []struct {
@@ -30,7 +31,7 @@ func TestPublishedArithmetic(t *testing.T) {
 		macs, params float64 // % that go
 	}{{3, 55.8, 56.3}, {5, 55.9, 56.2}, {9, 56.0, 56.1}} {
 		fn := nets.CIFARResNet(c.blocks, 16, true)
-		store, err := experiment.Init(experiment.Task{Backend: b, Model: fn, Train: images{}}, 1)
+		store, err := experiment.Init(experiment.Task{Backend: b, Model: fn, Train: images{1}}, 1)
 		check(t, err)
 		n, err := surgery.Trace(b, store, trace.Single(fn), shapes.Make(dtypes.Float32, 1, 32, 32, 3))
 		check(t, err)
@@ -48,28 +49,72 @@ func TestPublishedArithmetic(t *testing.T) {
 		}
 		p, err := n.Choose(surgery.Config{Keep: keep}, map[string][]float32{})
 		check(t, err)
-		cost, err := p.Cost()
-		check(t, err)
-		removed, err := p.Indices()
-		check(t, err)
-		var kernels, left int // the paper counts kernels, without normalisations and biases
-		for v := range store.IterVariables() {
-			kernels, left = kernels+sizeOf(v.Shape(), nil), left+sizeOf(v.Shape(), removed[v.Path()])
+		plans := []*surgery.Plan{p}
+		if c.blocks == 3 { // SCOP itself, as its authors have it
+			stream := []string{"/conv1", "/layer2_0/downsample", "/layer3_0/downsample"}
+			r, err := SCOP{Budget: Budget{Rate: 0.45, Exclude: stream}, Steps: 1, Fit: 2, Knockoffs: Noise}.Choose(ctx, n, images{2})
+			check(t, err)
+			if len(r.Scales) != 18 || len(r.Importance) != 18 {
+				t.Errorf("%d kernels are mixed and %d groups scored, want 18: neither the first nor those of the shortcuts", len(r.Scales), len(r.Importance))
+			}
+			plans = append(plans, r.Plan)
 		}
-		macs, params := 100-100*float64(cost.MACs)/float64(n.Cost().MACs), 100-100*float64(left)/float64(kernels)
-		if math.Abs(macs-c.macs) > 0.055 || math.Abs(params-c.params) > 0.055 {
-			t.Errorf("%d layers: −%.2f%% MACs and −%.2f%% parameters, want −%v and −%v", 6*c.blocks+2, macs, params, c.macs, c.params)
+		for _, p := range plans {
+			cost, err := p.Cost()
+			check(t, err)
+			removed, err := p.Indices()
+			check(t, err)
+			var kernels, left int // the paper counts kernels, without normalisations and biases
+			for v := range store.IterVariables() {
+				kernels, left = kernels+sizeOf(v.Shape(), nil), left+sizeOf(v.Shape(), removed[v.Path()])
+			}
+			macs, params := 100-100*float64(cost.MACs)/float64(n.Cost().MACs), 100-100*float64(left)/float64(kernels)
+			if math.Abs(macs-c.macs) > 0.055 || math.Abs(params-c.params) > 0.055 {
+				t.Errorf("%d layers, %s: −%.2f%% MACs and −%.2f%% parameters, want −%v and −%v", 6*c.blocks+2, p.Criterion, macs, params, c.macs, c.params)
+			}
 		}
 	}
 }
 
-// images is a data set of one empty image.
-type images struct{}
+// images is a data set of one batch of n images of noise.
+type images struct{ n int }
 
 func (images) Name() string { return "images" }
-func (images) Iter() iter.Seq2[train.Batch, error] {
+func (d images) Iter() iter.Seq2[train.Batch, error] {
 	return func(yield func(train.Batch, error) bool) {
-		yield(train.Batch{Inputs: []*tensors.Tensor{tensors.FromShape(shapes.Make(dtypes.Float32, 1, 32, 32, 3))}, Labels: []*tensors.Tensor{tensors.FromScalarAndDimensions(int32(0), 1, 1)}}, nil)
+		rng, x := seeded(1), make([]float32, d.n*32*32*3)
+		for i := range x {
+			x[i] = float32(rng.NormFloat64())
+		}
+		yield(train.Batch{Inputs: []*tensors.Tensor{tensors.FromFlatDataAndDimensions(x, d.n, 32, 32, 3)}, Labels: []*tensors.Tensor{tensors.FromScalarAndDimensions(int32(0), d.n, 1)}}, nil)
+	}
+}
+
+// Of groups that the budget excludes nothing is mixed or scored, also where one kernel makes channels of two: the first six of a are those of the stem.
+func TestSCOPExcludes(t *testing.T) {
+	n := network(t, padded, size, side, side, 3)
+	data := stripes{64, size}
+	r, err := SCOP{Budget: Budget{Rate: 0.5, Exclude: []string{"/stem"}}, Steps: 3, LearningRate: 0.05, Seed: 1}.Choose(ctx, n, data)
+	check(t, err)
+	const kernel, group = "/a/conv/weights", "/a/conv/weights:3"
+	k := r.Scales[kernel]
+	if len(r.Scales) != 1 || len(k) != 10 || len(r.Importance) != 1 || len(r.Importance[group]) != 4 {
+		t.Fatalf("scales %v and importances %v, want those of a alone", r.Scales, r.Importance)
+	}
+	if diff := cmp.Diff([]float32{1, 1, 1, 1, 1, 1}, k[:6]); diff != "" {
+		t.Errorf("scales of the stem's channels (-want +got)\n%s", diff)
+	}
+	for i, x := range k[6:] {
+		if x == 0.5 || x == 1 {
+			t.Errorf("the scale of channel %d is %v, as if it had not been trained", 6+i, x)
+		}
+	}
+	if len(r.Plan.Removed) != 1 || len(r.Plan.Removed[group]) != 2 {
+		t.Errorf("removed %v, want two of a", r.Plan.Removed)
+	}
+	var none *NothingError
+	if _, err := (SCOP{Budget: Budget{Exclude: []string{"/stem", "/a"}}}).Choose(ctx, n, data); !errors.As(err, &none) {
+		t.Errorf("all excluded: %v, want a *NothingError", err)
 	}
 }
 
