@@ -178,6 +178,63 @@ func TestBoundByHand(t *testing.T) {
 	}
 }
 
+// Sensitivities are 2/5, 3/4, 6/7 and 0, so K = 2.0071·2·3·ln(8·2/1e-16) = 477.1 and probabilities are 0.199, 0.374, 0.427 and 0. At ε = 1000, 3·2006·K/10⁶ = 2.87, so three draws, which have
+// 3 − 0.801³ − 0.626³ − 0.573³ = 2.05 different units; at 2000 it is 1.43, so two with 1.64; at 3000 0.96, so one.
+func TestEpsilonByHand(t *testing.T) {
+	const group = "/in/dense/weights:1"
+	for _, c := range []struct {
+		epsilon float64
+		budget  Budget
+		samples int
+		want    []int
+	}{
+		{1000, Budget{}, 3, []int{3}},
+		{2000, Budget{}, 2, []int{0, 3}},
+		{3000, Budget{}, 1, []int{0, 1, 3}},
+		{3000, Budget{MinUnits: 2}, 1, []int{0, 3}},
+		{3000, Budget{MinShare: 0.6}, 1, []int{3}},
+		{1000, Budget{RoundTo: 4}, 3, nil},
+	} {
+		r, err := PFP{Epsilon: c.epsilon, Budget: c.budget}.Choose(ctx, byHand(t), points{{1, 1}, {2, 1}})
+		check(t, err)
+		if diff := cmp.Diff(c.want, r.Plan.Removed[group], cmpopts.EquateEmpty()); diff != "" || r.Epsilon != c.epsilon || r.Samples[group] != c.samples {
+			t.Errorf("ε %v, %+v: %v says %d draws, want %d (-want +got)\n%s", c.epsilon, c.budget, r.Epsilon, r.Samples[group], c.samples, diff)
+		}
+	}
+	var config *ConfigError
+	for _, c := range []PFP{
+		{Epsilon: -1}, {Epsilon: math.NaN()}, {Epsilon: math.Inf(1)}, {Epsilon: 1e-200}, {Epsilon: 1, Budget: Budget{MACs: 0.5}}, {Epsilon: 1, Budget: Budget{Params: 0.5}}, {Epsilon: 1, Budget: Budget{Units: 0.5}},
+		{Epsilon: 1, Budget: Budget{Rate: 0.5}}, {Epsilon: 1, Budget: Budget{Compete: WithinGroup}},
+	} {
+		if _, err := c.Choose(ctx, byHand(t), points{{1, 1}, {2, 1}}); !errors.As(err, &config) || config.Field != "PFP.Epsilon" {
+			t.Errorf("ε %v, %+v: %v, want a *ConfigError of PFP.Epsilon", c.Epsilon, c.Budget, err)
+		}
+	}
+	var none *NothingError
+	if _, err := (PFP{Epsilon: 1, Budget: Budget{Exclude: []string{"/in"}}}).Choose(ctx, byHand(t), points{{1, 1}, {2, 1}}); !errors.As(err, &none) {
+		t.Errorf("all excluded: %v, want a *NothingError", err)
+	}
+}
+
+// The ε that meets a budget chooses the same plan as the budget.
+func TestEpsilonOfBudget(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	data := stripes{64, size}
+	b := Budget{MinUnits: 2, Exclude: []string{"/stem"}}
+	with := b
+	with.MACs = 0.6
+	want, err := PFP{Budget: with}.Choose(ctx, n, data)
+	check(t, err)
+	got, err := PFP{Budget: b, Epsilon: want.Epsilon}.Choose(ctx, n, data)
+	check(t, err)
+	if len(want.Plan.Removed) == 0 || got.Epsilon != want.Epsilon {
+		t.Errorf("ε %v, removed %v, want ε %v and some removed", got.Epsilon, want.Plan.Removed, want.Epsilon)
+	}
+	if diff := cmp.Diff([]any{want.Plan.Removed, want.Samples}, []any{got.Plan.Removed, got.Samples}); diff != "" {
+		t.Errorf("(-by budget +by ε)\n%s", diff)
+	}
+}
+
 // Errors stay below the bound, fall with the number of draws, and are not zero.
 func TestCheckBound(t *testing.T) {
 	n := byHand(t)

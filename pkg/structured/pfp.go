@@ -27,6 +27,10 @@ type PFP struct {
 	// Budget is divided over the groups by the bound, if it does not say otherwise: WithinGroup keeps the same share of each, and Rate a given one, so that sensitivities rank units and the bound plays
 	// no part. Global is refused: sensitivities of different layers are not of one scale.
 	Budget Budget
+	// Epsilon is the relative error ε that all layers get, instead of a size: how many units stay of each group is what the bound asks for then. Budget may only have MinUnits, MinShare, RoundTo and
+	// Exclude besides. The bound promises something only below 1, where layers stay whole or nearly so; above, ε is still the rule by which they share, and PFPResult.Epsilon of a budget chooses the same again.
+	// Default: 0, for the ε that meets the budget
+	Epsilon float64
 	// Examples is how many examples are looked at, at least; an epoch that has fewer in whole batches is an error. Default: ⌈3·ln(8·units/Failure)⌉ with the smallest Failure of 1e-9, which are 80 to 95,
 	// and at least one batch, or one epoch if that has fewer
 	Examples int
@@ -43,7 +47,7 @@ type PFPResult struct {
 	Plan *surgery.Plan
 	// Sensitivity of each unit, by the name of its group, from 0 to 1.
 	Sensitivity map[string][]float32
-	// Epsilon is the relative error that Samples were drawn for; 0 where the budget says how much stays of each group, whatever the error.
+	// Epsilon is the relative error that Samples are drawn for, given or solved for; 0 where the budget says how much stays of each group, whatever the error.
 	Epsilon float64
 	// Samples is how many draws the bound asks for, by group. More draws than there are units leave it whole or nearly so.
 	Samples map[string]int
@@ -116,6 +120,12 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	}
 	if err := c.Budget.check(); err != nil {
 		return nil, err
+	}
+	switch b := c.Budget; {
+	case c.Epsilon != 0 && !(c.Epsilon >= 1e-100 && c.Epsilon <= 1e100): // beyond, its square is 0 or infinite
+		return nil, &ConfigError{"PFP.Epsilon", fmt.Sprintf("it is %v", c.Epsilon), "give a positive relative error, for instance 0.5, or 0 to solve for that of the budget"}
+	case c.Epsilon > 0 && (!b.zero() || b.Compete == WithinGroup):
+		return nil, &ConfigError{"PFP.Epsilon", fmt.Sprintf("it is %v, and PFP.Budget says as well how much stays", c.Epsilon), "leave MACs, Params, Units, Rate and Compete of the budget unset, or Epsilon"}
 	}
 	if c.Failure == 0 {
 		c.Failure = 1e-16
@@ -403,7 +413,7 @@ func last(x *graph.Node, axis int) *graph.Node {
 	return graph.TransposeAllAxes(x, append(order, axis)...)
 }
 
-// allocate solves ε for the budget and plans.
+// allocate plans for the ε that was given, or solves it for the budget.
 func (r *PFPResult) allocate(c PFP, readings []reading) error {
 	n := r.network
 	coefficients := map[string]float64{}
@@ -441,6 +451,24 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 		cfg.MACs, cfg.Params, cfg.Units, cfg.Keep = 0, 0, 0, keep
 		return n.Choose(cfg, ranked)
 	}
+	finish := func(epsilon float64, p *surgery.Plan) error {
+		r.Epsilon = epsilon
+		for name := range probabilities {
+			r.Samples[name] = int(min(draws(coefficients[name], epsilon), math.MaxInt32))
+		}
+		return r.finish(c, p, probabilities)
+	}
+	if c.Epsilon > 0 {
+		keep := keepAt(c.Epsilon)
+		if len(keep) == 0 {
+			return &NothingError{"PFP"}
+		}
+		p, err := plan(keep)
+		if err != nil {
+			return err
+		}
+		return finish(c.Epsilon, p)
+	}
 	if c.Budget.Rate != 0 || c.Budget.Compete == WithinGroup { // the same share of each: sensitivities rank, and no bound is solved for
 		p, err := c.Budget.choose(n, "PFP", WithinGroup, ranked)
 		if err != nil {
@@ -473,7 +501,6 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 		}
 		return &surgery.BudgetError{What: c.Budget.what(), Wanted: share, Least: float64(used) / float64(whole)}
 	}
-	r.Epsilon = math.Exp(high)
 	for range 60 {
 		middle := (low + high) / 2
 		q, used, err := at(math.Exp(middle))
@@ -481,15 +508,12 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 			return err
 		}
 		if used <= target {
-			high, p, r.Epsilon = middle, q, math.Exp(middle)
+			high, p = middle, q
 		} else {
 			low = middle
 		}
 	}
-	for name := range probabilities {
-		r.Samples[name] = int(min(draws(coefficients[name], r.Epsilon), math.MaxInt32))
-	}
-	return r.finish(c, p, probabilities)
+	return finish(math.Exp(high), p)
 }
 
 // finish draws, if the method samples, and says by what kernels are to be multiplied.
