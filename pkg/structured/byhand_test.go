@@ -274,6 +274,63 @@ func TestDrawUnits(t *testing.T) {
 	}
 }
 
+// As many units stay as were asked for. Units 0, 1 and 3 are of equal probability, and two of them are drawn; where three or more are to stay, nothing is drawn, and those without a probability fill up,
+// the highest ranked first. So does a unit of so small a probability that it is hardly ever drawn.
+func TestSampledHasTheSize(t *testing.T) {
+	third := []float64{1. / 3, 1. / 3, 0, 1. / 3, 0}
+	ranked := []float32{1, 1, 0, 1, 0.1}
+	for stay, want := range map[int][]float32{3: {1, 1, 0, 1, 0}, 4: {1, 1, 0, 1, 1}, 5: {1, 1, 1, 1, 1}} {
+		if diff := cmp.Diff(want, sampled(seeded(1), third, ranked, stay)); diff != "" {
+			t.Errorf("%d of 5 (-want +got)\n%s", stay, diff)
+		}
+	}
+	for seed := range uint64(20) {
+		weights := sampled(seeded(seed), third, ranked, 2)
+		zeros := 0
+		for _, w := range weights {
+			if w == 0 {
+				zeros++
+			}
+		}
+		if zeros != 3 || weights[2] != 0 || weights[4] != 0 {
+			t.Errorf("seed %d: %v, want two of units 0, 1 and 3", seed, weights)
+		}
+	}
+	weights := sampled(seeded(1), []float64{1 - 2e-15, 1e-15, 1e-15}, []float32{1, 1e-15, 2e-15}, 2)
+	if diff := cmp.Diff([]float32{1, 0, 1}, weights, near); diff != "" {
+		t.Errorf("hardly ever drawn (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff([]float32{1, 0, 1}, sampled(seeded(1), []float64{0, 0, 0}, []float32{2, 0, 1}, 2)); diff != "" {
+		t.Errorf("none has a sensitivity (-want +got)\n%s", diff)
+	}
+}
+
+// Of units 0 to 3 only the first two are read, and 2 of 4, 3 of 4 and 4 of 4 stay where that was asked for, whatever says so.
+func TestSampledWithDeadUnits(t *testing.T) {
+	const group = "/in/dense/weights:1"
+	weights := map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 0, 1, 1}, {0, 1, 1, 1}}),
+		"/out/dense/weights": tensors.FromValue([][]float32{{1, 1}, {2, 1}, {0, 0}, {0, 0}}),
+	}
+	for _, c := range []struct {
+		budget Budget
+		want   []int
+	}{
+		{Budget{Rate: 0.5}, []int{2, 3}}, {Budget{Rate: 0.25}, []int{3}}, {Budget{Rate: 0.75, MinUnits: 3}, []int{3}}, {Budget{Rate: 0.75, MinShare: 0.75}, []int{3}},
+		{Budget{Rate: 0.75, RoundTo: 3}, []int{3}}, {Budget{Rate: 0.5, MinUnits: 4}, nil},
+	} {
+		n := fixed(t, twoLayers, 2, weights)
+		r, err := PFP{Budget: c.budget, Sampled: true, Seed: 1}.Choose(ctx, n, points{{1, 1}, {2, 1}})
+		check(t, err)
+		if diff := cmp.Diff(c.want, r.Plan.Removed[group], cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%+v removes (-want +got)\n%s", c.budget, diff)
+		}
+		if diff := cmp.Diff(slices.Repeat([]float32{1}, 4-len(c.want)), r.Weights[group]); diff != "" && len(c.want) > 0 {
+			t.Errorf("%+v weights (-want +got)\n%s", c.budget, diff)
+		}
+	}
+}
+
 // The kernel that reads a group is multiplied by 2 and 3 at the units that stay.
 func TestReweight(t *testing.T) {
 	n := byHand(t)

@@ -1,6 +1,7 @@
 package structured
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ import (
 //
 // It needs no labels, no training and no normalisation. A channel that several layers read has the largest of its sensitivities there. Equal sensitivities, of which there are many where activations
 // are sparse, are ranked by the mean of what they are the maximum of, which the paper does not say; and draws end where one more would make too many different units, so that a sampled
-// plan has the size that was asked for, where the paper fixes the number of draws.
+// plan has the size that was asked for, where the paper fixes the number of draws. Where as many stay as have any sensitivity, or more, nothing is drawn: these stay, and the highest ranked of
+// those without, all with weight 1.
 type PFP struct {
 	// Budget is divided over the groups by the bound, if it does not say otherwise: WithinGroup keeps the same share of each, and Rate a given one, so that sensitivities rank units and the bound plays
 	// no part. Global is refused: sensitivities of different layers are not of one scale.
@@ -456,7 +458,7 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 		for name := range probabilities {
 			r.Samples[name] = int(min(draws(coefficients[name], epsilon), math.MaxInt32))
 		}
-		return r.finish(c, p, probabilities)
+		return r.finish(c, p, probabilities, ranked)
 	}
 	if c.Epsilon > 0 {
 		keep := keepAt(c.Epsilon)
@@ -474,7 +476,7 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 		if err != nil {
 			return err
 		}
-		return r.finish(c, p, probabilities)
+		return r.finish(c, p, probabilities, ranked)
 	}
 	share, target, cost, err := c.Budget.target(n)
 	if err != nil {
@@ -517,21 +519,20 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 }
 
 // finish draws, if the method samples, and says by what kernels are to be multiplied.
-func (r *PFPResult) finish(c PFP, p *surgery.Plan, probabilities map[string][]float64) error {
+func (r *PFPResult) finish(c PFP, p *surgery.Plan, probabilities map[string][]float64, ranked map[string][]float32) error {
 	for _, name := range slices.Sorted(maps.Keys(p.Removed)) {
 		g := r.network.Group(name)
 		stay := g.Size - len(p.Removed[name])
 		weights := slices.Repeat([]float32{1}, stay)
 		if c.Sampled && len(p.Removed[name]) > 0 {
 			rng := rand.New(rand.NewPCG(uint64(c.Seed), hash(name)))
-			counts, m := drawUnits(rng, probabilities[name], stay)
 			p.Removed[name] = nil
 			weights = weights[:0]
-			for u, count := range counts {
-				if count == 0 {
+			for u, weight := range sampled(rng, probabilities[name], ranked[name], stay) {
+				if weight == 0 {
 					p.Removed[name] = append(p.Removed[name], u)
 				} else {
-					weights = append(weights, float32(float64(count)/(float64(m)*probabilities[name][u])))
+					weights = append(weights, weight)
 				}
 			}
 		}
@@ -544,18 +545,45 @@ func (r *PFPResult) finish(c PFP, p *surgery.Plan, probabilities map[string][]fl
 	return p.Check()
 }
 
-// drawUnits draws units one after the other until one more would make too many different ones, and returns how often each was drawn, and how many draws that were.
-func drawUnits(rng *rand.Rand, probabilities []float64, stay int) (counts []int, m int) {
-	counts = make([]int, len(probabilities))
+// sampled returns a weight for each unit that stays, and 0 for the others. Those that are drawn stand for all. Where they are too few, the highest ranked of the others stay with weight 1: a size was asked
+// for, and of what was measured they add nothing, or so little that they were hardly ever drawn.
+func sampled(rng *rand.Rand, probabilities []float64, ranked []float32, stay int) []float32 {
+	weights := make([]float32, len(probabilities))
 	possible := 0
 	for _, p := range probabilities {
 		if p > 0 {
 			possible++
 		}
 	}
-	stay = min(stay, possible)
+	if stay < possible { // otherwise no unit goes that another has to stand for
+		counts, m := drawUnits(rng, probabilities, stay)
+		for u, count := range counts {
+			if count > 0 {
+				weights[u] = float32(float64(count) / (float64(m) * probabilities[u]))
+				stay--
+			}
+		}
+	}
+	order := make([]int, len(ranked))
+	for u := range order {
+		order[u] = u
+	}
+	slices.SortStableFunc(order, func(u, v int) int { return cmp.Compare(ranked[v], ranked[u]) })
+	for _, u := range order {
+		if stay > 0 && weights[u] == 0 {
+			weights[u] = 1
+			stay--
+		}
+	}
+	return weights
+}
+
+// drawUnits draws units one after the other until one more would make too many different ones, and returns how often each was drawn, and how many draws that were. It gives up with fewer units after
+// 1000 draws for each, where some are hardly ever drawn.
+func drawUnits(rng *rand.Rand, probabilities []float64, stay int) (counts []int, m int) {
+	counts = make([]int, len(probabilities))
 	different := 0
-	for limit := 1000 * len(probabilities); stay > 0 && m < limit; {
+	for limit := 1000 * len(probabilities); m < limit; {
 		u := pick(rng, probabilities)
 		if counts[u] == 0 {
 			if different == stay {
