@@ -87,15 +87,20 @@ func (r *run) write(s settings, nets []net, records []report.Record) error {
 		if m.Files[name+".safetensors"], err = keep(filepath.Join(dir, name+".safetensors"), func(w io.Writer) error { return writeTensors(w, n.store) }); err != nil {
 			return err
 		}
-		text, err := json.MarshalIndent(m, "", "  ")
-		if err != nil {
-			return err
-		}
-		if _, err := keep(filepath.Join(dir, name+".json"), func(w io.Writer) error { _, err := w.Write(append(text, '\n')); return err }); err != nil {
+		if err := m.write(filepath.Join(dir, name+".json")); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (m manifest) write(path string) error {
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = keep(path, func(w io.Writer) error { _, err := w.Write(append(text, '\n')); return err })
+	return err
 }
 
 // recipe says how a network came to be.

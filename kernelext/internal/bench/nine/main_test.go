@@ -177,7 +177,7 @@ func TestFast(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if diff := cmp.Diff([]string{teacherNet, fastNet, noTeacher, randomNet, scratchNet, scratchSoft}, recipes); diff != "" {
+	if diff := cmp.Diff([]string{teacherNet, fastNet, noTeacher, randomNet, denseLong, scratchNet, scratchSoft}, recipes); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
 	s, err := parse(args)
@@ -207,6 +207,15 @@ func TestFast(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(out, tableFile)); err != nil {
 			t.Error(err)
+		}
+		again, err := targets(s, "mlp") // with a look at the digests of all files
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range again {
+			if name := a.name + ".int8.onnx"; a.m.Files[name] == "" {
+				t.Errorf("%s is not in the manifest: %v", name, a.m.Files)
+			}
 		}
 	}
 	file, err := os.OpenFile(all[1].path, os.O_APPEND|os.O_WRONLY, 0)

@@ -9,11 +9,10 @@ import time
 import numpy as np
 import onnxruntime
 
-threads = int(sys.argv[1])
 sessions = {}
 
 
-def load(path, name, batch):
+def load(path, name, batch, threads):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3

@@ -116,7 +116,7 @@ func accuracyTable(records []report.Record) report.Table {
 		}
 	}
 	order := func(r report.Record) int {
-		for i, name := range []string{teacherNet, fastNet + ", rung", fastNet, noTeacher + ", rung", noTeacher, randomNet + ", rung", randomNet, scratchNet, scratchSoft} {
+		for i, name := range []string{teacherNet, denseLong, fastNet + ", rung", fastNet, noTeacher + ", rung", noTeacher, randomNet + ", rung", randomNet, scratchNet, scratchSoft} {
 			if r.Recipe == name || strings.HasSuffix(name, "rung") && strings.HasPrefix(r.Recipe, name) {
 				return i
 			}
@@ -172,7 +172,7 @@ func (s series) at(rounds []int) []float64 {
 // fastest returns, of the series that accept takes, those of the runtime with the smallest median over all of them, by seed.
 func (c cell) fastest(rounds []int, accept func(series) bool) (runtime string, bySeed map[int64]series) {
 	best := math.Inf(1)
-	for _, name := range []string{ort, xla} {
+	for _, name := range runtimes {
 		of := map[int64]series{}
 		var pooled []float64
 		for _, s := range c.Series {
@@ -229,6 +229,9 @@ func is(role string, int8 bool) func(series) bool {
 
 // points is the mean over the seeds of what a role loses against the dense network, in points, by the files that are timed.
 func (t *times) points(network, role string, int8 bool, runtime string) float64 {
+	if runtime == ort1 { // threads change nothing of what a file answers
+		runtime = ort
+	}
 	right := func(role string, int8 bool, runtime string) map[int64]float64 {
 		of := map[int64]float64{}
 		for _, j := range t.Accuracy {
@@ -289,7 +292,7 @@ func speedTable(t *times, records []report.Record) report.Table {
 		Title: "How much faster, float32",
 		Columns: []report.Column{{Name: "network"}, {Name: "what"}, {Name: "threads"}, {Name: "batch"}, {Name: "dense", Unit: "µs", Format: "%.1f"}, {Name: "by"}, {Name: "small", Unit: "µs", Format: "%.1f"},
 			{Name: "by"}, {Name: "dense over small", Format: "%.1f"}, {Name: "95% interval"}, {Name: "MACs, dense over small", Format: "%.1f"}, {Name: "points, test", Format: "%+.2f"}, {Name: "nine times faster"}},
-		Caption: fmt.Sprintf("Dense and small each in the runtime that is faster for it. Ratio: median over the seeds of the median over %d interleaved rounds in shuffled order; the interval holds those of all seeds "+
+		Caption: fmt.Sprintf("Dense and small each in the runtime that is fastest for it; of two threads each may leave one alone. Ratio: median over the seeds of the median over %d interleaved rounds in shuffled order; the interval holds those of all seeds "+
 			"(bootstrap over rounds). Points: of the timed files themselves, mean over the seeds. %s; ONNX Runtime %s; %s; load average before: %s.", t.Rounds, t.Machine, t.Versions[ort], t.Versions[xla], t.Load),
 	}
 	for _, c := range t.Cells {
@@ -330,8 +333,9 @@ func int8Table(t *times) report.Table {
 // runtimeTable has both runtimes of all files, median over seeds and rounds.
 func runtimeTable(t *times) report.Table {
 	table := report.Table{
-		Title:   "Times by runtime, float32",
-		Columns: []report.Column{{Name: "network"}, {Name: "what"}, {Name: "threads"}, {Name: "batch"}, {Name: ort, Unit: "µs", Format: "%.1f"}, {Name: xla, Unit: "µs", Format: "%.1f"}, {Name: "rounds that were quiet"}},
+		Title: "Times by runtime, float32",
+		Columns: []report.Column{{Name: "network"}, {Name: "what"}, {Name: "threads"}, {Name: "batch"}, {Name: ort, Unit: "µs", Format: "%.1f"}, {Name: ort1, Unit: "µs", Format: "%.1f"},
+			{Name: xla, Unit: "µs", Format: "%.1f"}, {Name: "rounds that were quiet"}},
 		Caption: "Median over seeds and rounds. XLA's calls go through GoMLX and read the result back; ONNX Runtime's have input and output bound in advance.",
 	}
 	for _, c := range t.Cells {
@@ -343,7 +347,15 @@ func runtimeTable(t *times) report.Table {
 					of[s.Runtime] = append(of[s.Runtime], s.at(rounds)...)
 				}
 			}
-			table.Rows = append(table.Rows, []any{c.Network, role, c.Threads, c.Batch, 1e6 * profile.Quantile(of[ort], 0.5), 1e6 * profile.Quantile(of[xla], 0.5), fmt.Sprintf("%d of %d", len(rounds), len(c.Spin))})
+			row := []any{c.Network, role, c.Threads, c.Batch}
+			for _, name := range runtimes {
+				if len(of[name]) == 0 { // with one thread there is no other choice
+					row = append(row, nil)
+					continue
+				}
+				row = append(row, 1e6*profile.Quantile(of[name], 0.5))
+			}
+			table.Rows = append(table.Rows, append(row, fmt.Sprintf("%d of %d", len(rounds), len(c.Spin))))
 		}
 	}
 	return table

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -41,11 +43,14 @@ const timesFile = "times.json"
 // pluginVersion is that of XLA's plugin in the backend's description.
 var pluginVersion = regexp.MustCompile(`\bv[0-9]+\.[0-9.]*[0-9]`)
 
-// The runtimes.
+// The runtimes. Where two threads may be used, ort1 uses one all the same: what is small may be faster so.
 const (
-	ort = "ONNX Runtime"
-	xla = "GoMLX-XLA"
+	ort  = "ONNX Runtime"
+	ort1 = "ONNX Runtime, one thread"
+	xla  = "GoMLX-XLA"
 )
+
+var runtimes = []string{ort, ort1, xla}
 
 // times is what -time writes: all samples, from which the table is made.
 type times struct {
@@ -63,7 +68,7 @@ type cell struct {
 	Threads int      `json:"threads"`
 	Batch   int      `json:"batch"`
 	Series  []series `json:"series"`
-	// Spin is how long a fixed loop took before each round, which waits a second at most for a quiet moment: where it is far from what it usually takes, something else was at work.
+	// Spin is how long a fixed loop took before each round, on the slowest of as many threads as are timed, which waits a second at most for a quiet moment: where it is far from what it usually takes, something else was at work.
 	Spin []float64 `json:"spinSeconds"`
 }
 
@@ -101,8 +106,8 @@ type answer struct {
 	Right, N               int
 }
 
-func startPeer(ctx context.Context, python string, threads int) (*peer, error) {
-	started, err := bench.StartPeer(ctx, ort, python, "-I", "-c", ortScript, strconv.Itoa(threads))
+func startPeer(ctx context.Context, python string) (*peer, error) {
+	started, err := bench.StartPeer(ctx, ort, python, "-I", "-c", ortScript)
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +259,7 @@ func prepare(ctx context.Context, s settings, t *times) error {
 			return err
 		}
 	}
-	p, err := startPeer(ctx, s.python, runtime.NumCPU())
+	p, err := startPeer(ctx, s.python)
 	if err != nil {
 		return err
 	}
@@ -274,8 +279,13 @@ func prepare(ctx context.Context, s settings, t *times) error {
 			forms := []target{t32}
 			if t32.quantisable() {
 				q := t32.quantised(s)
-				if _, err := p.ask(map[string]any{"do": "quantise", "path": t32.path, "to": q.path, "images": calibration}); err != nil {
+				a, err := p.ask(map[string]any{"do": "quantise", "path": t32.path, "to": q.path, "images": calibration})
+				if err != nil {
 					return fmt.Errorf("%s: %w", q.name, err)
+				}
+				t32.m.Files[filepath.Base(q.path)] = a.SHA256
+				if err := t32.m.write(strings.TrimSuffix(t32.path, ".onnx") + ".json"); err != nil {
+					return err
 				}
 				forms = append(forms, q)
 			}
@@ -407,7 +417,7 @@ func timePart(ctx context.Context, s settings, threads int) error {
 		return err
 	}
 	s.backend = b
-	p, err := startPeer(ctx, s.python, threads)
+	p, err := startPeer(ctx, s.python)
 	if err != nil {
 		return err
 	}
@@ -438,14 +448,16 @@ func timeCell(ctx context.Context, s settings, p *peer, f family, files []target
 	c := cell{Network: f.name, Threads: threads, Batch: batch}
 	var all []contender
 	addORT := func(t target) error {
-		name := fmt.Sprintf("%s %d", t.name, batch)
-		if _, err := p.ask(map[string]any{"do": "load", "path": t.path, "name": name, "batch": batch}); err != nil {
-			return fmt.Errorf("%s: %w", t.name, err)
+		for i, runtime := range []string{ort, ort1}[:min(threads, 2)] {
+			name := fmt.Sprintf("%s, %s, %d", t.name, runtime, batch)
+			if _, err := p.ask(map[string]any{"do": "load", "path": t.path, "name": name, "batch": batch, "threads": []int{threads, 1}[i]}); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			all = append(all, contender{t.series(runtime), func(n int) (float64, error) {
+				a, err := p.ask(map[string]any{"do": "run", "name": name, "n": n})
+				return a.Seconds, err
+			}})
 		}
-		all = append(all, contender{t.series(ort), func(n int) (float64, error) {
-			a, err := p.ask(map[string]any{"do": "run", "name": name, "n": n})
-			return a.Seconds, err
-		}})
 		return nil
 	}
 	for _, t := range files {
@@ -506,7 +518,7 @@ func timeCell(ctx context.Context, s settings, p *peer, f family, files []target
 	var still []float64
 	for range 20 {
 		time.Sleep(settle)
-		still = append(still, spin())
+		still = append(still, spin(threads))
 	}
 	usual := usualSpin(still)
 	for range s.rounds {
@@ -514,13 +526,19 @@ func timeCell(ctx context.Context, s settings, p *peer, f family, files []target
 			return c, context.Cause(ctx)
 		}
 		runtime.GC()
-		c.Spin = append(c.Spin, waitQuiet(usual))
+		c.Spin = append(c.Spin, waitQuiet(threads, usual))
 		for _, i := range random.Perm(len(all)) {
+			if _, err := all[i].run(1); err != nil { // warm again
+				return c, err
+			}
 			took, err := all[i].run(runs[i])
 			if err != nil {
 				return c, err
 			}
 			c.Series[i].Seconds = append(c.Series[i].Seconds, took/float64(runs[i]))
+			if threads > 1 && all[i].Runtime == ort {
+				time.Sleep(rest)
+			}
 		}
 	}
 	s.say("%s, %d threads, batch %d: %d contenders, %d rounds", f.name, threads, batch, len(all), s.rounds)
@@ -531,12 +549,15 @@ func timeCell(ctx context.Context, s settings, p *peer, f family, files []target
 // shares the core with them where there is one, and tells of this program and not of others.
 const settle = 20 * time.Millisecond
 
+// rest is how long a pool of ONNX Runtime is left to itself: it spins for up to 30 ms after a run in case that another comes. Each file has a pool of its own, and the next contender would have to share the cores with them.
+const rest = 50 * time.Millisecond
+
 // waitQuiet waits for a moment in which the fixed loop takes what it usually does, for a second at most, and returns what it took at last.
-func waitQuiet(usual float64) float64 {
+func waitQuiet(threads int, usual float64) float64 {
 	var took float64
 	for range 40 {
 		time.Sleep(settle)
-		if took = spin(); isQuiet(took, usual) {
+		if took = spin(threads); isQuiet(took, usual) {
 			break
 		}
 	}
@@ -548,13 +569,23 @@ func usualSpin(took []float64) float64 { return profile.Quantile(took, 0.25) }
 
 func isQuiet(took, usual float64) bool { return math.Abs(took-usual) <= 0.1*usual }
 
-// spin is a fixed piece of work, longer than what a scheduler gives one process at a time, that nothing but the machine's state changes.
-func spin() float64 {
-	start := time.Now()
-	x := 1.0
-	for range 8_000_000 {
-		x = x*0.999999 + 1e-6
+// spun keeps the compiler from leaving the loop of spin empty.
+var spun atomic.Uint64
+
+// spin is a fixed piece of work on as many threads as are timed, some milliseconds of operations that each need the one before: nothing but the machine's state changes how long it takes. It returns what the slowest took.
+func spin(threads int) float64 {
+	took := make([]float64, threads)
+	var all sync.WaitGroup
+	for i := range threads {
+		all.Go(func() {
+			start, x := time.Now(), 1.0
+			for range 2_000_000 {
+				x = x*0.999999 + 1e-6
+			}
+			spun.Add(math.Float64bits(x))
+			took[i] = time.Since(start).Seconds()
+		})
 	}
-	runtime.KeepAlive(x)
-	return time.Since(start).Seconds()
+	all.Wait()
+	return slices.Max(took)
 }

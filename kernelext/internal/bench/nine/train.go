@@ -21,9 +21,10 @@ import (
 	"github.com/espalier-ml/espalier/pkg/trace"
 )
 
-// The networks of a run, by what was done. All but the teacher have the widths of the last rung.
+// The networks of a run, by what was done. All but the dense ones have the widths of the last rung. denseLong has the epochs that the fast network has had with its teacher's: what those would have made of the dense one.
 const (
 	teacherNet  = "dense teacher"
+	denseLong   = "dense, as long in all"
 	fastNet     = "pruned, distilled"
 	noTeacher   = "pruned, not distilled"
 	randomNet   = "pruned at random, distilled"
@@ -107,10 +108,11 @@ func (r *run) all(ctx context.Context) ([]net, error) {
 	last := r.rungs[len(r.rungs)-1].widths
 	for _, control := range []struct {
 		name      string
+		widths    []int
 		distilled bool
-	}{{scratchNet, false}, {scratchSoft, true}} {
-		n := net{name: control.name, widths: last}
-		if n.store, err = experiment.Init(r.task(last), r.seed+1000); err != nil { // not the teacher's seed, whose values the pruned networks come from
+	}{{denseLong, r.teacher.widths, false}, {scratchNet, last, false}, {scratchSoft, last, true}} {
+		n := net{name: control.name, widths: control.widths}
+		if n.store, err = experiment.Init(r.task(n.widths), r.seed+1000); err != nil { // not the teacher's seed, whose values the pruned networks come from
 			return nil, err
 		}
 		if n.steps, err = r.taught(ctx, n, teacher, control.distilled, r.scratch); err != nil {
