@@ -54,9 +54,9 @@ func command(ctx context.Context, args []string, out, log io.Writer) error {
 	methods := flags.String("method", "", "one method, or several with semicolons; all by default")
 	densities := flags.String("density", "", "one density, or several with commas; all by default")
 	seeds := flags.String("seed", "", "one seed, or several with commas; all by default")
-	file := flags.String("json", "", "write the records to this file, one a line")
-	markdown := flags.String("markdown", "", "write the tables to this file")
-	masks := flags.String("masks", "", "write the masks that each run ends with into this directory, one bit for each weight")
+	file := flags.String("json", "", "write the records to this file, one a line; what it holds of runs that are not found in -dir, or not selected, stays in it")
+	markdown := flags.String("markdown", "", "write the tables to this file; with -json those of all that is in that file then")
+	masks := flags.String("masks", "", "write the masks that each run with seed 1 ends with into this directory, one bit for each weight; give it from the start: a run that is finished has no masks any more")
 	dir := flags.String("dir", "", "where runs are kept; default: bench/sparse in Espalier's directory")
 	fast := flags.Bool("fast", false, "a few steps on synthetic digits, one seed and density of each method, to try out")
 	validation := flags.Bool("validation", false, "do not read the test data: to choose settings")
@@ -107,6 +107,11 @@ func command(ctx context.Context, args []string, out, log io.Writer) error {
 		}
 	}
 	if *file != "" {
+		old, err := report.ReadRecords(*file)
+		if err != nil {
+			return err
+		}
+		records = merged(old, records)
 		if err := report.WriteRecords(*file, records); err != nil {
 			return err
 		}
@@ -132,6 +137,38 @@ func names() []string {
 	for _, s := range studies {
 		all = append(all, s.name)
 	}
+	return all
+}
+
+// run tells runs apart. All records of one are made together: a result takes the place of one that ended at another step, as of a run that failed.
+type run struct {
+	study, method string
+	density       float64
+	seed          int64
+}
+
+func runOf(r report.Record) run { return run{r.Labels["study"], r.Recipe, r.Values["density"], r.Seed} }
+
+// merged returns the records of both, of runs that are among both the fresh ones: in the order of the studies and their jobs, as a call with all studies has them. What is of none of these is last.
+func merged(old, fresh []report.Record) []report.Record {
+	known := map[run]bool{}
+	for _, r := range fresh {
+		known[runOf(r)] = true
+	}
+	all := slices.Concat(fresh, slices.DeleteFunc(slices.Clone(old), func(r report.Record) bool { return known[runOf(r)] }))
+	place := map[run]int{}
+	for _, s := range studies {
+		for _, j := range s.jobs() {
+			place[run{s.name, j.method.name, j.density, j.seed}] = len(place)
+		}
+	}
+	at := func(r report.Record) int {
+		if i, listed := place[runOf(r)]; listed {
+			return i
+		}
+		return len(place)
+	}
+	slices.SortStableFunc(all, func(a, b report.Record) int { return at(a) - at(b) })
 	return all
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/espalier-ml/espalier/kernelext/internal/bench"
 	"github.com/espalier-ml/espalier/kernelext/internal/bench/benchtest"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/nets"
@@ -86,6 +87,78 @@ func TestCommand(t *testing.T) {
 	log.Reset()
 	if err := command(t.Context(), args, &out, &log); err != nil || log.Len() > 0 {
 		t.Errorf("again: %v, and it logs %q, expected that there is nothing to do", err, log.String())
+	}
+}
+
+// What a file has of studies that are not selected, of runs that are not there and of others is kept; runs that are there take the place of their old records, whatever step those ended at; and the order
+// is that of a call with all studies.
+func TestMerge(t *testing.T) {
+	of := func(study, method, kind string, density float64, seed int64, step int, value float64) report.Record {
+		r := report.Record{Recipe: method, Seed: seed, Step: step, Labels: map[string]string{"study": study}, Values: map[string]float64{"density": density, "value": value}}
+		if kind != "" {
+			r.Labels["kind"] = kind
+		}
+		return r
+	}
+	dir := t.TempDir()
+	file, markdown := filepath.Join(dir, "records.jsonl"), filepath.Join(dir, "tables.md")
+	old := []report.Record{
+		of("cifar10", "rigl", "", 0.05, 1, 5000, 1), of("lenet5", "dense", "", 1, 2, 900, 1),
+		of("lenet300", "gmp", "layers", 0.01, 1, 100, 1), of("lenet300", "gmp", "", 0.01, 1, 200, 1), of("lenet300", "gmp", "", 0.05, 1, 200, 1),
+		of("lenet300", "forgotten", "", 0.05, 1, 200, 1), of("lenet300", "set", "", 0.01, 2, 200, 1),
+	}
+	if err := report.WriteRecords(file, old); err != nil {
+		t.Fatal(err)
+	}
+	remade := []report.Record{of("lenet300", "gmp", "layers", 0.01, 1, 100, 2), of("lenet300", "gmp", "layers", 0.01, 1, 300, 2), of("lenet300", "gmp", "", 0.01, 1, 400, 2)}
+	runs := program{dir: filepath.Join(dir, "runs")}
+	s := studies[0]
+	for _, j := range s.jobs() {
+		if j.method.name == "gmp" && j.density == 0.01 && j.seed == 1 {
+			if err := report.WriteRecords(runs.file(s, j), remade); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := append(remade, old[4], old[6], old[1], old[0], old[5])
+	for _, call := range []string{"first", "second"} {
+		var out, log bytes.Buffer
+		if err := command(t.Context(), []string{"-tables", "-study", "lenet300,lenet5", "-dir", runs.dir, "-json", file, "-markdown", markdown}, &out, &log); err != nil {
+			t.Fatal(err)
+		}
+		got, err := report.ReadRecords(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s call: records (-want +got)\n%s", call, diff)
+		}
+	}
+	page, err := bench.Page(head, tables(want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(markdown)
+	if diff := cmp.Diff(string(page), string(got)); err != nil || diff != "" {
+		t.Errorf("%v; the page of these records (-want +got)\n%s", err, diff)
+	}
+}
+
+// A file with lines that are no records is left as it is: written again it would lack them.
+func TestMergeRefusesTornFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "records.jsonl")
+	const text = "{\"recipe\": \"gm"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out, log bytes.Buffer
+	err := command(t.Context(), []string{"-tables", "-dir", t.TempDir(), "-json", file}, &out, &log)
+	var torn *report.TornError
+	if !errors.As(err, &torn) {
+		t.Errorf("error %v, expected a *report.TornError", err)
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != text {
+		t.Errorf("%v; the file holds %q, expected %q", err, got, text)
 	}
 }
 
