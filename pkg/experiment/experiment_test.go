@@ -635,6 +635,28 @@ func TestDivergenceStops(t *testing.T) {
 	}
 }
 
+// The step right before weights are ranked makes them NaN, where its own loss is a number still. Scores that are NaN while all weights are numbers are no divergence.
+func TestDivergenceBeforePruning(t *testing.T) {
+	task := newTask(t)
+	train := func(rate float64, r prune.Recipe) error {
+		store := newStore(t, task, 1)
+		opt := optimizer.StochasticGradientDescent().WithDecay(false).WithLearningRate(rate).Done()
+		_, err := Train(t.Context(), task, store, Training{Steps: 10, Optimizer: opt, Pruner: newPruner(t, task, store, r), Schedule: schedule.Constant(0.5), When: schedule.Once(1)})
+		return err
+	}
+	err := train(math.MaxFloat64, prune.Recipe{})
+	var diverged *DivergedError
+	if !errors.As(err, &diverged) || diverged.Path == "" || diverged.Step != 1 {
+		t.Errorf("got %v, want a *DivergedError that names a variable after step 1", err)
+	}
+	nan := criterion.Criterion{Name: "nothing", Score: func(in criterion.Inputs) *graph.Node { return graph.Log(graph.Neg(graph.OnesLike(in.Weight))) }}
+	err = train(0.1, prune.Recipe{Criterion: nan})
+	var score *prune.ScoreError
+	if !errors.As(err, &score) {
+		t.Errorf("got %v, want a *prune.ScoreError", err)
+	}
+}
+
 func TestBadConfigurations(t *testing.T) {
 	task := newTask(t)
 	for name, tr := range map[string]Training{

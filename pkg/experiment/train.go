@@ -432,6 +432,11 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			}
 			stats, err := tr.change(t, result.Steps)
 			if err != nil {
+				// The loss of a step that makes weights NaN is still a number, that of the weights before. They are looked at only now, because that costs nothing where all goes well.
+				var diverged *DivergedError
+				if errors.As(tr.step.finite(result.Steps), &diverged) {
+					return result, diverged
+				}
 				return result, err
 			}
 			now.Layers = watch.pruned(result.Steps, stats)

@@ -293,6 +293,49 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// A run whose weights become NaN in the step right before an update has diverged, and no rule is at fault: the loss of that step is a number still.
+func TestDivergence(t *testing.T) {
+	u, err := sparsetrain.RigL.Over(60, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	training := sgd()
+	training.Optimizer = &experiment.SGD{LearningRate: math.MaxFloat64}
+	_, err = run(t, digits(t), u, sparsetrain.Config{Density: 0.1}, training)
+	var diverged *experiment.DivergedError
+	if !errors.As(err, &diverged) || diverged.Step != 1 || diverged.Path == "" {
+		t.Errorf("error %v, expected an *experiment.DivergedError that names a variable after step 1", err)
+	}
+}
+
+// Updates build and compile nothing, also those that read gradients: a run builds the network's graph as often for ten updates as for one.
+func TestUpdatesCompileOnce(t *testing.T) {
+	train := func(every int) (built, updates int) {
+		task := digits(t)
+		task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+			built++
+			return small(scope, x)
+		}
+		u := sparsetrain.RigL
+		u.Until = 1
+		u, err := u.Over(110, every)
+		if err != nil {
+			t.Fatal(err)
+		}
+		training := sgd()
+		training.Steps = 110
+		if _, err := run(t, task, u, sparsetrain.Config{Density: 0.1, Observe: func(sparsetrain.Change) { updates++ }}, training); err != nil {
+			t.Fatal(err)
+		}
+		return built, updates
+	}
+	once, one := train(100)
+	often, ten := train(10)
+	if once == 0 || often != once || one != 1 || ten != 10 {
+		t.Errorf("built %d times for %d updates, %d times for %d; expected as often, for 1 and 10", once, one, often, ten)
+	}
+}
+
 func Example() {
 	b, err := backend.Open()
 	must(err)
