@@ -5,8 +5,7 @@
 // which value (Init). Sparse Momentum, SET, DSR, RigL and the others are values of Update, made of these; a rule of one's own is a function that scores
 // weights, see DropBy and GrowBy.
 //
-// The references that become sparse from dense while they train are no business of this engine, because prune's schedules do it: GMP (Zhu & Gupta 2017) is
-// schedule.Cubic with a Recipe of budget.Layerwise (or ERK), AC/DC (Peste et al. 2021) schedule.ACDC with Recipe.Revive, in Training.Schedule and When.
+// The references that become sparse from dense while they train, GMP and ACDC, are no business of this engine, because prune's schedules do it: they are values of DenseToSparse, a recipe with a schedule.
 package sparsetrain
 
 import (

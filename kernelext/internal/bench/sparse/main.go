@@ -354,11 +354,13 @@ func (b program) run(ctx context.Context, s study, task experiment.Task, j job) 
 		},
 	}
 	switch {
-	case j.method.schedule != nil:
-		if t.Pruner, err = prune.New(b.backend, store, set, prune.Recipe{Budget: j.method.budget, Revive: j.method.revive}); err != nil {
+	case j.method.reference != nil:
+		if t.Pruner, err = prune.New(b.backend, store, set, j.method.reference.Recipe); err != nil {
 			return nil, err
 		}
-		t.Schedule, t.When = j.method.schedule(t.Pruner, steps, j.density)
+		if t.Schedule, t.When, err = j.method.reference.Over(steps, 100, j.density); err != nil {
+			return nil, err
+		}
 	case j.density < 1:
 		every := j.method.every
 		if every == 0 {

@@ -15,7 +15,6 @@ import (
 	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/experiment"
 	"github.com/espalier-ml/espalier/pkg/nets"
-	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/schedule"
 	"github.com/espalier-ml/espalier/pkg/sparsetrain"
 )
@@ -48,15 +47,13 @@ type recipe struct {
 // method is one way to become sparse.
 type method struct {
 	name string
-	// One of: an update of the topology, every so many steps (0: at the end of each epoch), or a schedule from dense to sparse; none: dense.
-	update   sparsetrain.Update
-	every    int
-	when     func(perEpoch int) schedule.When // instead of every
-	schedule func(p *prune.Pruner, steps int, density float64) (schedule.Schedule, schedule.When)
-	budget   budget.Budget
-	revive   bool
-	train    *recipe // nil: the study's
-	detail   string  // what the name of the update does not say
+	// One of: an update of the topology, every so many steps (0: at the end of each epoch), or a reference that becomes sparse from dense; none: dense.
+	update    sparsetrain.Update
+	every     int
+	when      func(perEpoch int) schedule.When // instead of every
+	reference *sparsetrain.DenseToSparse
+	train     *recipe // nil: the study's
+	detail    string  // what the name of the update does not say
 }
 
 // published is the recipe of Dettmers & Zettlemoyer's MNIST runs: sparse_learning 1.0, main.py.
@@ -79,16 +76,8 @@ func update(u sparsetrain.Update, every int) method {
 	return method{name: u.Name, update: u, every: every}
 }
 
-// gmp prunes by magnitude between a twentieth and half of the training, every 100 steps, each layer alike, as Zhu & Gupta 2017 (arXiv:1710.01878).
-var gmp = method{name: "gmp", budget: budget.Layerwise, schedule: func(_ *prune.Pruner, steps int, density float64) (schedule.Schedule, schedule.When) {
-	from, to := steps/20, steps/2
-	return schedule.Cubic(from, to, 0, 1-density), schedule.Every(100, from, to/100*100+100)
-}}
-
-// acdc alternates ten times between sparse and dense, as Peste et al. 2021 (arXiv:2106.12379).
-var acdc = method{name: "ac/dc", budget: budget.Global, revive: true, schedule: func(_ *prune.Pruner, steps int, density float64) (schedule.Schedule, schedule.When) {
-	return schedule.ACDC(steps/20, steps*17/20, steps/20, 1-density)
-}}
+// fromDense is a method that is dense at first, and pruned while it trains.
+func fromDense(d sparsetrain.DenseToSparse) method { return method{name: d.Name, reference: &d} }
 
 // ours is Sparse Momentum with a learning rate that falls on a cosine instead of in steps: of nine variations the best on validation data, of one seed each. The tables say what came of it.
 func ours() method {
@@ -196,8 +185,8 @@ var studies = []study{
 			{dsr(0.1), []float64{0.1}, 3},
 			{update(sparsetrain.Static, 0), []float64{0.01, 0.05}, 3},
 			{update(sparsetrain.RigL, 100), []float64{0.01, 0.05}, 3},
-			{gmp, []float64{0.01, 0.05}, 3},
-			{acdc, []float64{0.01, 0.05}, 3},
+			{fromDense(sparsetrain.GMP), []float64{0.01, 0.05}, 3},
+			{fromDense(sparsetrain.ACDC), []float64{0.01, 0.05}, 3},
 		},
 	},
 	{
