@@ -18,15 +18,19 @@ type goal struct {
 	source        string
 }
 
-const summary = "Dettmers & Zettlemoyer's results, MNIST_sparse_summary.csv"
+// Where goals come from.
+const (
+	summary = "Dettmers & Zettlemoyer's results, MNIST_sparse_summary.csv"
+	own     = "goal of this project"
+)
 
 var goals = append([]goal{
 	{"lenet300", "sparse-momentum", 0.01, 97.53, 0, summary},
 	{"lenet300", "sparse-momentum", 0.02, 98.20, 0, summary},
 	{"lenet300", "sparse-momentum", 0.05, 98.53, 0, summary},
 	{"lenet300", "sparse-momentum", 0.1, 98.67, 0, summary},
-	{"lenet300", "sparse-momentum, ERK", 0.01, 97.7, 0, "goal of this project"},
-	{"lenet300", "sparse-momentum, cosine", 0.01, 97.7, 0, "goal of this project"},
+	{"lenet300", "sparse-momentum, ERK", 0.01, 97.7, 0, own},
+	{"lenet300", "sparse-momentum, cosine", 0.01, 97.7, 0, own},
 	// DSR as its own authors have the network: with batch normalisation.
 	{"lenet300-norm", "dsr", 0.01, 97.54, 0.15, summary},
 	{"lenet300-norm", "dsr", 0.02, 98.14, 0.15, summary},
@@ -108,13 +112,16 @@ func text(xs []float64) string {
 	return fmt.Sprintf("%.2f ± %.3f", s.Mean, s.StdErr)
 }
 
-// verdict compares a mean, rounded as the published ones are, with the goal.
+// verdict compares a mean with the goal: rounded as the published ones are, but for a goal of our own, which is no rounded mean.
 func (g goal) verdict(test []float64) string {
 	if len(test) == 0 {
 		return "not measured"
 	}
-	mean := math.Round(100*report.Summarize(test).Mean) / 100
+	exact := report.Summarize(test).Mean
+	mean := math.Round(100*exact) / 100
 	switch {
+	case g.source == own && mean >= g.accuracy && exact < g.accuracy-1e-9:
+		return fmt.Sprintf("no: %.3f", exact)
 	case g.within == 0 && mean >= g.accuracy, g.within > 0 && math.Abs(mean-g.accuracy) <= g.within+1e-9:
 		return "yes"
 	case g.within > 0 && mean > g.accuracy:
