@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -171,7 +172,7 @@ func (e *Engine) remember(living int) error {
 		for i := range w {
 			positive[i] = w[i] > 0
 		}
-		if err := set(e.store, signScope+p.Path, tensors.FromFlatDataAndDimensions(positive, p.Shape.Dimensions...)); err != nil {
+		if err := e.setSigns(p, positive); err != nil {
 			return err
 		}
 	}
@@ -260,7 +261,7 @@ func (e *Engine) Ready() error {
 	return nil
 }
 
-// Apply drops and grows once, after a step, with signals of Needs (nil where there are none). It changes masks, weights and moments, all or nothing: the number
+// Apply drops and grows once, after a step, with signals of Needs (nil where there are none). It changes masks, weights, signs and moments, all or nothing: the number
 // alive stays what it was at the start, but for rules with a Count of their own.
 //
 // Errors: *RuleError, *MomentumError, *MaskError, *UpdateError for a Fraction out of range, *signal.MissingError.
@@ -401,6 +402,10 @@ func (e *Engine) signs(p params.Param) ([]bool, error) {
 	return tensors.CopyFlatData[bool](value)
 }
 
+func (e *Engine) setSigns(p params.Param, positive []bool) error {
+	return set(e.store, signScope+p.Path, tensors.FromFlatDataAndDimensions(positive, p.Shape.Dimensions...))
+}
+
 // random is a source for one parameter and step.
 func random(seed int64, step int, path string) *rand.Rand {
 	h := fnv.New64a()
@@ -450,35 +455,55 @@ func (e *Engine) move(l *Layer, m *move) LayerChange {
 	return change
 }
 
-// write changes masks and weights, and if that can't be done for all of them, sets them back; then signs, moments and memory.
+// undo are functions that set back what an update has changed, in the order in which it was.
+type undo []func() error
+
+// back calls them all, the last first.
+func (u undo) back() error {
+	var err error
+	for _, f := range slices.Backward(u) {
+		err = errors.Join(err, f())
+	}
+	return err
+}
+
+// write changes masks, weights, signs, moments and memory, and if that can't be done for all of them, sets them back.
 func (e *Engine) write(r *Round, moves []move, memory []float64) error {
+	var changed undo
 	for i, m := range moves {
-		if err := e.put(r.Layers[i], m); err != nil {
-			for j := range i + 1 {
-				err = errors.Join(err, e.back(r.Layers[j], moves[j]))
-			}
-			return err
+		if err := e.writeLayer(r.Layers[i], m, &changed); err != nil {
+			return errors.Join(err, changed.back())
 		}
 	}
-	for i, m := range moves {
-		l := r.Layers[i]
-		if l.Positive != nil {
-			if err := set(e.store, signScope+l.Param.Path, tensors.FromFlatDataAndDimensions(l.Positive, l.Param.Shape.Dimensions...)); err != nil {
-				return err
-			}
-		}
-		var err error
-		switch e.update.Moments {
-		case ResetGrown:
-			err = reset(e.store, l.Param, m.fresh)
-		case ResetChanged:
-			err = reset(e.store, l.Param, m.fresh, m.gone)
-		}
+	if err := set(e.store, memoryPath, tensors.FromValue(memory)); err != nil {
+		return errors.Join(err, changed.back())
+	}
+	return nil
+}
+
+// writeLayer changes what belongs to a layer.
+func (e *Engine) writeLayer(l *Layer, m move, changed *undo) error {
+	*changed = append(*changed, func() error { return e.back(l, m) }) // also where put has come half-way
+	if err := e.put(l, m); err != nil {
+		return err
+	}
+	if l.Positive != nil {
+		before, err := e.signs(l.Param)
 		if err != nil {
 			return err
 		}
+		if err := e.setSigns(l.Param, l.Positive); err != nil {
+			return err
+		}
+		*changed = append(*changed, func() error { return e.setSigns(l.Param, before) })
 	}
-	return set(e.store, memoryPath, tensors.FromValue(memory))
+	switch e.update.Moments {
+	case ResetGrown:
+		return reset(e.store, l.Param, changed, m.fresh)
+	case ResetChanged:
+		return reset(e.store, l.Param, changed, m.fresh, m.gone)
+	}
+	return nil
 }
 
 // put changes a layer's mask and weights: a few of them, so where they lie.

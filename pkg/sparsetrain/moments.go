@@ -2,6 +2,7 @@ package sparsetrain
 
 import (
 	"math"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -59,8 +60,8 @@ func momentum(store *model.Store, update string, p params.Param, into []float32)
 	return into, nil
 }
 
-// reset makes the moments of weights at some places zero.
-func reset(store *model.Store, p params.Param, places ...[]int32) error {
+// reset makes the moments of weights at some places zero, and notes how they are set back.
+func reset(store *model.Store, p params.Param, changed *undo, places ...[]int32) error {
 	for _, path := range momentPaths(p) {
 		v := store.GetVariable(path)
 		if v == nil || !v.HasValue() || v.DType() != dtypes.Float32 || v.Shape().Size() != p.Size() {
@@ -70,15 +71,25 @@ func reset(store *model.Store, p params.Param, places ...[]int32) error {
 		if err != nil {
 			return err
 		}
+		all := slices.Concat(places...)
+		before := make([]float32, len(all))
 		if err := inplace.Change(value, func(moments []float32) {
-			for _, some := range places {
-				for _, i := range some {
-					moments[i] = 0
-				}
+			for j, i := range all { // a place may be there twice
+				before[j] = moments[i]
+			}
+			for _, i := range all {
+				moments[i] = 0
 			}
 		}); err != nil {
 			return err
 		}
+		*changed = append(*changed, func() error {
+			return inplace.Change(value, func(moments []float32) {
+				for j, i := range all {
+					moments[i] = before[j]
+				}
+			})
+		})
 	}
 	return nil
 }
