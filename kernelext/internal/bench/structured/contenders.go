@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -117,7 +119,28 @@ func init() {
 	}
 }
 
-func (j *job) budget() structured.Budget { return structured.Budget{MACs: j.study.macs} }
+// budget keeps the same share of each layer's channels.
+func (j *job) budget() structured.Budget {
+	if j.study.rate != 0 {
+		return structured.Budget{Rate: j.study.rate, Exclude: stream}
+	}
+	return structured.Budget{MACs: j.study.macs}
+}
+
+// keep is how many channels the rate leaves of each convolution in a block.
+func (j *job) keep(n *surgery.Network) map[string]int {
+	keep := map[string]int{}
+	for _, g := range n.Groups() {
+		made := slices.ContainsFunc(g.Members, func(m surgery.Member) bool { return m.Role == surgery.Makes })
+		whole := slices.ContainsFunc(g.Members, func(m surgery.Member) bool {
+			return slices.ContainsFunc(stream, func(scope string) bool { return strings.HasPrefix(m.Path, scope+model.ScopeSeparator) })
+		})
+		if made && !whole {
+			keep[g.Name] = g.Size - int(math.Floor(j.study.rate*float64(g.Size)+1e-9)) // as structured.Budget
+		}
+	}
+	return keep
+}
 
 // data are the training data, in an order of this seed.
 func (j *job) data() experiment.Resident {
@@ -130,7 +153,11 @@ func byCriterion(c criterion.Criterion) func(*job, *surgery.Network) (chosen, er
 		if c.Pool == nil {
 			c.Pool = criterion.Mean
 		}
-		p, err := n.Plan(surgery.Config{Criterion: c, MACs: j.study.macs, Uniform: true, Seed: j.seed + 1000*int64(j.draw-1)}, nil)
+		cfg := surgery.Config{Criterion: c, MACs: j.study.macs, Uniform: true, Seed: j.seed + 1000*int64(j.draw-1)}
+		if j.study.rate != 0 {
+			cfg.Keep, cfg.Exclude = j.keep(n), stream
+		}
+		p, err := n.Plan(cfg, nil)
 		return chosen{plan: p}, err
 	}
 }
@@ -138,8 +165,18 @@ func byCriterion(c criterion.Criterion) func(*job, *surgery.Network) (chosen, er
 // division is how the budget is divided over the layers. What comes of the choice within layers is told apart from what comes of their widths.
 type division func(*job, *surgery.Network) (structured.Budget, error)
 
-// published is each method's own rule.
-func published(j *job, _ *surgery.Network) (structured.Budget, error) { return j.budget(), nil }
+// published is each method's own rule. Where the others have a rate, it gets the multiply-accumulates that this leaves.
+func published(j *job, n *surgery.Network) (structured.Budget, error) {
+	if j.study.rate == 0 {
+		return j.budget(), nil
+	}
+	lots, err := byCriterion(criterion.Random)(j, n)
+	if err != nil {
+		return structured.Budget{}, err
+	}
+	cost, err := lots.plan.Cost()
+	return structured.Budget{MACs: float64(cost.MACs) / float64(n.Cost().MACs), Exclude: stream}, err
+}
 
 // uniform gives the layers random's widths.
 func uniform(j *job, _ *surgery.Network) (structured.Budget, error) {
@@ -150,7 +187,10 @@ func uniform(j *job, _ *surgery.Network) (structured.Budget, error) {
 
 // floored is published, with at least two thirds of the share that random keeps of each layer, so that none is starved.
 func floored(j *job, n *surgery.Network) (structured.Budget, error) {
-	b := j.budget()
+	b, err := published(j, n)
+	if err != nil {
+		return b, err
+	}
 	lots, err := byCriterion(criterion.Random)(j, n)
 	if err != nil {
 		return b, err
@@ -221,11 +261,19 @@ func (j *job) penalised(n *surgery.Network, penalty func(*surgery.Network) (trac
 }
 
 func (j *job) task(fn experiment.ModelFn) experiment.Task {
+	if j.study.augment {
+		fn = cropAndFlip(fn)
+	}
 	return experiment.Task{Backend: j.backend, Model: fn, Train: j.data(), Validation: j.study.validation, Test: j.study.test}
 }
 
+// trace returns the network that methods choose of. Where there is a rate, the last convolution of a block has channels of its own, as papers count them.
 func (j *job) trace(store *model.Store) (*surgery.Network, error) {
-	return surgery.Trace(j.backend, store, trace.Single(j.study.network.Model), shapes.Make(dtypes.Float32, append([]int{1}, j.study.network.Input...)...))
+	n, err := surgery.Trace(j.backend, store, trace.Single(j.study.network.Model), shapes.Make(dtypes.Float32, append([]int{1}, j.study.network.Input...)...))
+	if err != nil || j.study.rate == 0 {
+		return n, err
+	}
+	return structured.FreeBranches(n)
 }
 
 // trained returns the dense network of the seed, which is trained once and then loaded.
@@ -247,7 +295,7 @@ func (j *job) trained() (*model.Store, error) {
 
 // measure makes the record of a method.
 func (j *job) measure(name string) (report.Record, error) {
-	r := report.Record{Labels: map[string]string{"network": j.study.network.Name, "data": j.study.data, "method": name}, Values: map[string]float64{}}
+	r := report.Record{Labels: map[string]string{"network": j.study.network.Name, "data": j.study.images(), "method": name}, Values: map[string]float64{}}
 	if j.study.draws(name) > 1 {
 		r.Values["draw"] = float64(j.draw)
 	}

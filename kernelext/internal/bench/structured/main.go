@@ -37,7 +37,9 @@ type study struct {
 	data    string
 	// Train, validation and test data. Everything is chosen on validation data; test data are read once for each network that is reported.
 	train, validation, test   *synth.Dataset
-	macs                      float64 // the share that stays
+	macs                      float64 // the share that stays, where rate does not say it
+	rate                      float64 // of a residual network: the share of the channels of both convolutions of each block that goes, while those of the stream stay
+	augment                   bool    // training images are mirrored and shifted
 	dense, tune               plan    // of the dense network; after it
 	slimming, lasso, sparsity float64 // prices of Slimming, GroupLasso and GAL
 	prepare                   int     // steps of each method that trains before it chooses, on top of those of tune
@@ -55,7 +57,10 @@ func (p plan) training(steps int, seed int64, dir string) experiment.Training {
 	return experiment.Training{Steps: steps, Seed: seed, Dir: dir, Rate: experiment.CosineDecay, Optimizer: &experiment.SGD{LearningRate: p.rate, Momentum: 0.9, Nesterov: true, WeightDecay: p.decay}}
 }
 
-// known are the networks that can be studied. The last two need hours on a GPU.
+// stream makes the channels that pass by the blocks of a residual network for CIFAR-10: the first convolution and the projections. Where there is a rate, they stay (Tang et al. 2020).
+var stream = []string{"/conv1", "/layer2_0/downsample", "/layer3_0/downsample"}
+
+// known are the networks that can be studied. The last two need hours on a GPU; their shortcuts are projected, as those of the papers that they are held against.
 var known = []string{"LeNet-5", "LeNet-5-norm", "ResNet-8-narrow", "ResNet-20-narrow", "ResNet-20", "ResNet-56"}
 
 // settings are the flags.
@@ -154,9 +159,12 @@ func (s settings) open(name string) (study, error) {
 		return study{}, err
 	}
 	perEpoch := s.images / 100
-	if name == "ResNet-20" || name == "ResNet-56" { // the rate of 0.45 on both convolutions of each block leaves 44% (Tang et al. 2020)
+	if name == "ResNet-20" || name == "ResNet-56" { // Tang et al. 2020, table 2: 55.7% and 56% of the multiply-accumulates go
+		if network, err = nets.Find(name + "-B"); err != nil {
+			return study{}, err
+		}
 		perEpoch = data.Train.Len() / 100
-		return study{network: network, data: "CIFAR-10", train: data.Train, validation: data.Validation, test: data.Test, macs: 0.443,
+		return study{network: network, data: "CIFAR-10", train: data.Train, validation: data.Validation, test: data.Test, rate: 0.45, augment: true,
 			dense: plan{160 * perEpoch, 0.1, 5e-4}, tune: plan{120 * perEpoch, 0.04, 5e-4}, slimming: 1e-4, lasso: 1e-5, sparsity: 0.05, prepare: 10 * perEpoch, lots: 1, seeds: []int64{1, 2, 3}}, nil
 	}
 	return study{network: network, data: fmt.Sprintf("CIFAR-10, %d training images", s.images), train: data.Train.Take(s.images), validation: data.Validation, test: data.Test, macs: 0.4,
@@ -262,7 +270,12 @@ func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed
 			}
 			r.Recipe, r.Seed = recipe, seed
 			r.Labels["study"], r.Labels["device"] = st.recipe("*"), device
-			r.Values["budget"], r.Values["tune"] = st.macs, float64(st.tune.steps)
+			r.Values["tune"] = float64(st.tune.steps)
+			if st.rate != 0 {
+				r.Values["rate"] = st.rate
+			} else {
+				r.Values["budget"] = st.macs
+			}
 			if err := report.AppendRecord(file, r); err != nil {
 				return nil, err
 			}
@@ -281,8 +294,23 @@ func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed
 
 // recipe names a result by all that the study sets.
 func (st study) recipe(method string) string {
-	return fmt.Sprintf("%s on %s: %s, macs=%g, dense=%d×%g/%g, tune=%d×%g/%g, choosing=%d more, slimming=%g, lasso=%g, sparsity=%g", st.network.Name, st.data, method, st.macs, st.dense.steps, st.dense.rate,
+	left := fmt.Sprintf("macs=%g", st.macs)
+	if st.rate != 0 {
+		left = fmt.Sprintf("rate=%g", st.rate)
+	}
+	return fmt.Sprintf("%s on %s: %s, %s, dense=%d×%g/%g, tune=%d×%g/%g, choosing=%d more, slimming=%g, lasso=%g, sparsity=%g", st.network.Name, st.images(), method, left, st.dense.steps, st.dense.rate,
 		st.dense.decay, st.tune.steps, st.tune.rate, st.tune.decay, st.prepare, st.slimming, st.lasso, st.sparsity)
+}
+
+// augmented ends the name of data of which training images are mirrored and shifted.
+const augmented = ", crop and flip"
+
+// images names the data, and what is done to them.
+func (st study) images() string {
+	if st.augment {
+		return st.data + augmented
+	}
+	return st.data
 }
 
 // tables has two tables of each study that there are records of, in their order.
@@ -349,13 +377,10 @@ func (o outcomes) table(first report.Record, draws map[int64][]float64) report.T
 		most, apart = max(most, len(xs)), max(apart, slices.Max(xs)-slices.Min(xs))
 	}
 	t := report.Table{
-		Title: fmt.Sprintf("%s, %s: at most %g%% of the multiply-accumulates stay", first.Labels["network"], first.Labels["data"], 100*first.Values["budget"]),
+		Title: fmt.Sprintf("%s, %s: %s", first.Labels["network"], first.Labels["data"], o.budget(first)),
 		Columns: []report.Column{{Name: "method"}, {Name: "MACs left", Unit: "%", Format: "%.1f"}, {Name: "parameters left", Unit: "%", Format: "%.1f"}, {Name: "steps to choose"},
 			{Name: "before fine-tuning", Unit: "%"}, {Name: "after", Unit: "%"}, {Name: "less random", Unit: "points"}, {Name: "less random, longer", Unit: "points"}, {Name: "seeds"}, {Name: "failed"}},
-		Caption: fmt.Sprintf("Accuracy: mean ± standard deviation over the seeds; before fine-tuning on validation data, after it on test data. Random, and random, longer: of each seed the mean of %d draws; those of random lie up to %.1f points apart. Less random: paired by seed, with a 95%% interval of Student's t. Failed: runs whose training came to NaN, which are in no mean. "+
-			"Uniform: at random's widths, where slimming and PFP divide the budget over the layers by rules of their own otherwise. Floor: by those rules, with at least two thirds of random's share of each layer. Every network is fine-tuned for %.0f steps; the steps that a method trains in order to choose come on top. Random, longer is fine-tuned for as many more as the most that any takes to choose. "+
-			"Averages of batch normalisation are estimated anew before anything is measured, for all alike. Scratch has the widths that L1 leaves and trains as long as the dense network and fine-tuning together. %s.",
-			most, apart, first.Values["tune"], first.Labels["device"]),
+		Caption: caption(first, most, apart),
 	}
 	for _, name := range order() {
 		if len(o[name]) == 0 {
@@ -389,6 +414,42 @@ func (o outcomes) table(first report.Record, draws map[int64][]float64) report.T
 		t.Rows = append(t.Rows, row)
 	}
 	return t
+}
+
+// budget says how much of the network stays.
+func (o outcomes) budget(first report.Record) string {
+	rate := first.Values["rate"]
+	if rate == 0 {
+		return fmt.Sprintf("at most %g%% of the multiply-accumulates stay", 100*first.Values["budget"])
+	}
+	text := fmt.Sprintf("a rate of %g on both convolutions of each block", rate)
+	if xs := o.percent(random, "macs"); len(xs) > 0 {
+		text += fmt.Sprintf(", so that %.1f%% of the multiply-accumulates stay", report.Summarize(xs).Mean)
+	}
+	return text
+}
+
+// caption explains a table of what came of each method. It is given how many draws of random there are of a seed, and how far apart they lie.
+func caption(first report.Record, draws int, apart float64) string {
+	parts := []string{"Accuracy: mean ± standard deviation over the seeds; before fine-tuning on validation data, after it on test data."}
+	rate := first.Values["rate"] != 0
+	if draws > 1 || !rate {
+		parts = append(parts, fmt.Sprintf("Random, and random, longer: of each seed the mean of %d draws; those of random lie up to %.1f points apart.", draws, apart))
+	}
+	parts = append(parts, "Less random: paired by seed, with a 95% interval of Student's t. Failed: runs whose training came to NaN, which are in no mean.")
+	if rate {
+		parts = append(parts, "The first convolution and the projections of shortcuts stay whole; each convolution of a block has channels of its own, and zeros are added for those that a branch lacks. "+
+			"Slimming and PFP divide the multiply-accumulates that the rate leaves over the layers by rules of their own; uniform: they have the rate too.")
+	} else {
+		parts = append(parts, "Uniform: at random's widths, where slimming and PFP divide the budget over the layers by rules of their own otherwise.")
+	}
+	parts = append(parts, fmt.Sprintf("Floor: by those rules, with at least two thirds of random's share of each layer. Every network is fine-tuned for %.0f steps; the steps that a method trains in order to choose come on top. "+
+		"Random, longer is fine-tuned for as many more as the most that any takes to choose. Averages of batch normalisation are estimated anew before anything is measured, for all alike. "+
+		"Scratch has the widths that L1 leaves and trains as long as the dense network and fine-tuning together.", first.Values["tune"]))
+	if strings.HasSuffix(first.Labels["data"], augmented) {
+		parts = append(parts, "Images are mirrored half of the time and shifted by up to 4 pixels wherever a network's weights are trained; SCOP, GAL, PFP and ThiNet choose on images as they are.")
+	}
+	return strings.Join(append(parts, first.Labels["device"]+"."), " ")
 }
 
 // course shows how long a choice matters: how far each method is ahead of random while both are fine-tuned.
