@@ -109,7 +109,11 @@ func init() {
 			return chosen{plan: r.Plan, spent: j.study.prepare}, nil
 		}},
 		{"ThiNet", func(j *job, n *surgery.Network) (chosen, error) {
-			r, err := structured.ThiNet{Budget: j.budget()}.Choose(j.ctx, n, j.data())
+			b, err := uniform(j, n)
+			if err != nil {
+				return chosen{}, err
+			}
+			r, err := structured.ThiNet{Budget: b}.Choose(j.ctx, n, j.data())
 			if err != nil {
 				return chosen{}, err
 			}
@@ -178,11 +182,12 @@ func published(j *job, n *surgery.Network) (structured.Budget, error) {
 	return structured.Budget{MACs: float64(cost.MACs) / float64(n.Cost().MACs), Exclude: stream}, err
 }
 
-// uniform gives the layers random's widths.
-func uniform(j *job, _ *surgery.Network) (structured.Budget, error) {
-	b := j.budget()
+// uniform gives the layers random's widths. Where there is a rate, it gives all layers that a method can choose in the same share, of as many multiply-accumulates: PFP and ThiNet read importances off the
+// layer behind, and where that is only a sum there is none.
+func uniform(j *job, n *surgery.Network) (structured.Budget, error) {
+	b, err := published(j, n)
 	b.Compete = structured.WithinGroup
-	return b, nil
+	return b, err
 }
 
 // floored is published, with at least two thirds of the share that random keeps of each layer, so that none is starved.

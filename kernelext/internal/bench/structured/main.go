@@ -439,7 +439,7 @@ func caption(first report.Record, draws int, apart float64) string {
 	parts = append(parts, "Less random: paired by seed, with a 95% interval of Student's t. Failed: runs whose training came to NaN, which are in no mean.")
 	if rate {
 		parts = append(parts, "The first convolution and the projections of shortcuts stay whole; each convolution of a block has channels of its own, and zeros are added for those that a branch lacks. "+
-			"Slimming and PFP divide the multiply-accumulates that the rate leaves over the layers by rules of their own; uniform: they have the rate too.")
+			"Slimming and PFP divide the multiply-accumulates that the rate leaves over the layers by rules of their own; uniform, and ThiNet: the same share of each layer in which they can choose.")
 	} else {
 		parts = append(parts, "Uniform: at random's widths, where slimming and PFP divide the budget over the layers by rules of their own otherwise.")
 	}
