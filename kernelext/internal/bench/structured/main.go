@@ -233,7 +233,7 @@ func run(ctx context.Context, args []string) error {
 // head is what the page of the tables begins with.
 const head = "# Structured pruning: who chooses best?\n\nWritten by `espalier bench structured` from structured.jsonl, and not by hand.\n"
 
-// compare does what is left of one seed.
+// seedsOf are the seeds of a study: those that were asked for, or its own; with -fast the first.
 func (s settings) seedsOf(st study) []int64 {
 	seeds := s.seeds
 	if len(seeds) == 0 {
@@ -245,6 +245,7 @@ func (s settings) seedsOf(st study) []int64 {
 	return seeds
 }
 
+// compare does what is left of one seed.
 func (s settings) compare(ctx context.Context, b compute.Backend, st study, seed int64, device, file string, records *[]report.Record) ([]report.Record, error) {
 	j := &job{ctx: ctx, backend: b, study: st, seed: seed, dir: filepath.Join(s.dir, "runs")}
 	var found []report.Record
