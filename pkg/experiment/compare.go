@@ -49,7 +49,7 @@ const (
 
 // Contender is one way to prune in a comparison.
 type Contender struct {
-	// Name in records and figures. It also tells apart what differs in code that can't be seen. Default: the recipe and the mode.
+	// Name in records and figures. It also tells apart what differs in what Code can't see (prune.Pruner.Code): large constants, and units. Default: the recipe and the mode.
 	Name   string
 	Recipe prune.Recipe
 	Mode   Mode // default: OneShot
@@ -148,7 +148,8 @@ type bench struct {
 	input    shapes.Shape // of one example
 	start    Values       // first values of the seed
 	startKey string
-	parent   Values // the trained network of the seed
+	codes    map[string]string // what the recipes' functions compute, by contender
+	parent   Values            // the trained network of the seed
 	known    map[string]report.Record
 	macs     int64
 
@@ -169,7 +170,7 @@ func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 		return nil, err
 	}
 	for _, one := range contenders { // a recipe that does not fit should not show after an hour
-		if _, err := prune.New(b.Task.Backend, b.store, b.set, one.Recipe); err != nil {
+		if err := b.read(one); err != nil {
 			return nil, fmt.Errorf("%s: %w", one.Name, err)
 		}
 	}
@@ -333,7 +334,7 @@ func (c Comparison) open() (*bench, error) {
 		return nil, err
 	}
 	c.Task = task
-	b := &bench{Comparison: c, on: task.Validation}
+	b := &bench{Comparison: c, on: task.Validation, codes: map[string]string{}}
 	if c.Test {
 		b.on = task.Test
 	}
@@ -381,6 +382,28 @@ func (c Comparison) open() (*bench, error) {
 	}
 	b.macs = whole.MACs()
 	return b, nil
+}
+
+// read checks that a contender's recipe fits, and notes what its functions compute.
+func (b *bench) read(c Contender) error {
+	p, err := prune.New(b.Task.Backend, b.store, b.set, c.Recipe)
+	if err != nil {
+		return err
+	}
+	code, err := p.Code()
+	if err != nil {
+		return err
+	}
+	if c.Mode == Gradual {
+		made := c.Schedule.Make(0, 100, 0, 0.9)
+		var values []float64
+		for step := range 101 {
+			values = append(values, made(step))
+		}
+		code = fmt.Sprint(code, values)
+	}
+	b.codes[c.Name], err = hashJSON(code)
+	return err
 }
 
 // begin trains the dense network of a seed, or loads it.

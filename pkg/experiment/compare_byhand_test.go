@@ -3,19 +3,23 @@ package experiment
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/schedule"
 	"github.com/espalier-ml/espalier/pkg/unit"
 )
 
@@ -127,6 +131,46 @@ func TestMagnitudeByHand(t *testing.T) {
 	}
 }
 
+// A criterion, a normalisation, a budget or a schedule that was written anew under its old name is not taken for the old one.
+func TestCodeTellsRunsApart(t *testing.T) {
+	scored := func(by float64) criterion.Criterion {
+		return criterion.Criterion{Name: "mine", Score: func(in criterion.Inputs) *graph.Node { return graph.PowScalar(graph.Abs(in.Weight), by) }}
+	}
+	normalized := func(by float32) criterion.Normalize {
+		return criterion.Normalize{Name: "mine", Apply: func(scores []float32, _ params.Param, _ *rand.Rand) {
+			for i := range scores {
+				scores[i] *= by
+			}
+		}}
+	}
+	divided := func(like budget.Budget) budget.Budget { return budget.Budget{Name: "mine", Divide: like.Divide} }
+	rising := func(like schedule.Named) schedule.Named { return schedule.Named{Name: "mine", Make: like.Make} }
+	linear := schedule.Named{Make: schedule.Linear}
+	cubic := schedule.Named{Make: schedule.Cubic}
+	for what, versions := range map[string][2]Contender{
+		"criterion":     {{Recipe: prune.Recipe{Criterion: scored(1)}}, {Recipe: prune.Recipe{Criterion: scored(-1)}}},
+		"normalisation": {{Recipe: prune.Recipe{Normalize: normalized(1)}}, {Recipe: prune.Recipe{Normalize: normalized(2)}}},
+		"budget":        {{Recipe: prune.Recipe{Budget: divided(budget.Global)}}, {Recipe: prune.Recipe{Budget: divided(budget.Layerwise)}}},
+		"schedule":      {{Mode: Gradual, Schedule: rising(cubic)}, {Mode: Gradual, Schedule: rising(linear)}},
+	} {
+		c := quick(t)
+		done := func(one Contender) int {
+			one.Name = "mine"
+			c.Contenders = []Contender{one}
+			return compare(t, c).Done
+		}
+		if first := done(versions[0]); first < 3 {
+			t.Fatalf("%s: %d runs were made", what, first)
+		}
+		if again := done(versions[0]); again != 0 {
+			t.Errorf("%s: unchanged, %d runs were made again", what, again)
+		}
+		if changed := done(versions[1]); changed == 0 {
+			t.Errorf("%s: written anew under its old name, it was given the old results", what)
+		}
+	}
+}
+
 // A manifest of something else under the name of a run is not believed.
 func TestSwappedManifestsAreNotBelieved(t *testing.T) {
 	c := quick(t, Contender{})
@@ -156,7 +200,7 @@ func TestSwappedManifestsAreNotBelieved(t *testing.T) {
 // Wherever a manifest is cut off or changed it is refused, or says what it said. One of the first version, which has no digest, is read.
 func TestDamagedManifests(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.json")
-	want := Manifest{Version: 2, Network: "n", Contender: "c", Mode: OneShot, Sparsity: 0.5, Masks: "m", Weights: "w", Results: map[string]float64{"accuracy": 0.98}}
+	want := Manifest{Version: 3, Code: "k", Network: "n", Contender: "c", Mode: OneShot, Sparsity: 0.5, Masks: "m", Weights: "w", Results: map[string]float64{"accuracy": 0.98}}
 	if err := want.write(path); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +225,7 @@ func TestDamagedManifests(t *testing.T) {
 			}
 		}
 	}
-	for text, version := range map[string]int{`{"version":1,"masks":"m","results":{"accuracy":1}}`: 1, `{"version":2,"masks":"m","results":{"accuracy":1}}`: 0, `{"version":3}`: 0, `{}`: 0, "null": 0} {
+	for text, version := range map[string]int{`{"version":1,"masks":"m","results":{"accuracy":1}}`: 1, `{"version":2,"masks":"m","results":{"accuracy":1}}`: 0, `{"version":3}`: 0, `{"version":4}`: 0, `{}`: 0, "null": 0} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

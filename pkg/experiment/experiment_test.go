@@ -199,15 +199,33 @@ func TestModelsOwnInitialisersAreSeeded(t *testing.T) {
 // The dispatch of many steps computes what single steps do, and what batches that are fed do.
 func TestDispatchEqualsSingleSteps(t *testing.T) {
 	task := newTask(t)
-	many, _ := trained(t, task, Training{Steps: 40, StepsPerDispatch: 7})
-	single, _ := trained(t, task, Training{Steps: 40, StepsPerDispatch: 1})
+	many, manyResult := trained(t, task, Training{Steps: 40, StepsPerDispatch: 7})
+	single, singleResult := trained(t, task, Training{Steps: 40, StepsPerDispatch: 1})
 	closeTo(t, weights(t, single), weights(t, many), 1e-5)
+	if one, seven := singleResult.Loss, manyResult.Loss; math.Abs(one-seven) > 1e-5 {
+		t.Errorf("the mean loss is %v in single steps and %v in sevens", one, seven)
+	}
 
 	short := Training{Steps: 16, Seed: 0}
 	resident, _ := trained(t, task, short)
 	task.Train = streamed{task.Train.(*points)}.plain()
 	fed, _ := trained(t, task, short)
 	closeTo(t, weights(t, resident), weights(t, fed), 1e-5)
+}
+
+// Where dispatches end is a matter of time, and changes no bit of the losses.
+func TestLossesDoNotDependOnDispatches(t *testing.T) {
+	task := newTask(t)
+	var want []Point
+	for _, perDispatch := range []int{50, 13, 2} {
+		_, result := trained(t, task, Training{Steps: 120, StepsPerDispatch: perDispatch})
+		if want == nil {
+			want = result.Losses
+		}
+		if diff := cmp.Diff(want, result.Losses); diff != "" || len(want) != 3 {
+			t.Errorf("losses in dispatches of %d (-of 50 +of %d):\n%s", perDispatch, perDispatch, diff)
+		}
+	}
 }
 
 func closeTo(t *testing.T, want, got map[string][]float32, tolerance float64) {

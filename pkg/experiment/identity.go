@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 
-	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/train"
 )
@@ -55,6 +53,9 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 		}
 		identity["schedule"] = events
 		identity["recipe"] = t.Pruner.Recipe().String()
+		if identity["code"], err = t.Pruner.Code(); err != nil {
+			return "", err
+		}
 		if t.Batches != 0 {
 			identity["batches"] = t.Batches
 		}
@@ -67,6 +68,9 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 			}
 		}
 		identity["topology"], identity["events"] = t.Topology.String(), events
+		if identity["code"], err = t.Topology.Code(); err != nil {
+			return "", err
+		}
 		if t.Batches != 0 {
 			identity["batches"] = t.Batches
 		}
@@ -113,30 +117,4 @@ func examplesDigest(ds train.Dataset) (string, error) {
 func hashTensor(h io.Writer, t *tensors.Tensor) error {
 	fmt.Fprintln(h, t.Shape())
 	return t.ConstBytes(func(data []byte) { h.Write(data) })
-}
-
-// nodeNumber is how GoMLX writes a reference to another node.
-var nodeNumber = regexp.MustCompile(`#\d+`)
-
-// fingerprint is a digest of what a graph computes: its operations with their attributes and small constants, how they are connected, and which
-// of them are the results. The order in which they were built is no part of it, because GoMLX's depends on maps.
-func fingerprint(g *graph.Graph, results []*graph.Node) string {
-	digests := map[*graph.Node]string{}
-	var all []string
-	for _, n := range g.Nodes() { // the inputs of a node come before it
-		h := sha256.New()
-		fmt.Fprintln(h, nodeNumber.ReplaceAllString(n.String(), "#"))
-		for _, in := range n.Inputs() {
-			fmt.Fprintln(h, digests[in])
-		}
-		digests[n] = hex.EncodeToString(h.Sum(nil))
-		all = append(all, digests[n])
-	}
-	slices.Sort(all) // what no result depends on by its inputs alone: the bodies of loops
-	h := sha256.New()
-	fmt.Fprintln(h, all)
-	for _, r := range results {
-		fmt.Fprintln(h, digests[r])
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }

@@ -17,7 +17,7 @@ import (
 
 // Manifest is one run of a comparison, written down so that it can be repeated (Replay, `espalier replay`) and compared.
 type Manifest struct {
-	Version   int               `json:"version"` // of this format: 2; 1 has no digest
+	Version   int               `json:"version"` // of this format: 3; 1 has no digest, 2 no code
 	Network   string            `json:"network"`
 	Data      DataSpec          `json:"data"`
 	Examples  string            `json:"examples"`           // what the run starts from: a digest of first values, data, their order, the training step and how it is trained
@@ -25,6 +25,7 @@ type Manifest struct {
 	Contender string            `json:"contender"`
 	Recipe    string            `json:"recipe"`
 	Parts     Parts             `json:"parts"`
+	Code      string            `json:"code,omitempty"`   // what the recipe's functions compute: prune.Pruner.Code
 	Spared    []string          `json:"spared,omitempty"` // the network's outputs, which a structured unit does not remove
 	Mode      Mode              `json:"mode"`
 	Rounds    int               `json:"rounds"`
@@ -44,7 +45,7 @@ type Manifest struct {
 }
 
 // manifestVersion is that of the format which is written.
-const manifestVersion = 2
+const manifestVersion = 3
 
 // manifestFile is what a manifest's file holds.
 type manifestFile struct {
@@ -82,7 +83,7 @@ func (b *bench) manifest(r run) Manifest {
 	}
 	return Manifest{
 		Version: manifestVersion, Network: b.Network, Data: b.Data, Examples: b.startKey, Measured: b.measured, Contender: r.Name, Recipe: r.Recipe.String(),
-		Parts: Parts{filled.Criterion.Name, filled.Normalize.Name, filled.Unit.Name, filled.Budget.Name, filled.Revive, filled.KeepMin, filled.MinUnits, filled.RoundTo}, Spared: spared,
+		Parts: Parts{filled.Criterion.Name, filled.Normalize.Name, filled.Unit.Name, filled.Budget.Name, filled.Revive, filled.KeepMin, filled.MinUnits, filled.RoundTo}, Code: b.codes[r.Name], Spared: spared,
 		Mode: r.Mode, Rounds: r.Rounds, Schedule: scheduleOf(r.Contender), Batches: r.Batches, Sparsity: r.sparsity, Seed: r.seed, Dense: b.Dense, Tune: b.Tune, Test: b.Test, Versions: versions(b.Task.Backend.Name()),
 	}
 }
@@ -132,6 +133,9 @@ func Replay(ctx context.Context, c Comparison, m Manifest) (Manifest, error) {
 		return m, &ChangedError{m.Measured, b.measured}
 	}
 	r := run{c.Contenders[0].complete(), m.Sparsity, m.Seed}
+	if err := b.read(r.Contender); err != nil {
+		return m, err
+	}
 	again := b.manifest(r)
 	if !slices.Equal(again.Spared, m.Spared) {
 		return m, &ConfigError{"Comparison.Select", fmt.Sprintf("it spares %q, and the run spared %q", again.Spared, m.Spared), "select and mark the parameters as the run did"}

@@ -229,6 +229,30 @@ func TestRunsAreToldApart(t *testing.T) {
 	}
 }
 
+// A training that prunes by a criterion is told from one by another of the same name.
+func TestCodeTellsTrainingsApart(t *testing.T) {
+	task, dir := newTask(t), t.TempDir()
+	loaded := func(sign float64) bool {
+		store := newStore(t, task, 1)
+		p := newPruner(t, task, store, prune.Recipe{Criterion: criterion.Criterion{Name: "mine", Score: func(in criterion.Inputs) *graph.Node {
+			return graph.MulScalar(graph.Abs(in.Weight), sign)
+		}}})
+		result, err := Train(t.Context(), task, store, Training{Steps: 4, Dir: dir, Pruner: p, Schedule: func(int) float64 { return 0.5 }, When: func(step int) bool { return step == 2 }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.Loaded
+	}
+	for i, c := range []struct {
+		sign float64
+		want bool
+	}{{1, false}, {1, true}, {-1, false}, {1, true}} {
+		if got := loaded(c.sign); got != c.want {
+			t.Errorf("training %d, by %+g times the magnitude: loaded is %t, want %t", i, c.sign, got, c.want)
+		}
+	}
+}
+
 // NaN and infinities are found wherever they are, and numbers of any size are none.
 func TestFinite(t *testing.T) {
 	for n := range 10 {

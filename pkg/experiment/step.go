@@ -16,6 +16,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
+	"github.com/espalier-ml/espalier/pkg/internal/graphprint"
 	"github.com/espalier-ml/espalier/pkg/internal/guard"
 	"github.com/espalier-ml/espalier/pkg/internal/inplace"
 	"github.com/espalier-ml/espalier/pkg/internal/lower"
@@ -179,7 +180,7 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		for _, v := range used {
 			results = append(results, v.NodeValue(probe))
 		}
-		st.identity = fingerprint(probe, results)
+		st.identity = graphprint.Of(probe, results)
 		probe.Finalize()
 		if err := initialise(store); err != nil {
 			return err
@@ -217,11 +218,11 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 			})
 		default:
 			st.exec, err = model.NewExec(b, store,
-				func(scope *model.Scope, examples, labels, indices, steps, zeroLoss *graph.Node) []*graph.Node {
+				func(scope *model.Scope, examples, labels, indices, steps, sum *graph.Node) []*graph.Node {
 					defer st.turn.take()()
 					g := examples.Graph()
 					const step, bound, loss, data = 0, 1, 2, 3 // positions in the loop's state
-					state := []*graph.Node{graph.ZerosLike(steps), steps, zeroLoss, examples, labels, indices}
+					state := []*graph.Node{graph.ZerosLike(steps), steps, sum, examples, labels, indices}
 					variables := len(state)
 					first := make([]*graph.Node, len(used))
 					for i, v := range used {
@@ -301,19 +302,21 @@ func (st *stepper) limit(n int) int {
 	return max(1, min(n, int(patience/st.perStep)))
 }
 
-// run does n steps, n ≤ perDispatch, over the examples of indices [n · batch], and returns the sum of their losses.
-func (st *stepper) run(n int, indices []int32) (loss float64, err error) {
+// run does n steps, n ≤ perDispatch, over the examples of indices [n · batch], and returns sum with their losses added: one after the other and in float32 everywhere, so that it does not
+// depend on how many steps a dispatch has, which is a matter of time.
+func (st *stepper) run(n int, indices []int32, sum float32) (float32, error) {
 	if st.perDispatch == 1 {
-		return st.call(1, st.inputs, st.labels, tensors.FromFlatDataAndDimensions(indices, st.batch))
+		loss, err := st.call(1, st.inputs, st.labels, tensors.FromFlatDataAndDimensions(indices, st.batch))
+		return sum + loss, err
 	}
 	// The shape is always the whole dispatch's; rows past the n-th are not read.
 	rows := make([]int32, st.perDispatch*st.batch)
 	copy(rows, indices)
-	return st.call(n, st.inputs, st.labels, tensors.FromFlatDataAndDimensions(rows, st.perDispatch, st.batch), int32(n), float32(0))
+	return st.call(n, st.inputs, st.labels, tensors.FromFlatDataAndDimensions(rows, st.perDispatch, st.batch), int32(n), sum)
 }
 
 // feed does one step over a batch, which it consumes, and returns its loss.
-func (st *stepper) feed(batch train.Batch) (loss float64, err error) {
+func (st *stepper) feed(batch train.Batch) (loss float32, err error) {
 	defer batch.Finalize()
 	if st.lowered != nil { // whatever backend a data set has
 		if err := errors.Join(batch.Inputs[0].ToLocal(), batch.Labels[0].ToLocal()); err != nil {
@@ -323,7 +326,7 @@ func (st *stepper) feed(batch train.Batch) (loss float64, err error) {
 	return st.call(1, batch.Inputs[0], batch.Labels[0])
 }
 
-func (st *stepper) call(n int, args ...any) (loss float64, err error) {
+func (st *stepper) call(n int, args ...any) (loss float32, err error) {
 	start := time.Now()
 	err = guard.Run("training step", func() error {
 		if err := st.toHost(); err != nil {
@@ -336,7 +339,7 @@ func (st *stepper) call(n int, args ...any) (loss float64, err error) {
 		if err := st.toHost(); err != nil {
 			return err
 		}
-		loss = float64(result[0].Value().(float32))
+		loss = result[0].Value().(float32)
 		return result[0].FinalizeAll()
 	})
 	if st.calls++; st.calls > 1 { // the first call compiles

@@ -67,7 +67,7 @@ type Training struct {
 	// StepsPerDispatch is the number of steps that the device does at a time, at most 50. It does not change the result. Default: 50, or 1
 	// where that is not possible or slow: for data sets that are not Resident, for networks with convolutions of many channels or with strides, for backends without loops.
 	StepsPerDispatch int
-	// Name distinguishes runs that differ in what the digest can't see: the code of a criterion, and constants of 32 elements or more.
+	// Name distinguishes runs that differ in what the digest can't see: constants of 32 elements or more in the code of a model or a criterion.
 	Name string
 
 	// after is how many steps of the data's order lie behind: where one training is divided into several, each goes on with the next examples.
@@ -86,8 +86,9 @@ type Topology interface {
 	Needs() criterion.Needs
 	// Apply changes masks and weights, after a step, and keeps dead weights zero. The signals are good until it returns: their memory serves again.
 	Apply(step int, sig *signal.Signals) error
-	// String says all that Apply does, but for what depends on the step; Fraction says that. They distinguish runs.
+	// String says all that Apply does, but for what depends on the step; Fraction says that. They distinguish runs, and so does Code, which sees what String only names: that a rule was written anew.
 	String() string
+	Code() (string, error)
 	Fraction(step int) float64
 }
 
@@ -276,7 +277,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 
 	var result Result
 	var run checkpoint.Dir
-	sum := 0.0 // of the losses since the last of result.Losses
+	sum := float32(0) // of the losses since the last of result.Losses
 	watch := watcher{tell: t.Watch, total: total}
 	if t.Dir != "" {
 		digest, err := tr.digest(t, total)
@@ -290,7 +291,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			if err != nil {
 				return err
 			}
-			result.Steps, result.Losses, result.Resumed, sum = step, n.Losses, step, n.Sum
+			result.Steps, result.Losses, result.Resumed, sum = step, n.Losses, step, float32(n.Sum)
 			result.Accuracies, result.ValidationLosses, watch.history = n.Accuracies, n.Validation, n.Layers
 			result.Best, result.Kept = n.Best, n.kept
 			if last := len(n.Losses); last > 0 {
@@ -348,7 +349,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return nil
 		}
 		extra, err := json.Marshal(notes{
-			Losses: result.Losses, Sum: sum, Accuracies: result.Accuracies, Validation: result.ValidationLosses, Best: result.Best, Layers: watch.history,
+			Losses: result.Losses, Sum: float64(sum), Accuracies: result.Accuracies, Validation: result.ValidationLosses, Best: result.Best, Layers: watch.history,
 		})
 		if err != nil {
 			return err
@@ -404,16 +405,14 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		}
 		n := t.untilEvent(result.Steps, tr.step.limit(end-result.Steps))
 		now := report.Progress{Total: total, Loss: math.NaN(), Accuracy: math.NaN()}
-		loss, err := batches.run(result.Steps, n)
-		if err != nil {
+		if sum, err = batches.run(result.Steps, n, sum); err != nil {
 			return result, err
 		}
 		result.Steps += n
-		if math.IsNaN(loss) || math.IsInf(loss, 0) {
-			return result, &DivergedError{Step: result.Steps, Loss: loss}
+		result.Loss = float64(sum) / float64(result.Steps-start)
+		if math.IsNaN(result.Loss) || math.IsInf(result.Loss, 0) {
+			return result, &DivergedError{Step: result.Steps, Loss: result.Loss}
 		}
-		sum += loss
-		result.Loss = sum / float64(result.Steps-start)
 		progress(result.Steps, total, fmt.Sprintf("loss %.4f", result.Loss))
 		if result.Steps == end || tr.step.unsealed {
 			if err := tr.step.check(result.Steps); err != nil {
@@ -602,7 +601,7 @@ func (tr *Trainer) stepsPerEpoch() (int, error) {
 
 // feeder hands the data to the steps.
 type feeder struct {
-	run  func(step, n int) (loss float64, err error) // of n steps after step; the sum of their losses
+	run  func(step, n int, sum float32) (float32, error) // n steps after step; what it returns is sum with their losses
 	stop func()
 }
 
@@ -615,7 +614,7 @@ func (tr *Trainer) batches(seed int64, perEpoch, after int) feeder {
 	}
 	epoch, order := -1, []int32(nil)
 	indices := make([]int32, 0, st.perDispatch*st.batch)
-	return feeder{stop: func() {}, run: func(step, n int) (float64, error) {
+	return feeder{stop: func() {}, run: func(step, n int, sum float32) (float32, error) {
 		indices = indices[:0]
 		for s := step + after; s < step+after+n; s++ {
 			if e := s / perEpoch; e != epoch {
@@ -629,7 +628,7 @@ func (tr *Trainer) batches(seed int64, perEpoch, after int) feeder {
 			at := s % perEpoch * st.batch
 			indices = append(indices, order[at:at+st.batch]...)
 		}
-		return st.run(n, indices)
+		return st.run(n, indices, sum)
 	}}
 }
 
@@ -652,7 +651,7 @@ func (tr *Trainer) fed(after int) feeder {
 		}
 		return train.Batch{}, fmt.Errorf("data set %q: %w", tr.task.Train.Name(), ErrNoData)
 	}
-	return feeder{stop: func() { stop() }, run: func(step, _ int) (float64, error) {
+	return feeder{stop: func() { stop() }, run: func(step, _ int, sum float32) (float32, error) {
 		for drawn < step+after {
 			batch, err := draw()
 			if err != nil {
@@ -666,7 +665,8 @@ func (tr *Trainer) fed(after int) feeder {
 		if err != nil {
 			return 0, err
 		}
-		return tr.step.feed(batch)
+		loss, err := tr.step.feed(batch)
+		return sum + loss, err
 	}}
 }
 

@@ -19,6 +19,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gomlx/gomlx/ml/model"
@@ -246,7 +247,7 @@ func (t *Trial) at(k int) (experiment.Values, error) {
 		return t.first, nil
 	}
 	if len(t.rungs) == 0 || t.rungs[0].Kept[k] == nil {
-		return nil, &RewindError{Step: k, Total: t.total, Saved: append([]int{0, t.cfg.Rewind}, t.cfg.Save...)}
+		return nil, &RewindError{Step: k, Total: t.total, Saved: slices.Compact(slices.Sorted(slices.Values(append([]int{0, t.cfg.Rewind}, t.cfg.Save...))))}
 	}
 	return t.rungs[0].Kept[k], nil
 }

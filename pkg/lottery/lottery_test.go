@@ -457,6 +457,8 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := trial.Branch(t.Context(), 1, AtStep(5)); !errors.As(err, &rewind) || rewind.Step != 5 {
 		t.Errorf("a step that was not saved: got %v, want a *RewindError", err)
+	} else if want := slices.Compact(slices.Sorted(slices.Values(rewind.Saved))); !slices.Equal(rewind.Saved, want) {
+		t.Errorf("the steps that were saved are given as %v, want %v", rewind.Saved, want)
 	}
 	for _, b := range []Branch{FineTuning, RateRewinding} {
 		if _, err := trial.Branch(t.Context(), 0, b); !errors.As(err, &ladder) {

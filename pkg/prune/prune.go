@@ -564,7 +564,7 @@ func (p *Pruner) scores(alive [][]bool, sig *signal.Signals) ([][]float32, error
 		}
 	}
 	if p.scorer == nil {
-		p.scorer = &scoring.Scorer{Backend: p.backend, Store: p.store, Set: p.set, Criterion: c, Seed: p.recipe.Seed, Reduce: p.pool}
+		p.scorer = p.newScorer()
 	}
 	scores, err := p.scorer.Run(sig, round)
 	if err != nil {
@@ -580,6 +580,10 @@ func (p *Pruner) scores(alive [][]bool, sig *signal.Signals) ([][]float32, error
 		}
 	}
 	return scores, nil
+}
+
+func (p *Pruner) newScorer() *scoring.Scorer {
+	return &scoring.Scorer{Backend: p.backend, Store: p.store, Set: p.set, Criterion: p.recipe.Criterion, Seed: p.recipe.Seed, Reduce: p.pool}
 }
 
 // pool makes importances of units of the contributions of weights.

@@ -270,18 +270,10 @@ func (e *Engine) Apply(step int, sig *signal.Signals) error {
 	if err != nil {
 		return err
 	}
-	if err := e.update.Drop.Mark(r); err != nil {
+	if err := e.drop(r); err != nil {
 		return err
 	}
-	for _, l := range r.Layers {
-		for _, i := range l.living() {
-			if l.Drop[i] {
-				l.dropped = append(l.dropped, i)
-			}
-		}
-		l.Dropped = len(l.dropped)
-	}
-	counts, err := e.update.Redistribute.counts(r)
+	counts, err := e.counts(r)
 	if err != nil {
 		return err
 	}
@@ -293,7 +285,11 @@ func (e *Engine) Apply(step int, sig *signal.Signals) error {
 	change := Change{Step: step, Fraction: r.Fraction}
 	moves := room(&e.moves, len(r.Layers))
 	for i, l := range r.Layers {
-		change.Layers = append(change.Layers, e.move(l, &moves[i]))
+		layer, err := e.move(l, &moves[i])
+		if err != nil {
+			return err
+		}
+		change.Layers = append(change.Layers, layer)
 	}
 	memory[0]++
 	copy(memory[2:], r.Memory)
@@ -306,10 +302,52 @@ func (e *Engine) Apply(step int, sig *signal.Signals) error {
 	return nil
 }
 
+// ask calls a rule. What it panics with becomes a *RuleError.
+func ask(rule, path string, f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &RuleError{rule, path, fmt.Sprintf("it panics: %v; a rule has only what it asks for of a layer's Momentum, Gradient and Positive: set its Needs", r)}
+		}
+	}()
+	return f()
+}
+
+// drop marks what goes.
+func (e *Engine) drop(r *Round) error {
+	if err := ask(e.update.Drop.Name, "", func() error { return e.update.Drop.Mark(r) }); err != nil {
+		return err
+	}
+	for _, l := range r.Layers {
+		for _, i := range l.living() {
+			if l.Drop[i] {
+				l.dropped = append(l.dropped, i)
+			}
+		}
+		l.Dropped = len(l.dropped)
+	}
+	return nil
+}
+
+// counts returns how many weights each layer grows.
+func (e *Engine) counts(r *Round) (counts []int, err error) {
+	err = ask(e.update.Redistribute.Name, "", func() (err error) {
+		counts, err = e.update.Redistribute.counts(r)
+		return err
+	})
+	return counts, err
+}
+
 // grow finds the places where a layer grows.
 func (e *Engine) grow(l *Layer, n int) error {
 	rule := e.update.Grow
-	scores := scored(l, rule.Score)
+	var scores []float32
+	err := ask(rule.Name, l.Param.Path, func() error {
+		scores = scored(l, rule.Score)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	if l.Living-l.Dropped+n == 0 {
 		return &RuleError{e.update.Redistribute.Name, l.Param.Path, "it leaves no living weight"}
 	}
@@ -422,7 +460,7 @@ type move struct {
 	gone   []int32   // dropped, and not grown again as they were
 }
 
-func (e *Engine) move(l *Layer, m *move) LayerChange {
+func (e *Engine) move(l *Layer, m *move) (LayerChange, error) {
 	change := LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Grown: len(l.grown), Living: l.Living - l.Dropped + len(l.grown), Size: l.Size()}
 	*m = move{grown: l.grown, died: m.died[:0], fresh: m.fresh[:0], gone: m.gone[:0], values: m.values}
 	regrown := l.grown
@@ -447,12 +485,15 @@ func (e *Engine) move(l *Layer, m *move) LayerChange {
 		}
 	}
 	clear(room(&m.values, len(m.fresh)))
-	if e.update.Init.Value != nil {
+	err := ask(e.update.Init.Name, l.Param.Path, func() error {
 		for j, i := range m.fresh {
-			m.values[j] = e.update.Init.Value(l, int(i))
+			if e.update.Init.Value != nil {
+				m.values[j] = e.update.Init.Value(l, int(i))
+			}
 		}
-	}
-	return change
+		return nil
+	})
+	return change, err
 }
 
 // undo are functions that set back what an update has changed, in the order in which it was.

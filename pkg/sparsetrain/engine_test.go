@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -290,6 +291,121 @@ func TestErrors(t *testing.T) {
 	}
 	if _, err := sparsetrain.SET.Over(100, 0); !errors.As(err, &update) {
 		t.Errorf("an interval of 0: %v", err)
+	}
+	if _, err := sparsetrain.RigL.Over(100, 76); !errors.As(err, &update) || !strings.Contains(err.Error(), "every 76 steps, and none after step 75 of 100") {
+		t.Errorf("an interval longer than what is to be updated: %v", err)
+	}
+	if _, err := sparsetrain.RigL.Over(100, 75); err != nil {
+		t.Errorf("an interval with one update: %v", err)
+	}
+	if _, err := sparsetrain.Static.Over(10, 100); err != nil {
+		t.Errorf("a topology that stays needs no updates: %v", err)
+	}
+}
+
+// A rule that panics, as one that reads what it has not asked for, is an error, and the network stays as it was.
+func TestPanicsOfRules(t *testing.T) {
+	task := digits(t)
+	forgetful := func(l *sparsetrain.Layer, scores []float32) { scores[3] = l.Momentum[3] }
+	for name, u := range map[string]sparsetrain.Update{
+		"drop":  {Drop: sparsetrain.DropBy("mine", 0, forgetful)},
+		"grow":  {Grow: sparsetrain.GrowBy("mine", 0, forgetful)},
+		"share": {Redistribute: sparsetrain.Share{Name: "mine", Claim: func(r *sparsetrain.Round) []float64 { return []float64{float64(r.Layers[0].Gradient[0]), 1} }}},
+		"init":  {Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { panic("no value") }}},
+	} {
+		store, err := experiment.Init(task, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		engine, err := sparsetrain.New(task.Backend, store, params.Select(store, nil), u, sparsetrain.Config{Density: 0.1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := experiment.Snapshot(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rule *sparsetrain.RuleError
+		if err := engine.Apply(100, nil); !errors.As(err, &rule) || rule.Rule != "mine" || !strings.Contains(err.Error(), "Needs") {
+			t.Errorf("%s: error %v, want a *RuleError", name, err)
+		}
+		after, err := experiment.Snapshot(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, value := range before {
+			if !value.Equal(after[path]) {
+				t.Errorf("%s: %s is changed", name, path)
+			}
+		}
+		if _, err := engine.Code(); err != nil {
+			t.Errorf("%s: what fails can be told from what does not: %v", name, err)
+		}
+	}
+}
+
+// Runs with rules of the same names and other code are told apart.
+func TestCode(t *testing.T) {
+	task := digits(t)
+	code := func(u sparsetrain.Update) string {
+		store, err := experiment.Init(task, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		engine, err := sparsetrain.New(task.Backend, store, params.Select(store, nil), u, sparsetrain.Config{Density: 0.1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, err := engine.Code()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code
+	}
+	scored := func(by float32) sparsetrain.Score {
+		return func(_ *sparsetrain.Layer, scores []float32) {
+			for i := range scores {
+				scores[i] = by * float32(i)
+			}
+		}
+	}
+	byCriterion := func(by float64) criterion.Criterion {
+		return criterion.Criterion{Name: "mine", Score: func(in criterion.Inputs) *graph.Node { return graph.MulScalar(in.Weight, by) }}
+	}
+	claim := func(first float64) sparsetrain.Share {
+		return sparsetrain.Share{Name: "mine", Claim: func(*sparsetrain.Round) []float64 { return []float64{first, 1} }}
+	}
+	value := func(x float32) sparsetrain.Init {
+		return sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { return x }}
+	}
+	for what, u := range map[string]func(x float32) sparsetrain.Update{
+		"drop": func(x float32) sparsetrain.Update {
+			return sparsetrain.Update{Drop: sparsetrain.DropBy("mine", 0, scored(x))}
+		},
+		"grow": func(x float32) sparsetrain.Update {
+			return sparsetrain.Update{Grow: sparsetrain.GrowBy("mine", 0, scored(x))}
+		},
+		"drop by criterion": func(x float32) sparsetrain.Update {
+			return sparsetrain.Update{Drop: sparsetrain.DropByCriterion(byCriterion(float64(x)))}
+		},
+		"share": func(x float32) sparsetrain.Update { return sparsetrain.Update{Redistribute: claim(float64(2 + x))} },
+		"init":  func(x float32) sparsetrain.Update { return sparsetrain.Update{Init: value(x)} },
+	} {
+		if one, again := code(u(1)), code(u(1)); one != again {
+			t.Errorf("%s: the same code has two digests", what)
+		}
+		if code(u(1)) == code(u(-1)) {
+			t.Errorf("%s: other code has the same digest", what)
+		}
+	}
+	for _, u := range sparsetrain.All() {
+		u, err := u.Over(60, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if one, again := code(u), code(u); one != again {
+			t.Errorf("%s: two digests", u.Name)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ func (e *DensityError) Error() string {
 	if e.Path == "" {
 		return fmt.Sprintf("density %v: %s; it is the share of weights that is alive, above 0 and at most 1, for instance 0.05", e.Density, e.Problem)
 	}
-	return fmt.Sprintf("density %v: %s of %s; ask for a higher density, or for another Update.Budget such as budget.ERK, or leave the parameter out", e.Density, e.Problem, e.Path)
+	return fmt.Sprintf("density %v: %s of %s; ask for a higher density, or take another Update.Budget (budget.Global asks for no share of each layer), or leave the parameter out", e.Density, e.Problem, e.Path)
 }
 
 // MaskError says that the masks of the store are not those of a start. Nothing was changed.

@@ -67,7 +67,11 @@ func (u Update) Over(steps, every int) (Update, error) {
 	last := int(float64(steps) * c.Until)
 	if u.When == nil {
 		// Nothing would train what an update after the last step has grown.
-		u.When = schedule.Every(every, every, min(last, steps-1))
+		latest := min(last, steps-1)
+		if every > latest && !(u.Fraction != nil && u.Fraction(1) == 0) {
+			return u, &UpdateError{u.String(), fmt.Sprintf("there is an update every %d steps, and none after step %d of %d", every, latest, steps), "train for longer, or give a shorter interval"}
+		}
+		u.When = schedule.Every(every, every, latest)
 	}
 	if u.Fraction == nil {
 		u.Fraction = schedule.Constant(c.Start)

@@ -110,7 +110,7 @@ func TestReplay(t *testing.T) {
 		"unknown normalisation":    {"gradual", func(m *experiment.Manifest) { m.Parts.Normalize = "x" }, 2, `normalisation "x"`},
 		"a criterion of one's own": {"my own", func(*experiment.Manifest) {}, 2, `criterion "mine"`},
 		"no results":               {"gradual", func(m *experiment.Manifest) { m.Results = nil }, 2, "no results"},
-		"a later format":           {"gradual", func(m *experiment.Manifest) { m.Version = 3 }, 2, "version"},
+		"a later format":           {"gradual", func(m *experiment.Manifest) { m.Version = 4 }, 2, "version"},
 		"touched":                  {"gradual", func(m *experiment.Manifest) { m.Version = 2 }, 2, "damaged or changed"},
 		"the same, measured worse": {"gradual", func(m *experiment.Manifest) { m.Results["accuracy"] = 2 }, 1, "different: masks and weights are the same"},
 	} {

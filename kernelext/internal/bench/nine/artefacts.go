@@ -111,12 +111,12 @@ func (r *run) recipe(n net) string {
 		}
 		return fmt.Sprintf("%d steps", s.Steps)
 	}
-	text := fmt.Sprintf("Adam 1e-3, cosine, batch %d; %v from scratch, %s", r.data.Train.Batch(), r.teacher.widths, say(r.teacher.spec))
+	text := fmt.Sprintf("Adam, cosine, batch %d; %v from scratch, rate %g, %s", r.data.Train.Batch(), r.teacher.widths, r.teacher.spec.LearningRate, say(r.teacher.spec))
 	if n.name == teacherNet {
 		return text
 	}
 	for _, rung := range r.rungs {
-		text += fmt.Sprintf("; cut to %v by Taylor, distilled from the dense network (T=%d, α=%g), %s", rung.widths, temperature, alpha, say(rung.spec))
+		text += fmt.Sprintf("; cut to %v by Taylor, distilled from the dense network (T=%d, α=%g), rate %g, %s", rung.widths, temperature, alpha, n.rate, say(rung.spec))
 		if slices.Equal(rung.widths, n.widths) {
 			break
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"os"
 	"os/exec"
@@ -87,16 +88,31 @@ func TestCompare(t *testing.T) {
 // Nothing is claimed that the interval, the accuracy or the machine does not allow.
 func TestVerdict(t *testing.T) {
 	for _, c := range []struct {
-		low, points float64
-		quiet       bool
-		want        string
+		low, points, ofLonger float64
+		quiet                 bool
+		want                  string
 	}{
-		{9, -0.5, true, "yes"}, {8.99, 0, true, "no: the interval reaches below 9"}, {12, -0.51, true, "no: it loses more than 0.5 points"}, {12, math.NaN(), true, "no: it loses more than 0.5 points"},
-		{12, 0, false, "no: the machine was not quiet"},
+		{9, -0.5, -0.5, true, "yes"}, {8.99, 0, 0, true, "no: the interval reaches below 9"}, {12, -0.51, 0, true, "no: it loses more than 0.5 points"},
+		{12, math.NaN(), 0, true, "no: it loses more than 0.5 points"}, {12, 0, 0, false, "no: the machine was not quiet"},
+		{12, 0, -0.51, true, "no: it loses more than 0.5 points against the dense network trained as long"}, {12, 0, math.NaN(), true, "no: there is no dense network trained as long"},
 	} {
-		if got := verdict(comparison{low: c.low, quiet: c.quiet}, c.points); got != c.want {
+		if got := verdict(comparison{low: c.low, quiet: c.quiet}, c.points, c.ofLonger); got != c.want {
 			t.Errorf("%+v: %q, want %q", c, got, c.want)
 		}
+	}
+}
+
+// Of several rates the networks are kept whose last one is best on validation data, whatever those before it are.
+func TestBest(t *testing.T) {
+	r := &run{family: family{rates: []float64{1, 2, 3}}}
+	made := map[float64][]net{1: {{validation: 0.9}, {validation: 0.5}}, 2: {{validation: 0.1}, {validation: 0.6}}, 3: {{validation: 0.9}, {validation: 0.6}}}
+	got, err := r.best(func(rate float64) ([]net, error) { return made[rate], nil })
+	if err != nil || &got[0] != &made[2][0] {
+		t.Errorf("%+v, %v, want those of rate 2", got, err)
+	}
+	bad := errors.New("bad")
+	if _, err := r.best(func(rate float64) ([]net, error) { return made[1], bad }); !errors.Is(err, bad) {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -105,12 +121,12 @@ func TestTables(t *testing.T) {
 	record := func(recipe string, seed int64, test, macs float64) report.Record {
 		return report.Record{Recipe: recipe, Seed: seed, Labels: map[string]string{"network": "mlp", "widths": "1-2"}, Values: map[string]float64{"validation": test, "test": test, "macs": macs, "params": macs}}
 	}
-	records := []report.Record{record(teacherNet, 1, 0.98, 1200), record(fastNet, 1, 0.977, 100), record(teacherNet, 2, 0.982, 1200), record(fastNet, 2, 0.977, 100)}
+	records := []report.Record{record(teacherNet, 1, 0.98, 1200), record(fastNet, 1, 0.977, 100), record(teacherNet, 2, 0.982, 1200), record(fastNet, 2, 0.977, 100), record(denseLong, 1, 0.979, 1200), record(denseLong, 2, 0.981, 1200)}
 	rows, err := accuracyTable(records).Cells()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"mlp", fastNet, "1-2", "100", "100", "12.0", "97.70 ± 0.00", "97.70 ± 0.00", "-0.40 ± 0.14"}, rows[1]); diff != "" {
+	if diff := cmp.Diff([]string{"mlp", fastNet, "1-2", "100", "100", "12.0", "97.70 ± 0.00", "97.70 ± 0.00", "-0.40 ± 0.14"}, rows[2]); diff != "" {
 		t.Errorf("accuracy (-want +got):\n%s", diff)
 	}
 	all := &times{Rounds: 10, Cells: []cell{made(0.5)}, Versions: map[string]string{}}
@@ -123,7 +139,7 @@ func TestTables(t *testing.T) {
 	if rows, err = speedTable(all, records).Cells(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([][]string{{"mlp", fastNet, "1", "64", "90.0", ort, "5.0", xla, "18.0", "18.0 to 19.8", "12.0", "-0.40", "yes"}}, rows); diff != "" {
+	if diff := cmp.Diff([][]string{{"mlp", fastNet, "1", "64", "90.0", ort, "5.0", xla, "18.0", "18.0 to 19.8", "12.0", "-0.40", "-0.40", "yes"}}, rows); diff != "" {
 		t.Errorf("speed (-want +got):\n%s", diff)
 	}
 	if rows, err = int8Table(all).Cells(); err != nil {

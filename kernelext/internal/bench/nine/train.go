@@ -52,45 +52,59 @@ type net struct {
 	store  *model.Store
 	cost   surgery.Cost
 	steps  int
+
+	rate, validation float64
 }
 
 func (r *run) task(widths []int) experiment.Task {
 	return experiment.Task{Backend: r.backend, Model: r.model(widths), Train: r.data.Train, Validation: r.data.Validation, Test: r.data.Test}
 }
 
-// learn trains a store. An interrupted training goes on, a finished one is loaded.
-func (r *run) learn(ctx context.Context, what string, task experiment.Task, s *model.Store, spec experiment.Spec) (steps int, err error) {
+// learn trains a network on a task, which may have a teacher's answers in it. An interrupted training goes on, a finished one is loaded.
+func (r *run) learn(ctx context.Context, n *net, task experiment.Task, spec experiment.Spec) error {
 	training, err := spec.Training()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	training.Seed, training.Dir = r.seed, r.dir
 	start := time.Now()
-	result, err := experiment.Train(ctx, task, s, training)
+	result, err := experiment.Train(ctx, task, n.store, training)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	m, err := experiment.Evaluate(task, s, r.data.Validation)
+	m, err := experiment.Evaluate(task, n.store, r.data.Validation)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	r.say("%s, seed %d, %s: %d steps in %v, loss %.4f, validation %.4f", r.name, r.seed, what, result.Steps, time.Since(start).Round(time.Second), result.Loss, m.Accuracy)
-	return result.Steps, nil
+	n.steps, n.rate, n.validation = result.Steps, spec.LearningRate, m.Accuracy
+	r.say("%s, seed %d, %s %v, rate %g: %d steps in %v, loss %.4f, validation %.4f", r.name, r.seed, n.name, n.widths, n.rate, result.Steps, time.Since(start).Round(time.Second), result.Loss, m.Accuracy)
+	n.cost, err = r.cost(*n)
+	return err
+}
+
+// best makes networks with each of the rates, and returns those whose last one is the best on validation data, of equal ones the earlier.
+func (r *run) best(train func(rate float64) ([]net, error)) ([]net, error) {
+	var best []net
+	for _, rate := range r.rates {
+		nets, err := train(rate)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || nets[len(nets)-1].validation > best[len(best)-1].validation {
+			best = nets
+		}
+	}
+	return best, nil
 }
 
 // all trains all networks of the run: the teacher first, then what is compared.
 func (r *run) all(ctx context.Context) ([]net, error) {
-	t := r.task(r.teacher.widths)
-	s, err := experiment.Init(t, r.seed)
-	if err != nil {
+	teacher := net{name: teacherNet, widths: r.teacher.widths}
+	var err error
+	if teacher.store, err = experiment.Init(r.task(teacher.widths), r.seed); err != nil {
 		return nil, err
 	}
-	steps, err := r.learn(ctx, teacherNet, t, s, r.teacher.spec)
-	if err != nil {
-		return nil, err
-	}
-	teacher := net{name: teacherNet, widths: r.teacher.widths, store: s, steps: steps}
-	if teacher.cost, err = r.cost(teacher); err != nil {
+	if err = r.taught(ctx, &teacher, nil, r.teacher.spec); err != nil {
 		return nil, err
 	}
 	nets := []net{teacher}
@@ -99,54 +113,70 @@ func (r *run) all(ctx context.Context) ([]net, error) {
 		criterion criterion.Criterion
 		distilled bool
 	}{{fastNet, criterion.Taylor, true}, {noTeacher, criterion.Taylor, false}, {randomNet, criterion.Random, true}} {
-		n, err := r.ladder(ctx, ladder.name, teacher, ladder.criterion, ladder.distilled)
+		n, err := r.best(func(rate float64) ([]net, error) {
+			return r.ladder(ctx, ladder.name, teacher, ladder.criterion, ladder.distilled, rate)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", ladder.name, err)
 		}
 		nets = append(nets, n...)
 	}
 	last := r.rungs[len(r.rungs)-1].widths
+	long, err := r.fresh(ctx, denseLong, r.teacher.widths, nil, r.teacher.spec.LearningRate)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", denseLong, err)
+	}
+	nets = append(nets, long...)
 	for _, control := range []struct {
-		name      string
-		widths    []int
-		distilled bool
-	}{{denseLong, r.teacher.widths, false}, {scratchNet, last, false}, {scratchSoft, last, true}} {
-		n := net{name: control.name, widths: control.widths}
-		if n.store, err = experiment.Init(r.task(n.widths), r.seed+1000); err != nil { // not the teacher's seed, whose values the pruned networks come from
-			return nil, err
-		}
-		if n.steps, err = r.taught(ctx, n, teacher, control.distilled, r.scratch); err != nil {
+		name    string
+		teacher *net
+	}{{scratchNet, nil}, {scratchSoft, &teacher}} {
+		n, err := r.best(func(rate float64) ([]net, error) { return r.fresh(ctx, control.name, last, control.teacher, rate) })
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", control.name, err)
 		}
-		if n.cost, err = r.cost(n); err != nil {
-			return nil, err
-		}
-		nets = append(nets, n)
+		nets = append(nets, n...)
 	}
 	return nets, nil
 }
 
-// taught trains a network, from the teacher or by the labels alone.
-func (r *run) taught(ctx context.Context, n, teacher net, distilled bool, spec experiment.Spec) (steps int, err error) {
+// fresh trains a network from scratch, as long as the fast network and its teacher together.
+func (r *run) fresh(ctx context.Context, name string, widths []int, teacher *net, rate float64) ([]net, error) {
+	n := net{name: name, widths: widths}
+	var err error
+	if n.store, err = experiment.Init(r.task(widths), r.seed+1000); err != nil { // not the teacher's seed, whose values the pruned networks come from
+		return nil, err
+	}
+	spec := r.scratch
+	spec.LearningRate = rate
+	err = r.taught(ctx, &n, teacher, spec)
+	return []net{n}, err
+}
+
+// taught trains a network, from a teacher or, if that is nil, by the labels alone.
+func (r *run) taught(ctx context.Context, n, teacher *net, spec experiment.Spec) error {
 	task := r.task(n.widths)
-	if distilled {
+	if teacher != nil {
 		lesson, err := distill.Teach(distill.Config{
 			Backend: r.backend, Student: task.Model, Store: n.store, Train: task.Train,
 			Teachers: []distill.Teacher{{Model: r.model(teacher.widths), Store: teacher.store}},
 			Terms:    []distill.Term{distill.Logits(temperature, alpha)},
 		})
 		if err != nil {
-			return 0, err
+			return err
 		}
 		task.Model, task.Loss, task.Train = lesson.Model, lesson.Loss, lesson.Train
 	}
-	return r.learn(ctx, fmt.Sprintf("%s %v", n.name, n.widths), task, n.store, spec)
+	return r.learn(ctx, n, task, spec)
 }
 
-// ladder cuts the teacher to one rung after the other and trains after each. It returns the networks of all rungs.
-func (r *run) ladder(ctx context.Context, name string, teacher net, c criterion.Criterion, distilled bool) ([]net, error) {
+// ladder cuts the dense network to one rung after the other and trains after each at a rate, with that network as its teacher or without. It returns the networks of all rungs.
+func (r *run) ladder(ctx context.Context, name string, dense net, c criterion.Criterion, distilled bool, rate float64) ([]net, error) {
 	var nets []net
-	from := teacher
+	from, teacher := dense, &dense
+	if !distilled {
+		teacher = nil
+	}
 	for i, rung := range r.rungs {
 		n := net{name: name, widths: rung.widths}
 		if i < len(r.rungs)-1 {
@@ -156,10 +186,9 @@ func (r *run) ladder(ctx context.Context, name string, teacher net, c criterion.
 		if n.store, err = r.cut(from, rung.widths, c); err != nil {
 			return nil, fmt.Errorf("rung %v: %w", rung.widths, err)
 		}
-		if n.steps, err = r.taught(ctx, n, teacher, distilled, rung.spec); err != nil {
-			return nil, err
-		}
-		if n.cost, err = r.cost(n); err != nil {
+		spec := rung.spec
+		spec.LearningRate = rate
+		if err = r.taught(ctx, &n, teacher, spec); err != nil {
 			return nil, err
 		}
 		nets, from = append(nets, n), n
@@ -257,7 +286,7 @@ func (r *run) records(nets []net) ([]report.Record, error) {
 		records = append(records, report.Record{
 			Recipe: n.name, Seed: r.seed, Step: n.steps,
 			Labels: map[string]string{"network": r.name, "widths": widthsText(n.widths)},
-			Values: map[string]float64{"validation": validation.Accuracy, "test": test.Accuracy, "macs": float64(n.cost.MACs), "params": float64(n.cost.Params)},
+			Values: map[string]float64{"validation": validation.Accuracy, "test": test.Accuracy, "macs": float64(n.cost.MACs), "params": float64(n.cost.Params), "rate": n.rate},
 		})
 	}
 	return records, nil

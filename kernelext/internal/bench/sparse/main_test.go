@@ -56,6 +56,29 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// On CIFAR-10 a method has to be ahead of the control by more than the standard deviation of a difference.
+func TestAhead(t *testing.T) {
+	var records []report.Record
+	for method, accuracies := range map[string][]float64{"static": {0.70, 0.71, 0.72}, "rigl": {0.72, 0.73, 0.74}, "sparse-momentum": {0.71, 0.72, 0.73}, "sparse-momentum, ERK": {0.72}, "dense": {0.8, 0.8}} {
+		for i, a := range accuracies {
+			r := record(method, 0.05, int64(i+1), a)
+			r.Labels["study"] = "cifar10"
+			if method == "dense" {
+				r.Values["density"] = 1
+			}
+			records = append(records, r)
+		}
+	}
+	got := map[any]any{}
+	for _, row := range tables(records)[0].Rows {
+		got[row[0]] = row[7]
+	}
+	want := map[any]any{"sparse-momentum": "no: +1.00 (spread 1.41)", "sparse-momentum, ERK": "not measured", "rigl": "yes: +2.00 (spread 1.41)", "static": nil, "dense": nil}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("verdicts (-want +got)\n%s", diff)
+	}
+}
+
 // The command from end to end on synthetic digits: a record of each method with exactly as many weights as it may have, masks, and nothing made twice.
 func TestCommand(t *testing.T) {
 	dir := t.TempDir()

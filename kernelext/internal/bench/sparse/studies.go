@@ -176,7 +176,7 @@ var studies = []study{
 			{update(sparsetrain.SparseMomentum, 0), []float64{0.01, 0.02, 0.05, 0.1}, 5},
 			{update(sparsetrain.SparseMomentumCompatible, 0), []float64{0.01, 0.02}, 5},
 			{fromERK(0), []float64{0.01}, 5},
-			{ours(), []float64{0.01, 0.02, 0.05, 0.1}, 5},
+			{ours(), []float64{0.01}, 5},
 			{method{name: "dense"}, []float64{1}, 5},
 			{update(sparsetrain.SET, 0), []float64{0.01, 0.02, 0.05, 0.1}, 3},
 			{dsr(0.01), []float64{0.01}, 3},
@@ -186,7 +186,8 @@ var studies = []study{
 			{update(sparsetrain.Static, 0), []float64{0.01, 0.05}, 3},
 			{update(sparsetrain.RigL, 100), []float64{0.01, 0.05}, 3},
 			{fromDense(sparsetrain.GMP), []float64{0.01, 0.05}, 3},
-			{fromDense(sparsetrain.ACDC), []float64{0.01, 0.05}, 3},
+			{fromDense(sparsetrain.ACDC), []float64{0.01}, 5},
+			{fromDense(sparsetrain.ACDC), []float64{0.05}, 3},
 		},
 	},
 	{
