@@ -71,7 +71,7 @@ var (
 	testLabels  = file{"t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"}
 )
 
-// Open returns 55,000 examples for training, 5,000 for validation and 10,000 for test: inputs uint8 [n, 28, 28, 1], labels 0 to 9.
+// Open returns 55,000 examples for training, 5,000 for validation and 10,000 for test: inputs uint8 [n, 28, 28, 1], labels 0 to 9. Batches of Iter are float32 from 0 to 1.
 //
 // The validation part is the last 5,000 examples of the training files, as in much published code: it can be said in a few words and
 // repeated in any language, and the files are in mixed order already, so that a permutation would add nothing but a seed.

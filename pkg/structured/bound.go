@@ -71,7 +71,7 @@ func (r *PFPResult) CheckBound(ctx context.Context, data train.Dataset, group st
 	}
 	defer exec.Finalize()
 	var terms []float32
-	if err := eachPiece(ctx, data, func(inputs []*tensors.Tensor) error {
+	if err := eachPiece(ctx, r.network.Inputs(), data, func(inputs []*tensors.Tensor) error {
 		results, err := call("estimate outputs", exec, anys(inputs...)...)
 		if err != nil {
 			return err

@@ -249,7 +249,7 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	f := newFISTA(masks, values)
 	f.bounded = !c.Compatible
 	classes := 0
-	err = take(ctx, data, c.Steps, false, func(at int, b train.Batch) error {
+	err = take(ctx, n.Inputs(), data, c.Steps, false, func(at int, b train.Batch) error {
 		answers, err := call("run the teacher", frozen, anys(b.Inputs...)...)
 		if err != nil {
 			return err

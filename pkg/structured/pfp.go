@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -195,7 +196,7 @@ func (r *PFPResult) measure(ctx context.Context, data train.Dataset, examples in
 	if len(readings) == 0 {
 		return nil, nil
 	}
-	err = eachPiece(ctx, data, func(inputs []*tensors.Tensor) error {
+	err = eachPiece(ctx, n.Inputs(), data, func(inputs []*tensors.Tensor) error {
 		results, err := call("measure sensitivities", exec, anys(inputs...)...)
 		if err != nil {
 			return err
@@ -235,8 +236,8 @@ func (r *PFPResult) measure(ctx context.Context, data train.Dataset, examples in
 const fewAtOnce = 8
 
 // eachPiece calls f for the examples of an epoch, a few at once, and as many each time.
-func eachPiece(ctx context.Context, data train.Dataset, f func(inputs []*tensors.Tensor) error) error {
-	return each(ctx, data, 1, math.MaxInt, false, func(_ int, b train.Batch) error {
+func eachPiece(ctx context.Context, of []shapes.Shape, data train.Dataset, f func(inputs []*tensors.Tensor) error) error {
+	return each(ctx, of, data, 1, math.MaxInt, false, func(_ int, b train.Batch) error {
 		size := b.Inputs[0].Shape().Dimensions[0]
 		few := min(size, fewAtOnce)
 		for size%few != 0 {

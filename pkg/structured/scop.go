@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -98,7 +99,7 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 		}
 		return nil, noGains("SCOP", n)
 	}
-	draw, err := c.fit(ctx, data)
+	draw, err := c.fit(ctx, n.Inputs(), data)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 	defer exec.Finalize()
 	r := &SCOPResult{Importance: map[string][]float32{}, Scales: map[string][]float32{}}
 	rng := rand.New(rand.NewPCG(uint64(c.Seed), hash("knockoffs")))
-	err = take(ctx, data, c.Steps, true, func(step int, b train.Batch) error {
+	err = take(ctx, n.Inputs(), data, c.Steps, true, func(step int, b train.Batch) error {
 		fake, err := draw(b.Inputs[0], rng)
 		if err != nil {
 			return err
@@ -283,9 +284,9 @@ func (c SCOP) step(n *surgery.Network, store *model.Store, mixed []mixing) (*mod
 }
 
 // fit returns a function that makes the knockoffs of a batch.
-func (c SCOP) fit(ctx context.Context, data train.Dataset) (func(x *tensors.Tensor, rng *rand.Rand) (*tensors.Tensor, error), error) {
+func (c SCOP) fit(ctx context.Context, of []shapes.Shape, data train.Dataset) (func(x *tensors.Tensor, rng *rand.Rand) (*tensors.Tensor, error), error) {
 	var examples [][]float32
-	err := each(ctx, data, 1, math.MaxInt, true, func(_ int, b train.Batch) error {
+	err := each(ctx, of, data, 1, math.MaxInt, true, func(_ int, b train.Batch) error {
 		rows, err := rowsOf(b.Inputs[0])
 		if err != nil {
 			return err

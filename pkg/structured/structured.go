@@ -21,6 +21,7 @@ import (
 	"slices"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers/norm"
@@ -184,8 +185,8 @@ func (e *DivergedError) Error() string {
 }
 
 // epochs yields batches, epoch after epoch, of one size: that of the first, which must not be smaller than what the data set itself says is its batch. Smaller ones at the ends of epochs are left out,
-// since each size is compiled anew. 0 epochs are without end.
-func epochs(ctx context.Context, data train.Dataset, count int, labels bool) iter.Seq2[train.Batch, error] {
+// since each size is compiled anew. 0 epochs are without end. of are the inputs of the network that the batches are for; nil: that is not known.
+func epochs(ctx context.Context, of []shapes.Shape, data train.Dataset, count int, labels bool) iter.Seq2[train.Batch, error] {
 	return func(yield func(train.Batch, error) bool) {
 		var first train.Batch
 		size, whole := -1, 0
@@ -205,7 +206,7 @@ func epochs(ctx context.Context, data train.Dataset, count int, labels bool) ite
 					err = ctx.Err()
 				}
 				if err == nil {
-					err = usable(data, b, labels)
+					err = usable(of, data, b, labels)
 				}
 				if err != nil {
 					yield(first, err)
@@ -235,31 +236,40 @@ func epochs(ctx context.Context, data train.Dataset, count int, labels bool) ite
 	}
 }
 
-func usable(data train.Dataset, b train.Batch, labels bool) error {
+func usable(of []shapes.Shape, data train.Dataset, b train.Batch, labels bool) error {
 	switch {
 	case len(b.Inputs) == 0 || b.Inputs[0].Shape().Rank() == 0 || b.Inputs[0].Shape().Dimensions[0] == 0:
 		return &DataError{data.Name(), "a batch has no inputs", "make it yield the inputs of the network, each [batch, …]"}
 	case labels && len(b.Labels) == 0:
 		return &DataError{data.Name(), "a batch has no labels", "make it yield labels, or choose with a method that needs none, such as PFP"}
+	case of == nil:
+		return nil
+	case len(b.Inputs) != len(of):
+		return &DataError{data.Name(), fmt.Sprintf("a batch has %d inputs, and the network %d", len(b.Inputs), len(of)), "make it yield those of the network, in its order"}
+	}
+	for i, want := range of {
+		if got := b.Inputs[i].Shape(); got.DType != want.DType || got.Rank() != want.Rank() || !slices.Equal(got.Dimensions[1:], want.Dimensions[1:]) {
+			return &DataError{data.Name(), fmt.Sprintf("input %d of a batch is %s, and the network was traced for %s", i, got, want), "give batches of that type and shape, of any size"}
+		}
 	}
 	return nil
 }
 
 // take calls f for the first n batches, of as many epochs as that takes.
-func take(ctx context.Context, data train.Dataset, n int, labels bool, f func(step int, b train.Batch) error) error {
-	return each(ctx, data, 0, n, labels, f)
+func take(ctx context.Context, of []shapes.Shape, data train.Dataset, n int, labels bool, f func(step int, b train.Batch) error) error {
+	return each(ctx, of, data, 0, n, labels, f)
 }
 
 // errEnough is what f returns to end the reading of data.
 var errEnough = errors.New("enough")
 
 // each calls f for the first n batches of so many epochs.
-func each(ctx context.Context, data train.Dataset, count, n int, labels bool, f func(step int, b train.Batch) error) error {
+func each(ctx context.Context, of []shapes.Shape, data train.Dataset, count, n int, labels bool, f func(step int, b train.Batch) error) error {
 	if data == nil {
 		return &DataError{"", "there is none", "give a data set that yields batches of the network's inputs"}
 	}
 	step := 0
-	for b, err := range epochs(ctx, data, count, labels) {
+	for b, err := range epochs(ctx, of, data, count, labels) {
 		if err != nil {
 			return err
 		}
@@ -389,7 +399,7 @@ func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, f
 		return err
 	}
 	defer exec.Finalize()
-	return take(ctx, data, batches, false, func(step int, batch train.Batch) error {
+	return take(ctx, nil, data, batches, false, func(step int, batch train.Batch) error {
 		if step == 0 { // not before there is data
 			if err := norm.ResetBatchNormWeights(b, store); err != nil {
 				return err

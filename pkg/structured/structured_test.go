@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -314,15 +315,27 @@ func fewer(t *testing.T, n int) *synth.Dataset {
 	return data.Train
 }
 
-// Data that give not one whole batch, or none at all, are an error that says so; also where they yield a smaller batch than they say.
-func TestTooFewData(t *testing.T) {
+// blobs is a network for the data of fewer.
+func blobs(net func(*model.Scope, *graph.Node) *graph.Node) func(*model.Scope, *graph.Node) *graph.Node {
+	return func(s *model.Scope, x *graph.Node) *graph.Node {
+		return net(s, graph.Reshape(x, x.Shape().Dim(0), side, side, 3)) // [batch, 1, 108, 1] -> [batch, 6, 6, 3]
+	}
+}
+
+// Data that give not one whole batch, or none at all, are an error that says so; also where they yield a smaller batch than they say, or what is no input of the network.
+func TestUnusableData(t *testing.T) {
 	n := network(t, residual, size, side, side, 3)
+	onBlobs := network(t, blobs(residual), size, 1, side*side*3, 1)
 	for _, m := range methods() {
-		for _, data := range []train.Dataset{stripes{4, 8}, nil, promised{fewer(t, 4), size}} {
-			_, err := m.choose(n, data, Budget{}, 1)
+		for _, c := range []struct {
+			n    *surgery.Network
+			data train.Dataset
+			want string
+		}{{n, stripes{4, 8}, "not one whole batch"}, {n, nil, "there is none"}, {onBlobs, promised{fewer(t, 4), size}, "not one whole batch"}, {n, fewer(t, size), "traced for"}} {
+			_, err := m.choose(c.n, c.data, Budget{}, 1)
 			var want *DataError
-			if needs := !slices.Contains([]string{"slimming", "group lasso", "growing"}, m.name); needs && !errors.As(err, &want) {
-				t.Errorf("%s with %v: %v, want a *DataError", m.name, data, err)
+			if needs := !slices.Contains([]string{"slimming", "group lasso", "growing"}, m.name); needs && (!errors.As(err, &want) || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%s with %v: %v, want a *DataError that says %q", m.name, c.data, err, c.want)
 			}
 		}
 	}
@@ -330,10 +343,7 @@ func TestTooFewData(t *testing.T) {
 
 // As many examples as were asked for are looked at, or it is an error. An evaluation set of 12 has one whole batch of 8.
 func TestFewerExamplesThanAsked(t *testing.T) {
-	blobs := func(s *model.Scope, x *graph.Node) *graph.Node {
-		return plain(s, graph.Reshape(x, x.Shape().Dim(0), side, side, 3)) // [batch, 1, 108, 1] -> [batch, 6, 6, 3]
-	}
-	n := network(t, blobs, size, 1, side*side*3, 1)
+	n := network(t, blobs(plain), size, 1, side*side*3, 1)
 	for _, c := range []struct {
 		data     train.Dataset
 		examples int

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -65,7 +66,7 @@ func (c ThiNet) Choose(ctx context.Context, n *surgery.Network, data train.Datas
 		return nil, err
 	}
 	// They are read once, not for each layer.
-	kept, err := remember(ctx, data, c.Batches)
+	kept, err := remember(ctx, n.Inputs(), data, c.Batches)
 	if err != nil {
 		return nil, err
 	}
@@ -140,9 +141,9 @@ type remembered struct {
 }
 
 // remember reads the inputs of the first batches of an epoch.
-func remember(ctx context.Context, data train.Dataset, n int) (*remembered, error) {
+func remember(ctx context.Context, of []shapes.Shape, data train.Dataset, n int) (*remembered, error) {
 	r := &remembered{name: data.Name()}
-	err := each(ctx, data, 1, n, false, func(_ int, b train.Batch) error {
+	err := each(ctx, of, data, 1, n, false, func(_ int, b train.Batch) error {
 		x, err := b.Inputs[0].LocalClone()
 		r.inputs = append(r.inputs, x)
 		return err

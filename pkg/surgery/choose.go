@@ -84,6 +84,9 @@ func (n *Network) Choose(cfg Config, importance map[string][]float32) (*Plan, er
 	if err := c.choose(); err != nil {
 		return nil, err
 	}
+	if c.note != "" {
+		p.notes = append(p.notes, c.note)
+	}
 	for i, l := range c.ladders {
 		for _, u := range l.order {
 			if c.gone[l.group.atoms[u]] {
@@ -137,6 +140,7 @@ type chooser struct {
 	ladders []ladder
 	ranked  []ranked
 	gone    []bool
+	note    string // where far less stays than was asked for; "": it does not
 }
 
 // choose sets gone.
@@ -177,6 +181,13 @@ func (c *chooser) choose() error {
 		return &BudgetError{what, part, share(least, whole)}
 	}
 	c.remove(steps(found, at))
+	if left := cost(); found > 0 && float64(left) < 0.75*float64(target) {
+		c.remove(steps(found-1, at))
+		before := cost()
+		c.remove(steps(found, at))
+		c.note = fmt.Sprintf("%.1f%% of the %s stay, where %.1f%% were asked for: with the last step of the choice they fell from %.1f%%; another share, or a rule that ranks otherwise, may come nearer",
+			100*share(left, whole), what, 100*part, 100*share(before, whole))
+	}
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
@@ -308,6 +310,35 @@ func TestPlanJSON(t *testing.T) {
 	}
 }
 
+// Where a unit is so much of the network that far less stays than was asked for, the plan says so.
+func TestOvershootIsNoted(t *testing.T) {
+	n := lenet(t, open(t))
+	importance := map[string][]float32{}
+	for _, g := range n.Groups() {
+		importance[g.Name] = make([]float32, g.Size)
+		for u := range importance[g.Name] {
+			importance[g.Name][u] = float32(u + 1)
+		}
+	}
+	for _, c := range []struct {
+		macs float64
+		note bool
+	}{{0.5, false}, {0.0125, true}} {
+		p, err := n.Choose(Config{MACs: c.macs, Uniform: true}, importance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cost, err := p.Cost()
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := share(cost.MACs, n.Cost().MACs)
+		if notes := strings.Join(p.Notes(), "\n"); (left < 0.75*c.macs) != c.note || strings.Contains(notes, "were asked for") != c.note {
+			t.Errorf("asked for %v, %v stay, and the notes are %q", c.macs, left, notes)
+		}
+	}
+}
+
 func TestVerify(t *testing.T) {
 	n := lenet(t, open(t))
 	p, err := n.Plan(Config{MACs: 0.5}, nil)
@@ -339,6 +370,18 @@ func TestVerify(t *testing.T) {
 	}
 	if _, err := Verify(n, &Small{Store: small.Store, ModelFn: small.ModelFn}, noise(1, float(4, 28, 28, 1))); err == nil {
 		t.Error("a Small that was put together by hand is not refused")
+	}
+	var config *ConfigError
+	for what, samples := range map[string][]*tensors.Tensor{
+		"none": nil, "two": {noise(1, float(4, 28, 28, 1)), noise(1, float(4, 28, 28, 1))}, "another shape": {noise(1, float(4, 14, 14, 3))}, "another rank": {noise(1, float(4, 784))},
+		"another type": {tensors.FromShape(shapes.Make(dtypes.Uint8, 4, 28, 28, 1))},
+	} {
+		if _, err := Verify(n, small, samples...); !errors.As(err, &config) {
+			t.Errorf("samples: %s: %v, want a *ConfigError", what, err)
+		}
+		if err := new(Report).Measure(t.Context(), n, small, profile.CompareConfig{}, samples...); !errors.As(err, &config) {
+			t.Errorf("samples to measure: %s: %v, want a *ConfigError", what, err)
+		}
 	}
 	if err := r.Measure(t.Context(), n, small, profile.CompareConfig{Rounds: 2, Sample: time.Microsecond, WarmUp: time.Microsecond}, noise(1, float(4, 28, 28, 1))); err != nil {
 		t.Fatal(err)

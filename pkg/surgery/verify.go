@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute/dtypes/bfloat16"
@@ -33,11 +34,14 @@ type Report struct {
 // Verify compares the smaller network with the masked one, which it has to equal, on samples: an input of the network each, in its order. It counts what both cost.
 // Report.Measure adds how long they take.
 //
-// Errors: *OtherNetworkError for a network that the smaller one was not made of; what running the networks returns.
+// Errors: *ConfigError for samples that are no inputs of the network; *OtherNetworkError for a network that the smaller one was not made of; what running the networks returns.
 func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error) {
 	r := Report{Before: n.Cost()}
 	if len(samples) == 0 {
 		return r, &ConfigError{"samples", "there are none", "give an input of the network, of any batch size"}
+	}
+	if err := n.fit(samples); err != nil {
+		return r, err
 	}
 	plan, err := small.plan(n)
 	if err != nil {
@@ -70,6 +74,19 @@ func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error
 		r.MaxDiff, r.MaxOutput = math.Max(r.MaxDiff, diff), math.Max(r.MaxOutput, largest)
 	}
 	return r, nil
+}
+
+// fit returns a *ConfigError for samples that are no inputs of the network. The first axis may be of any size.
+func (n *Network) fit(samples []*tensors.Tensor) error {
+	if len(samples) != len(n.inputs) {
+		return &ConfigError{"samples", fmt.Sprintf("there are %d, and the network has %d inputs", len(samples), len(n.inputs)), "give one for each, in the network's order"}
+	}
+	for i, want := range n.inputs {
+		if got := samples[i].Shape(); got.DType != want.DType || got.Rank() != want.Rank() || want.Rank() > 0 && !slices.Equal(got.Dimensions[1:], want.Dimensions[1:]) {
+			return &ConfigError{"samples", fmt.Sprintf("number %d is %s, and the network was traced for %s", i, got, want), "give an input of that type and shape, of any batch size"}
+		}
+	}
+	return nil
 }
 
 // plan returns what was removed, as a plan of the network.
@@ -117,7 +134,7 @@ func (n *Network) exec(store *model.Store, fn trace.ModelFn) (*model.Exec, error
 	})
 }
 
-// inputs clones samples, so that those of the caller can be used by both networks.
+// inputs are samples as what is called takes them.
 func inputs(samples []*tensors.Tensor) []any {
 	all := make([]any, len(samples))
 	for i, s := range samples {
@@ -128,6 +145,9 @@ func inputs(samples []*tensors.Tensor) []any {
 
 // Measure adds the latencies of the original network and of the smaller one, measured in turn, for the samples.
 func (r *Report) Measure(ctx context.Context, n *Network, small *Small, cfg profile.CompareConfig, samples ...*tensors.Tensor) error {
+	if err := n.fit(samples); err != nil {
+		return err
+	}
 	var contenders []profile.Contender
 	for _, c := range []struct {
 		name  string

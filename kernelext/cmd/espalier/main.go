@@ -286,9 +286,16 @@ func fromHere(ctx context.Context, program string, args []string) error {
 	if err != nil {
 		return err
 	}
-	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
-		return build(ctx, p, program, args)
-	})(ctx, append([]string{"-dir", dir}, args...))
+	run := func(ctx context.Context, p setup.Paths, args []string) error { return build(ctx, p, program, args) }
+	args = append([]string{"-dir", dir}, args...)
+	if slices.ContainsFunc(args, func(a string) bool { return a == "-h" || a == "-help" || a == "--help" }) { // a question sets nothing up
+		p, err := setup.Locate()
+		if err != nil {
+			return err
+		}
+		return run(ctx, p, args)
+	}
+	return ready(run)(ctx, args)
 }
 
 // build is goRun for a program whose exit code says something: `go run` makes all of them 1. The error is a programError then.

@@ -25,12 +25,10 @@ func Main(name string, run func(ctx context.Context, args []string) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
-	if err == nil {
+	if err == nil || errors.Is(err, flag.ErrHelp) { // which has been printed
 		return
 	}
-	if !errors.Is(err, flag.ErrHelp) { // which has been printed
-		fmt.Fprintf(os.Stderr, "bench %s: %v\n", name, err)
-	}
+	fmt.Fprintf(os.Stderr, "bench %s: %v\n", name, err)
 	os.Exit(1)
 }
 

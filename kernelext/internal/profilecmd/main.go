@@ -42,6 +42,10 @@ func main() {
 	if err == nil {
 		return
 	}
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Print(usage)
+		return
+	}
 	fmt.Fprintln(os.Stderr, "espalier profile:", err)
 	var wrong usageError
 	if errors.As(err, &wrong) {
@@ -72,7 +76,9 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.widths, "widths", false, "measure how latency grows with the width of a layer on this machine")
 	var names []string
 	for rest := args; ; { // flags may stand before the name and behind it
-		if err := f.Parse(rest); err != nil {
+		if err := f.Parse(rest); errors.Is(err, flag.ErrHelp) {
+			return o, err
+		} else if err != nil {
 			return o, usageError(err.Error())
 		}
 		if rest = f.Args(); len(rest) == 0 {
@@ -117,7 +123,7 @@ func find(name string) (network, error) {
 	}
 	n, err := nets.Find(name)
 	if err != nil {
-		return network{}, err
+		return network{}, fmt.Errorf("%w; the name of a model's file ends in .onnx", err)
 	}
 	return network{n.Name, model.NewStore(), trace.Single(n.Model), func(batch int) ([]shapes.Shape, error) {
 		return []shapes.Shape{shapes.Make(dtypes.Float32, append([]int{batch}, n.Input...)...)}, nil

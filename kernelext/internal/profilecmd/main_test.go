@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"image/png"
 	"os"
 	"path/filepath"
@@ -48,6 +49,15 @@ func TestParse(t *testing.T) {
 		var wrong usageError
 		if _, err := parse(strings.Fields(args)); !errors.As(err, &wrong) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want a usageError that says %q", args, err, want)
+		}
+	}
+}
+
+// A question for help is no mistake.
+func TestHelp(t *testing.T) {
+	for _, flags := range []string{"-h", "-dir /here --help", "lenet-5 -help"} {
+		if _, err := parse(strings.Fields(flags)); !errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%q: %v", flags, err)
 		}
 	}
 }

@@ -37,6 +37,21 @@ func (p Paths) kernelspec() ([]byte, error) {
 	}, "", "  ")
 }
 
+// kernelOf is the project that the kernelspec which is there belongs to; "": there is none that says so.
+func (p Paths) kernelOf() string {
+	data, err := os.ReadFile(filepath.Join(p.SpecDir(), "kernel.json"))
+	if err != nil {
+		return ""
+	}
+	var spec struct {
+		Env map[string]string `json:"env"`
+	}
+	if json.Unmarshal(data, &spec) != nil {
+		return ""
+	}
+	return spec.Env["ESPALIER_PROJECT"]
+}
+
 // GonbCommand is how GoNB is started, less the connection file: cells import the project's packages, and they show their errors themselves, so that of GoNB's
 // log only what ends it goes to the terminal of the front end.
 func (p Paths) GonbCommand() []string {

@@ -110,6 +110,9 @@ func (p Paths) steps(progress io.Writer) []step {
 				if err != nil {
 					return err
 				}
+				if before := p.kernelOf(); before != "" && before != p.Project {
+					fmt.Fprintf(progress, "the kernel \"Go (Espalier)\" was of the project in %s, and is of the one in %s from now on: give each an ESPALIER_HOME of its own to use both\n", before, p.Project)
+				}
 				return writeFile(filepath.Join(p.SpecDir(), "kernel.json"), spec, 0o644)
 			},
 		},

@@ -128,6 +128,27 @@ func TestKernelspec(t *testing.T) {
 	}
 }
 
+// The project of a kernelspec is told from it, so that another checkout does not take the kernel without a word.
+func TestKernelOf(t *testing.T) {
+	p := locate(t.TempDir())
+	p.Project, p.Go = "/project", "/go/bin/go"
+	if got := p.kernelOf(); got != "" {
+		t.Errorf("without a kernelspec it is of %q", got)
+	}
+	spec, err := p.kernelspec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{string(spec): "/project", "{": "", "{}": ""} {
+		if err := writeFile(filepath.Join(p.SpecDir(), "kernel.json"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.kernelOf(); got != want {
+			t.Errorf("it is of %q, want %q", got, want)
+		}
+	}
+}
+
 func TestRegister(t *testing.T) {
 	data := t.TempDir()
 	t.Setenv("XDG_DATA_HOME", data)

@@ -46,6 +46,8 @@ func main() {
 	var wrong usageError
 	switch {
 	case err == nil:
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
 	case ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "espalier shrink:", err)
 		os.Exit(130)
@@ -156,7 +158,9 @@ func parse(args []string) (options, error) {
 	f.Int64Var(&o.seed, "seed", 0, "")
 	var models []string
 	for rest := args; ; { // flags may stand before the model and behind it
-		if err := f.Parse(rest); err != nil {
+		if err := f.Parse(rest); errors.Is(err, flag.ErrHelp) {
+			return o, err
+		} else if err != nil {
 			return o, usageError(err.Error())
 		}
 		if rest = f.Args(); len(rest) == 0 {
@@ -175,12 +179,16 @@ func parse(args []string) (options, error) {
 	if o.distill && o.epochs == 0 {
 		o.epochs = 1
 	}
+	given := false // --macs 0 is no share, and not the default
+	f.Visit(func(f *flag.Flag) {
+		given = given || (f.Name == "macs" && o.macs == 0) || (f.Name == "params" && o.params == 0)
+	})
 	switch {
 	case o.out == "":
 		return o, usageError("-o is missing: give the file for the smaller model")
 	case o.macs != 0 && o.params != 0:
 		return o, usageError("--macs and --params are given: give one of them")
-	case !(o.macs >= 0 && o.macs < 1 && o.params >= 0 && o.params < 1):
+	case given || !(o.macs >= 0 && o.macs < 1 && o.params >= 0 && o.params < 1):
 		return o, usageError("--macs and --params are shares that stay: give one more than 0 and less than 1, such as 0.5")
 	case o.batch < 1 || o.epochs < 0 || !(o.rate > 0):
 		return o, usageError("--batch, --epochs and --rate are to be positive")

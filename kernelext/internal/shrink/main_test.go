@@ -215,6 +215,8 @@ func TestShrinkErrors(t *testing.T) {
 		"no output":         {"large.onnx", true, "-o is missing"},
 		"itself":            {"large.onnx -o large.onnx", true, "model itself"},
 		"two budgets":       {"large.onnx -o small.onnx --macs 0.5 --params 0.5", true, "one of them"},
+		"nothing":           {"large.onnx -o small.onnx --macs 0", true, "more than 0"},
+		"no parameters":     {"large.onnx -o small.onnx --params 0", true, "more than 0"},
 		"too much":          {"large.onnx -o small.onnx --macs 1.5", true, "shares"},
 		"round to nothing":  {"large.onnx -o small.onnx --round-to 0", true, "1 or more"},
 		"unknown criterion": {"large.onnx -o small.onnx --criterion best", true, `"best"`},
