@@ -179,16 +179,16 @@ func parse(args []string) (options, error) {
 	if o.distill && o.epochs == 0 {
 		o.epochs = 1
 	}
-	given := false // --macs 0 is no share, and not the default
+	zero := false // --macs 0 is no share, and not the default either
 	f.Visit(func(f *flag.Flag) {
-		given = given || (f.Name == "macs" && o.macs == 0) || (f.Name == "params" && o.params == 0)
+		zero = zero || (f.Name == "macs" && o.macs == 0) || (f.Name == "params" && o.params == 0)
 	})
 	switch {
 	case o.out == "":
 		return o, usageError("-o is missing: give the file for the smaller model")
 	case o.macs != 0 && o.params != 0:
 		return o, usageError("--macs and --params are given: give one of them")
-	case given || !(o.macs >= 0 && o.macs < 1 && o.params >= 0 && o.params < 1):
+	case zero || !(o.macs >= 0 && o.macs < 1 && o.params >= 0 && o.params < 1):
 		return o, usageError("--macs and --params are shares that stay: give one more than 0 and less than 1, such as 0.5")
 	case o.batch < 1 || o.epochs < 0 || !(o.rate > 0):
 		return o, usageError("--batch, --epochs and --rate are to be positive")
