@@ -303,6 +303,20 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// started returns an engine before the first step, at 10% of the weights, with its store.
+func started(t *testing.T, task experiment.Task, u sparsetrain.Update) (*sparsetrain.Engine, *model.Store) {
+	t.Helper()
+	store, err := experiment.Init(task, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := sparsetrain.New(task.Backend, store, params.Select(store, nil), u, sparsetrain.Config{Density: 0.1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return engine, store
+}
+
 // A rule that panics, as one that reads what it has not asked for, is an error, and the network stays as it was.
 func TestPanicsOfRules(t *testing.T) {
 	task := digits(t)
@@ -313,14 +327,7 @@ func TestPanicsOfRules(t *testing.T) {
 		"share": {Redistribute: sparsetrain.Share{Name: "mine", Claim: func(r *sparsetrain.Round) []float64 { return []float64{float64(r.Layers[0].Gradient[0]), 1} }}},
 		"init":  {Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { panic("no value") }}},
 	} {
-		store, err := experiment.Init(task, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		engine, err := sparsetrain.New(task.Backend, store, params.Select(store, nil), u, sparsetrain.Config{Density: 0.1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		engine, store := started(t, task, u)
 		before, err := experiment.Snapshot(store)
 		if err != nil {
 			t.Fatal(err)
@@ -348,14 +355,7 @@ func TestPanicsOfRules(t *testing.T) {
 func TestCode(t *testing.T) {
 	task := digits(t)
 	code := func(u sparsetrain.Update) string {
-		store, err := experiment.Init(task, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		engine, err := sparsetrain.New(task.Backend, store, params.Select(store, nil), u, sparsetrain.Config{Density: 0.1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		engine, _ := started(t, task, u)
 		code, err := engine.Code()
 		if err != nil {
 			t.Fatal(err)
