@@ -77,9 +77,8 @@ func dropSmallest(rule string, l *Layer, n int, places []int32) error {
 // dropOf marks the n of least score among the weights at some places.
 func (l *Layer) dropOf(places []int32, scores []float32, n int) {
 	for j, kept := range l.top(len(places)-min(n, len(places)), scores) {
-		if !kept {
-			l.Drop[places[j]] = true
-		}
+		i := places[j]
+		l.Drop[i] = l.Drop[i] || !kept // without a branch on what is as good as random
 	}
 }
 

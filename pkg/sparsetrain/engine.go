@@ -318,12 +318,15 @@ func (e *Engine) drop(r *Round) error {
 		return err
 	}
 	for _, l := range r.Layers {
+		// Without a branch, as in living.
+		dropped, n := room(&l.dropped, l.Living+1), 0
 		for _, i := range l.living() {
+			dropped[n] = i
 			if l.Drop[i] {
-				l.dropped = append(l.dropped, i)
+				n++
 			}
 		}
-		l.Dropped = len(l.dropped)
+		l.dropped, l.Dropped = dropped[:n], n
 	}
 	return nil
 }

@@ -157,28 +157,30 @@ func (l *Layer) bestOpen(rule string, n int, scores []float32) ([]int32, error) 
 	for {
 		// NaN is below nothing, so that one which there is comes along.
 		high := notBelow(least, scores, room(&l.rooms().places, len(scores)))
-		few := room(&l.room.few, len(high))[:0]
-		places := high[:0]
+		places, few, open := high, room(&l.room.few, len(high)), 0
 		for _, i := range high {
 			s := scores[i]
 			if s != s {
 				return nil, numbers(rule, l, scores)
 			}
+			places[open], few[open] = i, s
 			if l.Open(int(i)) {
-				places, few = append(places, i), append(few, s)
+				open++
 			}
 		}
+		few = few[:open]
 		if len(few) < n && !math.IsInf(float64(least), -1) { // the sample was not like the rest
 			least = float32(math.Inf(-1))
 			continue
 		}
-		grown := places[:0]
+		grown := 0
 		for j, best := range l.top(n, few) {
+			places[grown] = places[j]
 			if best {
-				grown = append(grown, places[j])
+				grown++
 			}
 		}
-		return grown, nil
+		return places[:grown], nil
 	}
 }
 
