@@ -68,7 +68,7 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 			}
 		}
 		identity["topology"], identity["events"] = t.Topology.String(), events
-		if identity["code"], err = t.Topology.Code(); err != nil {
+		if identity["code"], err = t.Topology.Code(total); err != nil {
 			return "", err
 		}
 		if t.Batches != 0 {

@@ -86,9 +86,10 @@ type Topology interface {
 	Needs() criterion.Needs
 	// Apply changes masks and weights, after a step, and keeps dead weights zero. The signals are good until it returns: their memory serves again.
 	Apply(step int, sig *signal.Signals) error
-	// String says all that Apply does, but for what depends on the step; Fraction says that. They distinguish runs, and so does Code, which sees what String only names: that a rule was written anew.
+	// String says all that Apply does, but for what depends on the step; Fraction says that. They distinguish runs, and so does Code, which sees what String only names: that a rule was written anew. It is
+	// given the number of steps of the training.
 	String() string
-	Code() (string, error)
+	Code(steps int) (string, error)
 	Fraction(step int) float64
 }
 

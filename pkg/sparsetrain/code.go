@@ -10,29 +10,48 @@ import (
 	"github.com/espalier-ml/espalier/pkg/params"
 )
 
-// Code identifies what the rules do, where String only names them: by what they answer in a round of made-up layers of the parameters' shapes. Runs that are kept are told apart by it, so that
-// a rule that was written anew under its old name is not taken for the old one. A rule that can't deal with such a round is told by how it fails.
-func (e *Engine) Code() (string, error) {
+// Code identifies what the rules do in a training of so many steps, where String only names them: by what they answer in rounds of made-up layers of the parameters' shapes. Runs that are kept are
+// told apart by it, so that a rule that was written anew under its old name is not taken for the old one. A rule that can't deal with such a round is told by how it fails. The rounds are the first update
+// of the training, the second, the fourth and so on, and the last: what a rule does at others only is not seen.
+func (e *Engine) Code(steps int) (string, error) {
 	h := sha256.New()
+	fmt.Fprintln(h, e.update.Name)
 	for _, s := range e.scorers {
 		code, err := s.pruner.Code()
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintln(h, code)
+		fmt.Fprintln(h, s.role, code)
 	}
-	r := &Round{Step: 100, Number: 1, Fraction: 0.3, Memory: make([]float64, memorySize)}
+	number, next, last := 0, 1, 0
+	for step := 1; step <= steps; step++ {
+		if !e.Due(step) {
+			continue
+		}
+		if number++; number == next {
+			fmt.Fprintln(h, e.rehearse(h, step, number-1))
+			next *= 2
+		}
+		last = step
+	}
+	if number > 0 && 2*number != next {
+		fmt.Fprintln(h, e.rehearse(h, last, number-1))
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// rehearse has all rules answer in a made-up round after a step, when there were so many updates before, and writes down what they say.
+func (e *Engine) rehearse(h io.Writer, step, number int) error {
+	fraction, err := e.update.fraction(step)
+	if err != nil {
+		return err
+	}
+	r := &Round{Step: step, Number: number, Fraction: fraction, Memory: make([]float64, memorySize)}
 	for _, p := range e.set {
 		l := e.madeUp(p)
 		r.Budget += l.Living
 		r.Layers = append(r.Layers, l)
 	}
-	fmt.Fprintln(h, e.rehearse(h, r))
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// rehearse has all rules answer, and writes down what they say.
-func (e *Engine) rehearse(h io.Writer, r *Round) error {
 	if err := e.drop(r); err != nil {
 		return err
 	}
@@ -57,7 +76,7 @@ func (e *Engine) rehearse(h io.Writer, r *Round) error {
 // madeUp returns a layer with numbers of no meaning, always the same: nine of ten weights are dead.
 func (e *Engine) madeUp(p params.Param) *Layer {
 	rng := random(0, 0, p.Path)
-	l := &Layer{Param: p, Random: rand.New(rand.NewPCG(1, 2)), criteria: map[string][]float32{}}
+	l := &Layer{Param: p, Random: rand.New(rand.NewPCG(1, 2)), criteria: map[role][]float32{}}
 	draw := func() []float32 {
 		values := make([]float32, p.Size())
 		for i := range values {
@@ -87,7 +106,7 @@ func (e *Engine) madeUp(p params.Param) *Layer {
 		}
 	}
 	for _, s := range e.scorers {
-		l.criteria[s.criterion.Name] = draw()
+		l.criteria[s.role] = draw()
 	}
 	return l
 }

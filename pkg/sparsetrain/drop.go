@@ -35,7 +35,7 @@ func DropBy(name string, needs Needs, score Score) Drop {
 // DropByCriterion returns DropBy with an importance criterion. It is given the signals that it needs by Engine.Update; criteria that track training or need gates
 // are refused by New.
 func DropByCriterion(c criterion.Criterion) Drop {
-	d := DropBy(c.Name, 0, func(l *Layer, scores []float32) { copy(scores, l.criteria[c.Name]) })
+	d := DropBy(c.Name, 0, func(l *Layer, scores []float32) { copy(scores, l.criteria[toDrop]) })
 	d.Cite, d.criterion = c.Cite, &c
 	return d
 }

@@ -1,6 +1,7 @@
 package sparsetrain
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -62,9 +63,18 @@ type Engine struct {
 
 // scorer computes the scores of a criterion that serves as a rule.
 type scorer struct {
+	role      role
 	criterion criterion.Criterion
 	pruner    *prune.Pruner
 }
+
+// role is what a criterion is for.
+type role int
+
+const (
+	toDrop role = iota
+	toGrow
+)
 
 // Where the engine keeps what it remembers.
 const (
@@ -91,7 +101,7 @@ func New(b compute.Backend, store *model.Store, set params.Set, u Update, c Conf
 		}
 	}
 	e := &Engine{store: store, set: set, update: u, config: c}
-	for _, rule := range []*criterion.Criterion{u.Drop.criterion, u.Grow.criterion} {
+	for role, rule := range map[role]*criterion.Criterion{toDrop: u.Drop.criterion, toGrow: u.Grow.criterion} {
 		if rule == nil {
 			continue
 		}
@@ -102,8 +112,9 @@ func New(b compute.Backend, store *model.Store, set params.Set, u Update, c Conf
 		if err != nil {
 			return nil, err
 		}
-		e.scorers = append(e.scorers, scorer{*rule, p})
+		e.scorers = append(e.scorers, scorer{role, *rule, p})
 	}
+	slices.SortFunc(e.scorers, func(a, b scorer) int { return cmp.Compare(a.role, b.role) })
 	var err error
 	if e.pruner, err = prune.New(b, store, set, recipe); err != nil {
 		return nil, err
@@ -318,15 +329,19 @@ func (e *Engine) drop(r *Round) error {
 		return err
 	}
 	for _, l := range r.Layers {
+		if len(l.Drop) != l.Size() {
+			return &RuleError{e.update.Drop.Name, l.Param.Path, fmt.Sprintf("it leaves a Drop of %d weights for a layer of %d: set values in the one that is there", len(l.Drop), l.Size())}
+		}
 		// Without a branch, as in living.
-		dropped, n := room(&l.dropped, l.Living+1), 0
+		dropped, n := room(&l.dropped, len(l.living())+1), 0
 		for _, i := range l.living() {
 			dropped[n] = i
 			if l.Drop[i] {
 				n++
 			}
 		}
-		l.dropped, l.Dropped = dropped[:n], n
+		l.dropped = dropped[:n]
+		l.Living, l.Dropped = len(l.living()), n
 	}
 	return nil
 }
@@ -344,6 +359,7 @@ func (e *Engine) counts(r *Round) (counts []int, err error) {
 func (e *Engine) grow(l *Layer, n int) error {
 	rule := e.update.Grow
 	var scores []float32
+	living, dropped := l.Living, l.Dropped
 	err := ask(rule.Name, l.Param.Path, func() error {
 		scores = scored(l, rule.Score)
 		return nil
@@ -351,6 +367,7 @@ func (e *Engine) grow(l *Layer, n int) error {
 	if err != nil {
 		return err
 	}
+	l.Living, l.Dropped = living, dropped
 	if l.Living-l.Dropped+n == 0 {
 		return &RuleError{e.update.Redistribute.Name, l.Param.Path, "it leaves no living weight"}
 	}
@@ -381,9 +398,9 @@ func (e *Engine) round(step int, sig *signal.Signals) (*Round, []float64, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	scores := map[string]map[string][]float32{}
+	scores := map[role]map[string][]float32{}
 	for _, s := range e.scorers {
-		if scores[s.criterion.Name], err = s.pruner.Scores(sig); err != nil {
+		if scores[s.role], err = s.pruner.Scores(sig); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -396,7 +413,7 @@ func (e *Engine) round(step int, sig *signal.Signals) (*Round, []float64, error)
 	}
 	for _, l := range e.layers {
 		p := l.Param
-		l.Random, l.criteria = random(e.config.Seed, step, p.Path), map[string][]float32{}
+		l.Random, l.criteria = random(e.config.Seed, step, p.Path), map[role][]float32{}
 		l.Dropped, l.places, l.dropped, l.grown = 0, l.places[:0], l.dropped[:0], l.grown[:0]
 		if l.Weight, err = weights(e.store, p, l.Weight); err != nil {
 			return nil, nil, err
@@ -423,8 +440,8 @@ func (e *Engine) round(step int, sig *signal.Signals) (*Round, []float64, error)
 				return nil, nil, err
 			}
 		}
-		for name, byPath := range scores {
-			l.criteria[name] = byPath[p.Path]
+		for role, byPath := range scores {
+			l.criteria[role] = byPath[p.Path]
 		}
 	}
 	r.Layers = e.layers
@@ -461,11 +478,14 @@ type move struct {
 	fresh  []int32   // of these, those that start anew
 	values []float32 // with which value
 	gone   []int32   // dropped, and not grown again as they were
+
+	wereAlive []bool    // before, those that were grown
+	were      []float32 // before, the values of died, and then of fresh
 }
 
 func (e *Engine) move(l *Layer, m *move) (LayerChange, error) {
 	change := LayerChange{Path: l.Param.Path, Before: l.Living, Dropped: l.Dropped, Grown: len(l.grown), Living: l.Living - l.Dropped + len(l.grown), Size: l.Size()}
-	*m = move{grown: l.grown, died: m.died[:0], fresh: m.fresh[:0], gone: m.gone[:0], values: m.values}
+	*m = move{grown: l.grown, died: m.died[:0], fresh: m.fresh[:0], gone: m.gone[:0], values: m.values, wereAlive: m.wereAlive, were: m.were}
 	regrown := l.grown
 	for _, i := range l.dropped {
 		for len(regrown) > 0 && regrown[0] < i {
@@ -494,7 +514,7 @@ func (e *Engine) move(l *Layer, m *move) (LayerChange, error) {
 				m.values[j] = e.update.Init.Value(l, int(i))
 			}
 		}
-		return nil
+		return numbers(e.update.Init.Name, l, m.values)
 	})
 	return change, err
 }
@@ -514,8 +534,8 @@ func (u undo) back() error {
 // write changes masks, weights, signs, moments and memory, and if that can't be done for all of them, sets them back.
 func (e *Engine) write(r *Round, moves []move, memory []float64) error {
 	var changed undo
-	for i, m := range moves {
-		if err := e.writeLayer(r.Layers[i], m, &changed); err != nil {
+	for i := range moves {
+		if err := e.writeLayer(r.Layers[i], &moves[i], &changed); err != nil {
 			return errors.Join(err, changed.back())
 		}
 	}
@@ -526,9 +546,8 @@ func (e *Engine) write(r *Round, moves []move, memory []float64) error {
 }
 
 // writeLayer changes what belongs to a layer.
-func (e *Engine) writeLayer(l *Layer, m move, changed *undo) error {
-	*changed = append(*changed, func() error { return e.back(l, m) }) // also where put has come half-way
-	if err := e.put(l, m); err != nil {
+func (e *Engine) writeLayer(l *Layer, m *move, changed *undo) error {
+	if err := e.put(l, m, changed); err != nil {
 		return err
 	}
 	if l.Positive != nil {
@@ -551,46 +570,63 @@ func (e *Engine) writeLayer(l *Layer, m move, changed *undo) error {
 }
 
 // put changes a layer's mask and weights: a few of them, so where they lie.
-func (e *Engine) put(l *Layer, m move) error {
-	err := change(e.store, mask.Path(l.Param), func(alive []bool) {
+func (e *Engine) put(l *Layer, m *move, changed *undo) error {
+	wereAlive, were := room(&m.wereAlive, len(m.grown)), room(&m.were, len(m.died)+len(m.fresh))
+	right := true
+	masked := func(alive []bool) {
+		born := 0
+		for j, i := range m.grown {
+			if wereAlive[j] = alive[i]; !alive[i] {
+				born++
+			}
+		}
+		// Rules see a copy of the mask, and can spoil it.
+		if right = born == len(m.grown)-(len(l.dropped)-len(m.died)); !right {
+			return
+		}
 		for _, i := range m.died {
 			alive[i] = false
 		}
 		for _, i := range m.grown {
 			alive[i] = true
 		}
-	})
-	if err != nil {
-		return err
 	}
-	return change(e.store, l.Param.Path, func(weight []float32) {
+	unmasked := func(alive []bool) {
 		for _, i := range m.died {
-			weight[i] = 0
+			alive[i] = true
+		}
+		for j, i := range m.grown {
+			alive[i] = wereAlive[j]
+		}
+	}
+	weighed := func(weight []float32) {
+		for j, i := range m.died {
+			were[j], weight[i] = weight[i], 0
 		}
 		for j, i := range m.fresh {
-			weight[i] = m.values[j]
+			were[len(m.died)+j], weight[i] = weight[i], m.values[j]
 		}
-	})
-}
-
-// back undoes put.
-func (e *Engine) back(l *Layer, m move) error {
-	places := [][]int32{m.died, m.grown}
-	return errors.Join(
-		change(e.store, mask.Path(l.Param), func(alive []bool) {
-			for _, some := range places {
-				for _, i := range some {
-					alive[i] = l.Alive[i]
-				}
-			}
-		}),
-		change(e.store, l.Param.Path, func(weight []float32) {
-			for _, some := range places {
-				for _, i := range some {
-					weight[i] = l.Weight[i]
-				}
-			}
-		}))
+	}
+	unweighed := func(weight []float32) {
+		for j, i := range m.died {
+			weight[i] = were[j]
+		}
+		for j, i := range m.fresh {
+			weight[i] = were[len(m.died)+j]
+		}
+	}
+	if err := change(e.store, mask.Path(l.Param), masked); err != nil {
+		return err
+	}
+	if !right {
+		return &RuleError{e.update.String(), l.Param.Path, "a rule has changed Alive: of what it sees it may change Drop and Positive"}
+	}
+	*changed = append(*changed, func() error { return change(e.store, mask.Path(l.Param), unmasked) })
+	if err := change(e.store, l.Param.Path, weighed); err != nil {
+		return err
+	}
+	*changed = append(*changed, func() error { return change(e.store, l.Param.Path, unweighed) })
+	return nil
 }
 
 // change changes elements of a variable.

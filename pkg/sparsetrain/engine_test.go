@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/model"
@@ -21,6 +22,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/experiment"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
+	"github.com/espalier-ml/espalier/pkg/schedule"
 	"github.com/espalier-ml/espalier/pkg/sparsetrain"
 )
 
@@ -317,24 +319,50 @@ func started(t *testing.T, task experiment.Task, u sparsetrain.Update) (*sparset
 	return engine, store
 }
 
-// A rule that panics, as one that reads what it has not asked for, is an error, and the network stays as it was.
-func TestPanicsOfRules(t *testing.T) {
+// A rule that panics, as one that reads what it has not asked for, that gives no numbers, or that spoils what it sees, is an error, and the network stays as it was.
+func TestRulesAtFault(t *testing.T) {
 	task := digits(t)
 	forgetful := func(l *sparsetrain.Layer, scores []float32) { scores[3] = l.Momentum[3] }
-	for name, u := range map[string]sparsetrain.Update{
-		"drop":  {Drop: sparsetrain.DropBy("mine", 0, forgetful)},
-		"grow":  {Grow: sparsetrain.GrowBy("mine", 0, forgetful)},
-		"share": {Redistribute: sparsetrain.Share{Name: "mine", Claim: func(r *sparsetrain.Round) []float64 { return []float64{float64(r.Layers[0].Gradient[0]), 1} }}},
-		"init":  {Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { panic("no value") }}},
+	marks := func(mark func(l *sparsetrain.Layer)) sparsetrain.Drop {
+		return sparsetrain.Drop{Name: "mine", Mark: func(r *sparsetrain.Round) error {
+			for _, l := range r.Layers {
+				mark(l)
+			}
+			return nil
+		}}
+	}
+	for name, c := range map[string]struct {
+		u    sparsetrain.Update
+		says string
+	}{
+		"drop":              {sparsetrain.Update{Drop: sparsetrain.DropBy("mine", 0, forgetful)}, "Needs"},
+		"grow":              {sparsetrain.Update{Grow: sparsetrain.GrowBy("mine", 0, forgetful)}, "Needs"},
+		"share":             {sparsetrain.Update{Redistribute: sparsetrain.Share{Name: "mine", Claim: func(r *sparsetrain.Round) []float64 { return []float64{float64(r.Layers[0].Gradient[0]), 1} }}}, "Needs"},
+		"init":              {sparsetrain.Update{Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { panic("no value") }}}, "Needs"},
+		"NaN":               {sparsetrain.Update{Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { return float32(math.NaN()) }}}, "no numbers"},
+		"a Drop of its own": {sparsetrain.Update{Drop: marks(func(l *sparsetrain.Layer) { l.Drop = []bool{true} })}, "Drop of 1"},
+		"the mask": {sparsetrain.Update{Name: "mine", Drop: marks(func(l *sparsetrain.Layer) { // says of all but one that they are dead, and drops this one
+			kept := false
+			for i, alive := range l.Alive {
+				l.Alive[i], l.Drop[i], kept = alive && !kept, alive && !kept, kept || alive
+			}
+		}), Grow: sparsetrain.GrowBy("alive", 0, func(l *sparsetrain.Layer, scores []float32) {
+			for i, w := range l.Weight {
+				if w != 0 && !l.Drop[i] {
+					scores[i] = 1
+				}
+			}
+		})}, "changed Alive"},
 	} {
+		u := c.u
 		engine, store := started(t, task, u)
 		before, err := experiment.Snapshot(store)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var rule *sparsetrain.RuleError
-		if err := engine.Apply(100, nil); !errors.As(err, &rule) || rule.Rule != "mine" || !strings.Contains(err.Error(), "Needs") {
-			t.Errorf("%s: error %v, want a *RuleError", name, err)
+		if err := engine.Apply(100, nil); !errors.As(err, &rule) || rule.Rule != "mine" || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: error %v, want a *RuleError that says %q", name, err, c.says)
 		}
 		after, err := experiment.Snapshot(store)
 		if err != nil {
@@ -345,8 +373,87 @@ func TestPanicsOfRules(t *testing.T) {
 				t.Errorf("%s: %s is changed", name, path)
 			}
 		}
-		if _, err := engine.Code(); err != nil {
+		if _, err := engine.Code(200); err != nil {
 			t.Errorf("%s: what fails can be told from what does not: %v", name, err)
+		}
+	}
+}
+
+// What a rule writes over the numbers of a layer, which are copies, changes nothing.
+func TestRulesThatMiscount(t *testing.T) {
+	task := digits(t)
+	miscount := func(r *sparsetrain.Round) {
+		for _, l := range r.Layers {
+			l.Living, l.Dropped = 1, 7
+		}
+	}
+	u := sparsetrain.Update{
+		Drop:         sparsetrain.Drop{Name: "drop", Mark: func(r *sparsetrain.Round) error { defer miscount(r); return sparsetrain.Smallest.Mark(r) }},
+		Redistribute: sparsetrain.Share{Name: "share", Claim: func(r *sparsetrain.Round) []float64 { defer miscount(r); return sparsetrain.ByRoom.Claim(r) }},
+		Grow: sparsetrain.GrowBy("grow", 0, func(l *sparsetrain.Layer, scores []float32) {
+			l.Living, l.Dropped = 1, 7
+			sparsetrain.AtRandom.Score(l, scores)
+		}),
+	}
+	engine, _ := started(t, task, u)
+	living := func() (n int) {
+		stats, err := engine.Living()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range stats {
+			n += s.Kept
+		}
+		return n
+	}
+	before := living()
+	if err := engine.Apply(100, nil); err != nil {
+		t.Fatal(err)
+	}
+	if after := living(); after != before {
+		t.Errorf("%d weights live after the update, %d before", after, before)
+	}
+}
+
+// Two criteria that serve as rules are told apart by what they are for, and not by their names.
+func TestCriteriaOfOneName(t *testing.T) {
+	task := digits(t)
+	of := func(sign float64) criterion.Criterion {
+		return criterion.Criterion{Name: "mine", Pool: criterion.Sum, Score: func(in criterion.Inputs) *graph.Node { return graph.MulScalar(graph.Abs(in.Weight), sign) }}
+	}
+	u := sparsetrain.Update{Drop: sparsetrain.DropByCriterion(of(1)), Grow: sparsetrain.GrowByCriterion(of(-1))} // grows dead ones, of score 0, and what was dropped comes last
+	engine, store := started(t, task, u)
+	before, err := experiment.Snapshot(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Apply(100, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range params.Select(store, nil) {
+		was, err := tensors.CopyFlatData[float32](before[p.Path])
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := store.GetVariable(p.Path).Value()
+		if err != nil {
+			t.Fatal(err)
+		}
+		is, err := tensors.CopyFlatData[float32](value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone, stays := 0.0, math.Inf(1) // the largest that was dropped, the smallest that was not
+		for i, w := range was {
+			switch x := math.Abs(float64(w)); {
+			case w != 0 && is[i] == 0:
+				gone = max(gone, x)
+			case w != 0:
+				stays = min(stays, x)
+			}
+		}
+		if gone == 0 || gone > stays {
+			t.Errorf("%s: a weight of %g was dropped, one of %g was not: it should be the smallest", p.Path, gone, stays)
 		}
 	}
 }
@@ -356,7 +463,7 @@ func TestCode(t *testing.T) {
 	task := digits(t)
 	code := func(u sparsetrain.Update) string {
 		engine, _ := started(t, task, u)
-		code, err := engine.Code()
+		code, err := engine.Code(450)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -375,6 +482,16 @@ func TestCode(t *testing.T) {
 	claim := func(first float64) sparsetrain.Share {
 		return sparsetrain.Share{Name: "mine", Claim: func(*sparsetrain.Round) []float64 { return []float64{first, 1} }}
 	}
+	late := func(x float32, when func(r *sparsetrain.Round) bool) sparsetrain.Drop {
+		return sparsetrain.Drop{Name: "mine", Mark: func(r *sparsetrain.Round) error {
+			for _, l := range r.Layers {
+				for i := range l.Drop {
+					l.Drop[i] = i%3 == 0 || when(r) && i%2 == int(x+1)/2
+				}
+			}
+			return nil
+		}}
+	}
 	value := func(x float32) sparsetrain.Init {
 		return sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { return x }}
 	}
@@ -390,6 +507,16 @@ func TestCode(t *testing.T) {
 		},
 		"share": func(x float32) sparsetrain.Update { return sparsetrain.Update{Redistribute: claim(float64(2 + x))} },
 		"init":  func(x float32) sparsetrain.Update { return sparsetrain.Update{Init: value(x)} },
+		"name":  func(x float32) sparsetrain.Update { return sparsetrain.Update{Name: fmt.Sprint(x)} },
+		"what it does later": func(x float32) sparsetrain.Update {
+			return sparsetrain.Update{Drop: late(x, func(r *sparsetrain.Round) bool { return r.Step > 100 })}
+		},
+		"what it does from the third time": func(x float32) sparsetrain.Update {
+			return sparsetrain.Update{Drop: late(x, func(r *sparsetrain.Round) bool { return r.Number >= 2 })}
+		},
+		"what it does in the end": func(x float32) sparsetrain.Update {
+			return sparsetrain.Update{Fraction: schedule.Linear(0, 400, 0.3, 0.1), Drop: late(x, func(r *sparsetrain.Round) bool { return r.Fraction < 0.11 })}
+		},
 	} {
 		if one, again := code(u(1)), code(u(1)); one != again {
 			t.Errorf("%s: the same code has two digests", what)

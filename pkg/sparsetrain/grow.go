@@ -38,5 +38,5 @@ func GrowBy(name string, needs Needs, score Score) Grow {
 
 // GrowByCriterion returns a rule by an importance criterion, as DropByCriterion. It has to give dead weights, which are zero, scores that differ.
 func GrowByCriterion(c criterion.Criterion) Grow {
-	return Grow{Name: c.Name, Cite: c.Cite, criterion: &c, Score: func(l *Layer, scores []float32) { copy(scores, l.criteria[c.Name]) }}
+	return Grow{Name: c.Name, Cite: c.Cite, criterion: &c, Score: func(l *Layer, scores []float32) { copy(scores, l.criteria[toGrow]) }}
 }

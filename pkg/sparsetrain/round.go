@@ -26,6 +26,19 @@ type Round struct {
 	Memory   []float64 // eight numbers that a rule may change; they lie in the store between updates, zero at first
 }
 
+// hold remembers the numbers of the layers, and returns what sets them back, should a rule have written to them.
+func (r *Round) hold() func() {
+	numbers := make([][2]int, len(r.Layers))
+	for i, l := range r.Layers {
+		numbers[i] = [2]int{l.Living, l.Dropped}
+	}
+	return func() {
+		for i, l := range r.Layers {
+			l.Living, l.Dropped = numbers[i][0], numbers[i][1]
+		}
+	}
+}
+
 // Layer is one parameter in an update. All slices have a value for each weight, in row-major order. They are copies, which the next
 // update writes over: of what a plug-in changes in them only Drop and Positive count.
 type Layer struct {
@@ -45,7 +58,7 @@ type Layer struct {
 	Living  int // before the update
 	Dropped int // how many are marked in Drop; known after the drop rule
 
-	criteria map[string][]float32 // scores of criteria that serve as rules
+	criteria map[role][]float32 // scores of criteria that serve as rules
 	// places are those of the living weights, dropped and grown the others' that their names say; all in order. They are few where the layer is large.
 	places, dropped, grown []int32
 	room                   *rooms

@@ -106,6 +106,8 @@ func TestSpread(t *testing.T) {
 		"nobody claims":                         {4, []float64{0, 0}, []int{6, 2}, []int{0, 0}, []int{3, 1}},
 		"one at least":                          {4, []float64{1, 0}, []int{9, 9}, []int{0, 1}, []int{3, 1}},
 		"nothing":                               {0, []float64{1, 1}, []int{9, 9}, []int{0, 0}, []int{0, 0}},
+		"claims whose sum is infinite":          {10, []float64{1.5e308, 1.5e308}, []int{99, 99}, []int{0, 0}, []int{5, 5}},
+		"a claim without bounds":                {10, []float64{1.5e308, 1}, []int{6, 99}, []int{0, 0}, []int{6, 4}},
 		"all there is room for":                 {7, []float64{1, 1}, []int{3, 4}, []int{0, 0}, []int{3, 4}},
 	} {
 		t.Run(name, func(t *testing.T) {

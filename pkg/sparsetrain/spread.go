@@ -3,6 +3,7 @@ package sparsetrain
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/espalier-ml/espalier/pkg/internal/rank"
 )
@@ -18,8 +19,10 @@ var ByRoom = Share{Name: "room", Claim: func(r *Round) []float64 {
 
 // counts returns how many weights each layer grows, or a *RuleError.
 func (s Share) counts(r *Round) ([]int, error) {
+	settle := r.hold()
 	if s.Count != nil {
 		counts, err := s.Count(r)
+		settle()
 		if err != nil {
 			return nil, err
 		}
@@ -34,6 +37,7 @@ func (s Share) counts(r *Round) ([]int, error) {
 		return counts, nil
 	}
 	claims := s.Claim(r)
+	settle()
 	if len(claims) != len(r.Layers) {
 		return nil, &RuleError{s.Name, "", fmt.Sprintf("it gives %d claims for %d layers", len(claims), len(r.Layers))}
 	}
@@ -57,6 +61,12 @@ func (s Share) counts(r *Round) ([]int, error) {
 func spread(total int, claims []float64, rooms, least []int) []int {
 	counts := make([]int, len(claims))
 	full := make([]bool, len(claims))
+	if most := slices.Max(claims); most > 1e290 { // their sum, or a multiple, may be infinite; others are left as they are, to the bit
+		claims = slices.Clone(claims)
+		for i := range claims {
+			claims[i] /= most
+		}
+	}
 	for i := range claims {
 		counts[i] = min(least[i], rooms[i])
 		total -= counts[i]

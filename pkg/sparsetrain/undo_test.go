@@ -62,7 +62,8 @@ func TestUndo(t *testing.T) {
 	l.Positive[dead[0]] = !l.Positive[dead[0]]
 	before := content(t, store)
 	var changed undo
-	if err := e.writeLayer(l, m, &changed); err != nil {
+	l.dropped = living[:2]
+	if err := e.writeLayer(l, &m, &changed); err != nil {
 		t.Fatal(err)
 	}
 	after := content(t, store)
