@@ -225,7 +225,7 @@ func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 		}
 		outcome.Records = append(outcome.Records, record)
 		if c.Progress != nil {
-			c.Progress(i+1, len(runs), fmt.Sprintf("%s, %g%% removed, seed %d", r.Name, 100*r.sparsity, r.seed))
+			c.Progress(i+1, len(runs), fmt.Sprintf("%s, %.10g%% removed, seed %d", r.Name, 100*r.sparsity, r.seed))
 		}
 	}
 	return outcome, nil
@@ -289,6 +289,9 @@ func (c Comparison) contenders() ([]Contender, error) {
 		if one.Recipe.Criterion.Track != nil && one.Mode == AtInit {
 			return bad("Contenders", fmt.Sprintf("%s tracks training, and prunes before any", one.Name), "use another mode")
 		}
+		if one.Recipe.Criterion.Needs&criterion.NeedGate != 0 {
+			return bad("Contenders", fmt.Sprintf("%s needs gates, which a network has to be trained behind", one.Name), "leave it out; prune.Gates makes a model function with gates, for a training of its own")
+		}
 		if one.Recipe.Criterion.Needs&criterion.NeedStart != 0 && one.Mode == Gradual {
 			return bad("Contenders", fmt.Sprintf("%s compares with the weights at the start, which training does not keep", one.Name), "use another mode")
 		}
@@ -338,7 +341,7 @@ func (c Comparison) open() (*bench, error) {
 	if c.Test {
 		b.on = task.Test
 	}
-	if b.measured, err = examplesDigest(b.on); err != nil {
+	if b.measured, err = DataDigest(b.on); err != nil {
 		return nil, err
 	}
 	if b.dense, err = c.Dense.Training(); err != nil {
@@ -384,11 +387,18 @@ func (c Comparison) open() (*bench, error) {
 	return b, nil
 }
 
-// read checks that a contender's recipe fits, and notes what its functions compute.
+// read checks that a contender's recipe fits the network, and notes what its functions compute.
 func (b *bench) read(c Contender) error {
 	p, err := prune.New(b.Task.Backend, b.store, b.set, c.Recipe)
 	if err != nil {
 		return err
+	}
+	if c.Recipe.Criterion.Needs&criterion.NeedGain != 0 { // which many networks do not have
+		src := b.trainer.Source()
+		src.Batches = 1
+		if _, err := signal.Collect(src, p.Params(), criterion.NeedGain); err != nil {
+			return err
+		}
 	}
 	code, err := p.Code()
 	if err != nil {

@@ -140,6 +140,7 @@ func TestCompareRefusesRecipesBeforeTraining(t *testing.T) {
 		"heads that do not divide":  {Recipe: prune.Recipe{Unit: unit.Head(5)}},
 		"an unknown layer":          {Recipe: prune.Recipe{Budget: budget.PerLayer(map[string]float64{"/no": 0.5})}},
 		"negative batches":          {Recipe: prune.Recipe{Criterion: criterion.Taylor}, Batches: -1},
+		"gains that are not there":  {Recipe: prune.Recipe{Criterion: criterion.Gain}},
 		"the start, while training": {Recipe: prune.Recipe{Criterion: criterion.Distance}, Mode: Gradual},
 	} {
 		c := quick(t, one)

@@ -218,6 +218,7 @@ func TestCompareRefuses(t *testing.T) {
 		"tracking before": func(c *Comparison) {
 			c.Contenders[0] = Contender{Recipe: prune.Recipe{Criterion: criterion.Movement}, Mode: AtInit}
 		},
+		"gates": func(c *Comparison) { c.Contenders[0] = Contender{Recipe: prune.Recipe{Criterion: criterion.L0}} },
 		"an unknown optimizer":  func(c *Comparison) { c.Dense.Optimizer = "lion" },
 		"an unknown rate":       func(c *Comparison) { c.Tune.Rate = "steps" },
 		"a negative rate":       func(c *Comparison) { c.Tune.LearningRate = -1 },
@@ -316,13 +317,18 @@ func TestDivergedRunsAreResults(t *testing.T) {
 	if curve := o.Curve("magnitude", "sparsity", "accuracy"); len(curve.X) != 0 {
 		t.Errorf("curve %+v, want none", curve)
 	}
-	// With two seeds that did not diverge, their mean stands beside the number of those that did.
-	mixed := &Outcome{Contenders: []string{"a"}, Records: []report.Record{
-		{Recipe: "a", Values: map[string]float64{"sparsity": 0.5, "accuracy": 0.8, "difference": -0.1}},
-		{Recipe: "a", Values: map[string]float64{"sparsity": 0.5, "diverged": 1}},
-		{Recipe: "a", Values: map[string]float64{"sparsity": 0.5, "accuracy": 0.8, "difference": -0.1}},
+	// With two seeds that did not diverge, their mean and their steps stand beside the number of those that did; and behind what is whole, whose mean is not that of luck.
+	mixed := &Outcome{Contenders: []string{"a", "b"}, Records: []report.Record{
+		{Recipe: "a", Step: 20, Values: map[string]float64{"sparsity": 0.55, "accuracy": 0.8, "difference": -0.1}},
+		{Recipe: "a", Step: 20, Values: map[string]float64{"sparsity": 0.55, "accuracy": 0.8, "difference": -0.1}},
+		{Recipe: "a", Step: 7, Values: map[string]float64{"sparsity": 0.55, "diverged": 1}},
+		{Recipe: "b", Step: 20, Values: map[string]float64{"sparsity": 0.55, "accuracy": 0.7, "difference": -0.2}},
 	}}
-	if row := mixed.Table(0.5).Rows[0]; row[1] != "80.00 ± 0.00 (1 more diverged)" || row[6] != 2 {
-		t.Errorf("row %v", row)
+	table := mixed.Table(0.55)
+	if !strings.HasPrefix(table.Title, "55% removed") {
+		t.Errorf("title %q", table.Title)
+	}
+	if first, row := table.Rows[0], table.Rows[1]; first[0] != "b" || row[1] != "80.00 ± 0.00 (1 more diverged)" || row[5] != 20 || row[6] != 2 {
+		t.Errorf("rows %v", table.Rows)
 	}
 }

@@ -18,7 +18,7 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 		"step": tr.step.identity, "steps": total, "seed": t.Seed, "name": t.Name, "data": tr.task.Train.Name(),
 		"format": 2, // of checkpoints, from which on they are read
 	}
-	examples, err := examplesDigest(tr.task.Train)
+	examples, err := DataDigest(tr.task.Train)
 	if err != nil {
 		return "", err
 	}
@@ -31,8 +31,12 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 	if t.after != 0 {
 		identity["after"] = t.after
 	}
-	if t.KeepBest {
-		identity["best"] = t.Validate // of the steps at which it is measured
+	if t.Validate > 0 { // it changes nothing that is trained, but what the run has to tell
+		validation, err := DataDigest(tr.task.Validation)
+		if err != nil {
+			return "", err
+		}
+		identity["validate"] = []any{t.Validate, t.KeepBest, tr.task.Validation.Name(), validation}
 	}
 	if len(t.Keep) > 0 {
 		identity["keep"] = slices.Compact(slices.Sorted(slices.Values(t.Keep)))
@@ -95,8 +99,8 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// examplesDigest identifies the examples of a data set; "" for one that neither says what they are nor has them all in memory.
-func examplesDigest(ds train.Dataset) (string, error) {
+// DataDigest identifies the examples of a data set, by its own Digest or by all of its arrays; "" for one that has neither. What is kept of a measurement is kept with it.
+func DataDigest(ds train.Dataset) (string, error) {
 	if d, ok := ds.(interface{ Digest() string }); ok {
 		return d.Digest(), nil
 	}

@@ -97,11 +97,11 @@ func (o *Outcome) Curve(contender, x, y string) Curve {
 	return c
 }
 
-// Table returns the accuracies at a sparsity, in percent, best first among the contenders; the dense networks come first. Nothing is singled out: what lies within the
-// interval of another is no better. How many runs diverged is said; the mean is over the others.
+// Table returns the accuracies at a sparsity, in percent, best first among the contenders; the dense networks come first, and those of which runs diverged last. Nothing is singled out: what lies within
+// the interval of another is no better. How many runs diverged is said; the mean is over the others, and so are the steps.
 func (o *Outcome) Table(sparsity float64) report.Table {
 	t := report.Table{
-		Title: fmt.Sprintf("%g%% removed, accuracy on %s", 100*sparsity, o.Measured),
+		Title: fmt.Sprintf("%.10g%% removed, accuracy on %s", 100*sparsity, o.Measured),
 		Columns: []report.Column{{Name: "contender"}, {Name: "accuracy", Unit: "%"}, {Name: "minus dense", Unit: "points"}, {Name: "weights ÷", Format: "%.1f"},
 			{Name: "MACs ÷", Format: "%.1f"}, {Name: "steps"}, {Name: "seeds"}},
 		Caption: "Mean ± 95% confidence interval over the seeds, by Student's t; differences are paired by seed. Weights ÷: prunable weights over those that are left. MACs ÷: theoretical speed-up.",
@@ -114,6 +114,7 @@ func (o *Outcome) Table(sparsity float64) report.Table {
 		at    float64
 		mean  float64
 		dense bool
+		whole bool // no run diverged: the mean of the others alone would be of those that had luck
 	}
 	var lines []line
 	for _, name := range o.Contenders {
@@ -122,17 +123,22 @@ func (o *Outcome) Table(sparsity float64) report.Table {
 			at, dense = 0, true
 		}
 		if len(o.Of(name, at)) > 0 {
-			mean := math.Inf(-1) // all diverged
-			if len(o.values(name, at, "accuracy")) > 0 {
+			mean, n := math.Inf(-1), len(o.values(name, at, "accuracy")) // all diverged
+			if n > 0 {
 				mean = o.At(name, at, "accuracy").Mean
 			}
-			lines = append(lines, line{name, at, mean, dense})
+			lines = append(lines, line{name, at, mean, dense, n == len(o.Of(name, at))})
 		}
 	}
 	slices.SortStableFunc(lines, func(a, b line) int {
 		switch {
 		case a.dense != b.dense:
 			if a.dense {
+				return -1
+			}
+			return 1
+		case a.whole != b.whole && !a.dense:
+			if a.whole {
 				return -1
 			}
 			return 1
@@ -154,7 +160,7 @@ func (o *Outcome) Table(sparsity float64) report.Table {
 		accuracy := Confidence(percent(o.values(l.name, l.at, "accuracy")))
 		var steps any
 		for _, r := range o.Records {
-			if r.Recipe == l.name && r.Values["sparsity"] == l.at {
+			if _, came := r.Values["accuracy"]; came && r.Recipe == l.name && r.Values["sparsity"] == l.at {
 				steps = r.Step
 			}
 		}

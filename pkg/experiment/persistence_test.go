@@ -193,13 +193,16 @@ func TestRunsAreToldApart(t *testing.T) {
 	}
 	seen := map[string]string{same: "the run that is compared with"}
 	for what, change := range map[string]func(task *Task, tr *Training){
-		"Training.Steps":    func(_ *Task, tr *Training) { tr.Steps = 5 },
-		"Training.Seed":     func(_ *Task, tr *Training) { tr.Seed = 1 },
-		"Training.Name":     func(_ *Task, tr *Training) { tr.Name = "other" },
-		"Training.Rate":     func(_ *Task, tr *Training) { tr.Rate = LinearDecay },
-		"Training.Keep":     func(_ *Task, tr *Training) { tr.Keep = []int{2} },
-		"Training.KeepBest": func(_ *Task, tr *Training) { tr.KeepBest, tr.Validate = true, 2 },
-		"the learning rate": func(_ *Task, tr *Training) { tr.Optimizer = optimizer.Adam().LearningRate(1e-2).Done() },
+		"Training.Steps":      func(_ *Task, tr *Training) { tr.Steps = 5 },
+		"Training.Seed":       func(_ *Task, tr *Training) { tr.Seed = 1 },
+		"Training.Name":       func(_ *Task, tr *Training) { tr.Name = "other" },
+		"Training.Rate":       func(_ *Task, tr *Training) { tr.Rate = LinearDecay },
+		"Training.Keep":       func(_ *Task, tr *Training) { tr.Keep = []int{2} },
+		"Training.KeepBest":   func(_ *Task, tr *Training) { tr.KeepBest, tr.Validate = true, 2 },
+		"Training.Validate":   func(_ *Task, tr *Training) { tr.Validate = 2 },
+		"another Validate":    func(_ *Task, tr *Training) { tr.Validate = 1 },
+		"the validation data": func(task *Task, tr *Training) { tr.Validate, task.Validation = 2, newPoints(240, 16) },
+		"the learning rate":   func(_ *Task, tr *Training) { tr.Optimizer = optimizer.Adam().LearningRate(1e-2).Done() },
 		"the weight decay": func(_ *Task, tr *Training) {
 			tr.Optimizer = optimizer.Adam().LearningRate(1e-3).WeightDecay(0.1).Done()
 		},

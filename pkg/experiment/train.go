@@ -46,7 +46,7 @@ type Training struct {
 	Topology Topology
 	// Batches of the training data are run through the network before each pruning of the schedule, for criteria that need signals. Default: 10; for a Topology 1.
 	Batches int
-	// Dir is where runs are saved, each in a subdirectory named by its digest: of all of this configuration, the data and the weights it
+	// Dir is where runs are saved, each in a subdirectory named by its digest: of all of this configuration, the data (with Validate, also those that it measures on) and the weights it
 	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on. "": nothing is saved.
 	Dir string
 	// SaveEvery is the time between two saves. Default: 20 seconds. A run is also saved when it is interrupted and when it ends.

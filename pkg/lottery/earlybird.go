@@ -162,12 +162,12 @@ type watcher struct {
 	drawn  func()
 }
 
-func (w *watcher) Pruner() *prune.Pruner  { return w.pruner }
-func (w *watcher) Ready() error           { return nil }
-func (w *watcher) Due(step int) bool      { return step%w.Every == 0 }
-func (w *watcher) Needs() criterion.Needs { return w.pruner.Recipe().Criterion.Needs }
-func (w *watcher) Fraction(int) float64   { return 0 }
-func (w *watcher) Code() (string, error)  { return w.pruner.Code() }
+func (w *watcher) Pruner() *prune.Pruner    { return w.pruner }
+func (w *watcher) Ready() error             { return nil }
+func (w *watcher) Due(step int) bool        { return step%w.Every == 0 }
+func (w *watcher) Needs() criterion.Needs   { return w.pruner.Recipe().Criterion.Needs }
+func (w *watcher) Fraction(int) float64     { return 0 }
+func (w *watcher) Code(int) (string, error) { return w.pruner.Code() }
 func (w *watcher) String() string {
 	return fmt.Sprintf("early bird, %s, sparsity %v, window %d, distance %v", w.pruner.Recipe(), w.Sparsity, w.Window, w.Distance)
 }

@@ -422,19 +422,28 @@ func (t *Trial) record(p plan, run *Run) report.Record {
 // recordFile is where the record of a finished run lies, in the run's directory.
 const recordFile = "record.json"
 
-// score adds what is measured on test data to a run's record: once, unless the run is not saved.
+// testLabel is the label of a record that says which test data its measurements are of.
+const testLabel = "test data"
+
+// score adds what is measured on test data to a run's record: once for the same data, unless the run is not saved.
 func (t *Trial) score(run *Run) error {
 	test := t.cfg.Task.Test
 	if test == nil {
 		return nil
 	}
+	digest, err := experiment.DataDigest(test)
+	if err != nil {
+		return err
+	}
+	of := strings.TrimSpace(fmt.Sprintf("%s %.12s", test.Name(), digest))
 	file := filepath.Join(run.Dir, recordFile)
 	if run.Loaded {
-		if saved, err := report.ReadRecords(file); err == nil && len(saved) == 1 {
+		if saved, err := report.ReadRecords(file); err == nil && len(saved) == 1 && saved[0].Labels[testLabel] == of {
 			run.Record = saved[0]
 			return nil
 		}
 	}
+	run.Record.Labels[testLabel] = of
 	end, err := t.trainer.Evaluate(test)
 	if err != nil {
 		return err

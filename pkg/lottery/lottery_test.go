@@ -212,6 +212,40 @@ func TestBranches(t *testing.T) {
 	}
 }
 
+// A run that is loaded is measured anew on test data that are others, and only then; one whose validation data are others is trained anew, as it may stop elsewhere.
+func TestOtherData(t *testing.T) {
+	cfg := tiny(t)
+	cfg.Dir = t.TempDir()
+	other := cfg
+	data, err := synth.Blobs(synth.BlobsConfig{Config: synth.Config{Train: 256, Validation: 64, Test: 64, Batch: 16, Seed: 9}, Spread: 48})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Task.Test = data.Test
+	dense := func(cfg Config) *Run {
+		t.Helper()
+		run, err := newTrial(t, cfg, 3).Rung(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+	first, second := dense(cfg), dense(other)
+	fresh := other
+	fresh.Dir = ""
+	if want := dense(fresh); !second.Loaded || second.Record.Values["testLoss"] != want.Record.Values["testLoss"] {
+		t.Errorf("loaded is %t, the loss on other test data %v, want %v", second.Loaded, second.Record.Values["testLoss"], want.Record.Values["testLoss"])
+	}
+	if first.Record.Values["testLoss"] == second.Record.Values["testLoss"] {
+		t.Error("other test data give the same loss: the test says nothing")
+	}
+	other = cfg
+	other.Task.Validation = data.Validation
+	if dense(other).Loaded {
+		t.Error("a run with other validation data was loaded")
+	}
+}
+
 // Whole units go, and the network's output is left out.
 func TestUnits(t *testing.T) {
 	cfg := tiny(t)
