@@ -218,7 +218,7 @@ func TestCompareRefuses(t *testing.T) {
 		"tracking before": func(c *Comparison) {
 			c.Contenders[0] = Contender{Recipe: prune.Recipe{Criterion: criterion.Movement}, Mode: AtInit}
 		},
-		"gates": func(c *Comparison) { c.Contenders[0] = Contender{Recipe: prune.Recipe{Criterion: criterion.L0}} },
+		"gates":                 func(c *Comparison) { c.Contenders[0] = Contender{Recipe: prune.Recipe{Criterion: criterion.L0}} },
 		"an unknown optimizer":  func(c *Comparison) { c.Dense.Optimizer = "lion" },
 		"an unknown rate":       func(c *Comparison) { c.Tune.Rate = "steps" },
 		"a negative rate":       func(c *Comparison) { c.Tune.LearningRate = -1 },

@@ -44,6 +44,8 @@ type Activations struct {
 // Profile of a network.
 type Profile struct {
 	Layers []Layer // in the order of computation
+	// Batch is the first axis of the first input: MACs and activations are those of as many inputs together.
+	Batch int
 	// Unknown lists operations that no rule counts although they may multiply by weights: MACs are too low by theirs.
 	Unknown []string
 	// MACsPerWeight says in how many of the MACs each weight of a product takes part, by the path of the variable: 1 in a dense layer, the number of positions in a
@@ -149,7 +151,11 @@ func count(b compute.Backend, store *model.Store, fn trace.ModelFn, inputs []sha
 	}
 	c.own()
 	activations := c.activations()
-	return Profile{Layers: c.named(), Unknown: c.unknown, MACsPerWeight: c.perWeight, Activations: activations}, c, nil
+	batch := 1
+	if len(inputs) > 0 && inputs[0].Rank() > 0 {
+		batch = inputs[0].Dimensions[0]
+	}
+	return Profile{Batch: batch, Layers: c.named(), Unknown: c.unknown, MACsPerWeight: c.perWeight, Activations: activations}, c, nil
 }
 
 // nonZero counts the elements that are not zero and, unless keep is nil, kept. What has no value that can be read counts as not zero.

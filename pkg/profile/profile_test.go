@@ -46,7 +46,7 @@ func best(t testing.TB) compute.Backend {
 }
 
 // countsOnly leaves out what has tests of its own.
-var countsOnly = cmp.Options{cmpopts.IgnoreFields(Layer{}, "CSRBytes", "Activations"), cmpopts.IgnoreFields(Profile{}, "MACsPerWeight", "Activations")}
+var countsOnly = cmp.Options{cmpopts.IgnoreFields(Layer{}, "CSRBytes", "Activations"), cmpopts.IgnoreFields(Profile{}, "Batch", "MACsPerWeight", "Activations")}
 
 func float(dimensions ...int) shapes.Shape { return shapes.Make(dtypes.Float32, dimensions...) }
 
@@ -461,6 +461,28 @@ MACs are multiply-accumulates for one input, without the additions of biases; FL
 `
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A profile of several inputs says so where it says what MACs are.
+func TestTableOfABatch(t *testing.T) {
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn := func(scope *model.Scope, x *graph.Node) *graph.Node { return layers.Dense(scope, x, false, 2) }
+	store := model.NewStore()
+	if _, err := store.CreateVariable("/dense/weights", tensors.FromValue([][]float32{{1, 2}, {3, 4}, {5, 6}})); err != nil {
+		t.Fatal(err)
+	}
+	for batch, want := range map[int]string{1: "for one input,", 4: "for 4 inputs together,"} {
+		p, err := Of(b, store, fn, shapes.Make(dtypes.Float32, batch, 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.MACs() != int64(6*batch) || !strings.Contains(p.Table().Caption, want) {
+			t.Errorf("batch %d: %d MACs, %q; want %d and %q", batch, p.MACs(), p.Table().Caption, 6*batch, want)
+		}
 	}
 }
 

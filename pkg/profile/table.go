@@ -12,11 +12,15 @@ import (
 
 // Table returns the profile as a table with totals. Where latency was measured, the other measures stand there too.
 func (p Profile) Table() report.Table {
+	inputs := "one input"
+	if p.Batch > 1 {
+		inputs = fmt.Sprintf("%d inputs together", p.Batch)
+	}
 	t := report.Table{
 		Title: fmt.Sprintf("%s parameters, %sB, %sMACs = %sFLOPs", report.Count(p.Params()), scaled(p.Bytes(), 1), scaled(p.MACs(), 3), scaled(p.FLOPs(), 2)),
 		Columns: []report.Column{{Name: "layer"}, {Name: "kind"}, {Name: "output"}, {Name: "parameters"}, {Name: "not zero"}, {Name: "MACs"},
 			{Name: "MACs without zeros"}, {Name: "size", Unit: "MB", Format: "%.3f"}},
-		Caption: "MACs are multiply-accumulates for one input, without the additions of biases; FLOPs = 2 MACs. MB = 10⁶ bytes.",
+		Caption: "MACs are multiply-accumulates for " + inputs + ", without the additions of biases; FLOPs = 2 MACs. MB = 10⁶ bytes.",
 	}
 	measured, gzip := p.Latency.Rounds > 0, p.GzipBytes() > 0
 	if measured {

@@ -179,9 +179,6 @@ func run(ctx context.Context, args []string, out, progress io.Writer, open func(
 	}
 	t := p.Table()
 	t.Title = fmt.Sprintf("%s, batch %d: %s", n.name, o.batch, t.Title)
-	if o.batch > 1 {
-		t.Caption = strings.Replace(t.Caption, "for one input", fmt.Sprintf("for %d inputs", o.batch), 1)
-	}
 	if s := p.Params() - p.Trained(); s > 0 {
 		t.Caption += fmt.Sprintf(" Trained parameters: %s; the other %s are running statistics.", report.Count(p.Trained()), report.Count(s))
 	}
