@@ -119,8 +119,8 @@ func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
 	var wrong error
 	if err := labels.ConstFlatData(func(all any) {
 		for i, class := range all.([]int32) {
-			if class < 0 || class > 1<<24 {
-				wrong = &ConfigError{"Config.Train", fmt.Sprintf("example %d of %s has the label %d", i, r.Name(), class), "number the classes from 0 to at most 2^24"}
+			if wrong == nil && (class < 0 || class > 1<<24 || cfg.Hard == nil && int(class) >= t.classes) {
+				wrong = &ConfigError{"Config.Train", fmt.Sprintf("example %d of %s has the label %d, and the student %d logits", i, r.Name(), class, t.classes), "number the classes from 0, below the number of logits and 2^24"}
 			}
 			wide[i*columns] = float32(class) // exact
 		}

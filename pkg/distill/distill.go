@@ -73,6 +73,7 @@ type Taught struct {
 	weights  []float64
 	lectures []lecture
 	width    int // numbers in all lectures
+	classes  int // the student's logits
 
 	sync.Mutex
 	last     *graph.Graph  // in which the student was built last
@@ -134,8 +135,11 @@ func unwrapped(err error) error {
 		classes *ClassesError
 		layer   *LayerError
 		shape   *ShapeError
+		config  *ConfigError
 	)
 	switch {
+	case errors.As(err, &config):
+		return config
 	case errors.As(err, &classes):
 		return classes
 	case errors.As(err, &layer):
@@ -229,7 +233,6 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 	}
 	// For each term, what the student has, and what each teacher has: dimensions of an example.
 	var students [][]int
-	var classes int
 	scratch := model.NewStore() // no variable is to be made in the student's
 	if cfg.Store != nil {
 		var err error
@@ -239,8 +242,12 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 	}
 	build("student", func(x *graph.Node) {
 		scratch.SetTraining(x.Graph(), false)
+		had := names(scratch)
 		y := cfg.Student(scratch.RootScope(), x)
-		classes = y.Shape().Dim(-1)
+		if made := without(scratch, had); cfg.Store != nil && len(made) > 0 {
+			panic(foreign("Config.Store", made))
+		}
+		t.classes = y.Shape().Dim(-1)
 		for _, term := range t.terms {
 			f := y
 			if term.at.Student != "" {
@@ -259,11 +266,15 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 					asked, of = append(asked, term), append(of, k)
 				}
 			}
+			had := names(l.Store)
 			logits, features := l.features(x, asked)
+			if made := without(l.Store, had); len(made) > 0 {
+				panic(foreign(fmt.Sprintf("Config.Teachers[%d].Store", i), made))
+			}
 			for j, k := range of {
 				term := t.terms[k]
-				if term.onLogits() && logits.Shape().Dim(-1) != classes {
-					panic(&ClassesError{l.Name, classes, logits.Shape().Dim(-1)})
+				if term.onLogits() && logits.Shape().Dim(-1) != t.classes {
+					panic(&ClassesError{l.Name, t.classes, logits.Shape().Dim(-1)})
 				}
 				dims := features[j].Shape().Dimensions[1:]
 				if term.fit != nil {
@@ -294,6 +305,15 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 		}
 	}
 	return nil
+}
+
+// foreign says that a store is not that of a model.
+func foreign(field string, made []string) *ConfigError {
+	some := strings.Join(made[:min(3, len(made))], ", ")
+	if len(made) > 3 {
+		some += ", …"
+	}
+	return &ConfigError{field, fmt.Sprintf("it has no %s, which the model asks for", some), "give the store that this model was initialised and trained in"}
 }
 
 // build is Taught.Model.

@@ -476,6 +476,16 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// mislabelled has a class too many, of its fourth example.
+type mislabelled struct{ experiment.Resident }
+
+func (m mislabelled) Arrays() (inputs, labels *tensors.Tensor) {
+	inputs, all := m.Resident.Arrays()
+	classes := tensors.MustCopyFlatData[int32](all)
+	classes[3] = 10
+	return inputs, tensors.FromFlatDataAndDimensions(classes, len(classes))
+}
+
 // Bad input is refused with a typed error that says what to do, before anything is computed.
 func TestBadInput(t *testing.T) {
 	task := digits(t, narrow(4))
@@ -486,6 +496,14 @@ func TestBadInput(t *testing.T) {
 	}
 	good := teacher(mlp(8, 10))
 	ofConv := teacher(conv(4))
+	spoiled := teacher(mlp(8, 10))
+	weights, err := spoiled[0].Store.GetVariable(hidden).Value()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tensors.MutableFlatData(weights, func(flat []float32) { flat[0] = float32(math.NaN()) }); err != nil {
+		t.Fatal(err)
+	}
 	at := distill.Between{Student: hidden, Teacher: hidden}
 	one := func(term distill.Term) []distill.Term { return []distill.Term{term} }
 	for _, c := range []struct {
@@ -494,10 +512,16 @@ func TestBadInput(t *testing.T) {
 		want any
 		says string
 	}{
-		{"temperature 0", distill.Config{Terms: one(distill.Logits(0, 0.5))}, new(*distill.ConfigError), "above 0"},
-		{"temperature below 0", distill.Config{Terms: one(distill.Logits(-1, 0.5))}, new(*distill.ConfigError), "above 0"},
-		{"temperature NaN", distill.Config{Terms: one(distill.Logits(math.NaN(), 0.5))}, new(*distill.ConfigError), "above 0"},
-		{"temperature infinite", distill.Config{Terms: one(distill.Logits(math.Inf(1), 0.5))}, new(*distill.ConfigError), "above 0"},
+		{"temperature 0", distill.Config{Terms: one(distill.Logits(0, 0.5))}, new(*distill.ConfigError), "0.001 to 1000"},
+		{"temperature below 0", distill.Config{Terms: one(distill.Logits(-1, 0.5))}, new(*distill.ConfigError), "0.001 to 1000"},
+		{"temperature NaN", distill.Config{Terms: one(distill.Logits(math.NaN(), 0.5))}, new(*distill.ConfigError), "0.001 to 1000"},
+		{"temperature infinite", distill.Config{Terms: one(distill.Logits(math.Inf(1), 0.5))}, new(*distill.ConfigError), "0.001 to 1000"},
+		{"temperature that float32 can't divide by", distill.Config{Terms: one(distill.Logits(1e-30, 0.5))}, new(*distill.ConfigError), "0.001 to 1000"},
+		{"a store without the teacher", distill.Config{Teachers: []distill.Teacher{{Model: good[0].Model, Store: model.NewStore()}}}, new(*distill.ConfigError), "Teachers[0].Store: it has no /fc1/dense/biases, /fc1/dense/weights"},
+		{"the store of another teacher", distill.Config{Teachers: []distill.Teacher{{Model: good[0].Model, Store: ofConv[0].Store}}}, new(*distill.ConfigError), "Teachers[0].Store: it has no /fc1"},
+		{"a store without the student", distill.Config{Store: model.NewStore()}, new(*distill.ConfigError), "Config.Store: it has no /"},
+		{"a teacher that answers NaN", distill.Config{Teachers: spoiled}, new(*distill.ConfigError), "big answers NaN"},
+		{"a label without a logit", distill.Config{Train: mislabelled{task.Train.(experiment.Resident)}}, new(*distill.ConfigError), "example 3 of"},
 		{"alpha above 1", distill.Config{Terms: one(distill.Logits(1, 1.1))}, new(*distill.ConfigError), "from 0"},
 		{"alpha below 0", distill.Config{Terms: one(distill.LogitsMSE(-0.1))}, new(*distill.ConfigError), "from 0"},
 		{"alpha NaN", distill.Config{Terms: one(distill.LogitsMSE(math.NaN()))}, new(*distill.ConfigError), "from 0"},
@@ -516,7 +540,10 @@ func TestBadInput(t *testing.T) {
 		{"memory", distill.Config{Limit: 100}, new(*distill.TooLargeError), "raise Config.Limit"},
 		{"negative memory", distill.Config{Limit: -1}, new(*distill.ConfigError), "positive"},
 	} {
-		c.cfg.Backend, c.cfg.Student, c.cfg.Train = task.Backend, task.Model, task.Train
+		c.cfg.Backend, c.cfg.Student = task.Backend, task.Model
+		if c.cfg.Train == nil {
+			c.cfg.Train = task.Train
+		}
 		if c.cfg.Teachers == nil {
 			c.cfg.Teachers = good
 		}

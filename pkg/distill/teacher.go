@@ -64,6 +64,26 @@ func frozen(store *model.Store) (*model.Store, error) {
 	return copied, nil
 }
 
+// without returns the variables that a model has made in a store, which had those of names: they have no values.
+func without(store *model.Store, names map[string]bool) (made []string) {
+	for v := range store.IterVariables() {
+		if !names[v.Path()] && v.Path() != "/"+model.RNGStateVariableName { // which dropout asks for
+			made = append(made, v.Path())
+		}
+	}
+	slices.Sort(made)
+	return made
+}
+
+// names are those of a store's variables.
+func names(store *model.Store) map[string]bool {
+	all := map[string]bool{}
+	for v := range store.IterVariables() {
+		all[v.Path()] = true
+	}
+	return all
+}
+
 // features builds the network in inference mode and returns its logits and what terms compare of it, before Term.lecture.
 func (l *lecturer) features(x *graph.Node, terms []Term) (logits *graph.Node, features []*graph.Node) {
 	l.Store.SetTraining(x.Graph(), false)
@@ -118,6 +138,11 @@ func (l *lecturer) answer(x *tensors.Tensor) ([]float32, error) {
 		}
 		if flat, err = tensors.CopyFlatData[float32](y); err != nil {
 			return err
+		}
+		for _, a := range flat {
+			if a-a != 0 { // NaN and infinities
+				return &ConfigError{"Config.Teachers", fmt.Sprintf("%s answers %v to an example", l.Name, a), "look at its weights, and at the examples"}
+			}
 		}
 		return y.FinalizeAll()
 	})

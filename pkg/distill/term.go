@@ -64,8 +64,8 @@ func (b Between) String() string {
 // Of several teachers it is the mean of their divergences by Teacher.Weight, which has the gradient of the divergence from the mean of their probabilities.
 func Logits(temperature, alpha float64) Term {
 	t := Term{name: fmt.Sprintf("logits T=%g α=%g", temperature, alpha), alpha: alpha, loss: func(student, teacher *graph.Node) *graph.Node { return KL(student, teacher, temperature) }}
-	if !(temperature > 0) || math.IsInf(temperature, 1) {
-		t.wrong = &ConfigError{"Logits", fmt.Sprintf("the temperature is %v", temperature), "give a finite number above 0: 1 leaves the probabilities as they are, 4 is common"}
+	if !(temperature >= 1e-3 && temperature <= 1e3) { // beyond, float32 holds nothing of the differences
+		t.wrong = &ConfigError{"Logits", fmt.Sprintf("the temperature is %v", temperature), "give a number from 0.001 to 1000: 1 leaves the probabilities as they are, 4 is common"}
 	}
 	return t.share("Logits")
 }

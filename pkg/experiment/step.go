@@ -101,12 +101,16 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 			before[v.Path()] = true
 		}
 
+		logitsOf := 0 // the number of logits
 		// one builds a training step at the graph's present place and returns its loss.
 		one := func(scope *model.Scope, x, labels *graph.Node) *graph.Node {
 			defer guard.Building()
 			g := x.Graph()
 			store.SetTraining(g, true)
 			logits := task.Model(scope, x)
+			if logits.Rank() == 2 {
+				logitsOf = logits.Shape().Dim(-1)
+			}
 			train.AddMainLoss(task.meanLoss(column(labels), logits))
 			loss := train.TotalLoss(g)
 			opt.UpdateGraph(scope, g, loss)
@@ -182,6 +186,11 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		}
 		st.identity = graphprint.Of(probe, results)
 		probe.Finalize()
+		if st.resident != nil && task.classes && logitsOf > 0 {
+			if err := labelled(st.resident, logitsOf); err != nil {
+				return err
+			}
+		}
 		if err := initialise(store); err != nil {
 			return err
 		}

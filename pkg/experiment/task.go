@@ -35,6 +35,8 @@ type Task struct {
 	Train, Validation, Test train.Dataset
 	// Start draws the kernels that the model leaves to the default initialiser, for Init. nil: HeNormal.
 	Start Initializer
+
+	classes bool // the loss is the default, for which labels have to be numbers of logits
 }
 
 // Resident is implemented by data sets whose examples all lie in memory. Train keeps them on the device and sends only the order of the
@@ -75,7 +77,7 @@ func (t Task) complete() (Task, error) {
 		return t, ErrNoModel
 	}
 	if t.Loss == nil {
-		t.Loss = loss.SparseCategoricalCrossEntropyLogits
+		t.Loss, t.classes = loss.SparseCategoricalCrossEntropyLogits, true
 	}
 	if t.Start == nil {
 		t.Start = HeNormal
@@ -88,6 +90,25 @@ func (t Task) complete() (Task, error) {
 		t.Backend = b
 	}
 	return t, nil
+}
+
+// labelled returns a *ConfigError for the first example of a data set whose label is the number of no logit. GoMLX's loss takes it for an example without a class.
+func labelled(r Resident, classes int) error {
+	_, labels := r.Arrays()
+	var wrong error
+	err := labels.ConstFlatData(func(flat any) {
+		all, ok := flat.([]int32)
+		if !ok {
+			return
+		}
+		for i, label := range all {
+			if label < 0 || int(label) >= classes {
+				wrong = &ConfigError{"labels of " + r.Name(), fmt.Sprintf("example %d has the label %d, and the network has %d logits", i, label, classes), "number the classes from 0, or give the network a logit for each"}
+				return
+			}
+		}
+	})
+	return errors.Join(err, wrong)
 }
 
 // meanLoss returns the task's loss as one number, whatever form its function gives it in.
