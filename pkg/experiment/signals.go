@@ -39,7 +39,7 @@ func (tr *Trainer) signals(t Training) (*signal.Signals, error) {
 }
 
 // topologySignals collects for a change of the topology after a step: over the first batches of an epoch that training does not get to, another one for each step, from
-// the weights as they are.
+// the weights as they are. It is a function of the step and the data set's own seed: runs whose data have the same see the same batches.
 func (tr *Trainer) topologySignals(t Training, step int) (*signal.Signals, error) {
 	needs := t.Topology.Needs() & criterion.NeedSignals
 	if needs == 0 {
@@ -49,11 +49,12 @@ func (tr *Trainer) topologySignals(t Training, step int) (*signal.Signals, error
 	if epochs, ok := data.(epochal); ok {
 		data = oneEpoch{epochs, 1_000_000_000 + step}
 	}
-	if tr.topology != nil && tr.topology.Needs == needs && slices.Equal(tr.topology.Paths(), t.Pruner.Params().Paths()) {
+	batches := max(1, t.Batches)
+	if tr.topology != nil && tr.topology.Needs == needs && tr.batchesOf == batches && slices.Equal(tr.topology.Paths(), t.Pruner.Params().Paths()) {
 		return tr.topology, tr.topology.Renew(data)
 	}
 	src := tr.Source()
-	src.Data, src.Batches = data, max(1, t.Batches)
+	src.Data, src.Batches, tr.batchesOf = data, batches, batches
 	var err error
 	tr.topology, err = signal.Collect(src, t.Pruner.Params(), needs)
 	return tr.topology, err

@@ -24,6 +24,9 @@ import (
 	"github.com/espalier-ml/espalier/pkg/prune"
 )
 
+// RateSteps is the number of steps after which a training asks Training.Rate again.
+const RateSteps = block
+
 // block is the number of steps after which a run looks at itself: it notes the loss, checks that dead weights are zero and asks for the learning
 // rate. It is also how many steps are done in one dispatch: the cost of a dispatch no longer shows from 20 steps on.
 const block = 50

@@ -31,7 +31,7 @@ type Training struct {
 	// Optimizer. nil: Adam with learning rate 1e-3. Every run starts with fresh optimizer state.
 	Optimizer optimizer.Interface
 	// Rate scales the optimizer's learning rate while the run goes on: it is given the share of the run that is done, at least 0 and below
-	// 1, and returns a factor. It is asked every 50 steps. CosineDecay and LinearDecay are such functions. nil: the rate stays.
+	// 1, and returns a factor. It is asked every 50 steps (RateSteps). CosineDecay and LinearDecay are such functions. nil: the rate stays.
 	Rate func(done float64) float64
 	// Seed chooses the order of the examples, together with the data set's own seed, and the random numbers of dropout and the like.
 	Seed int64
@@ -179,10 +179,11 @@ type Trainer struct {
 
 	step    *stepper
 	stepFor stepKey
-	// topology are the last signals for Training.Topology; with them goes what was compiled to collect them.
-	topology *signal.Signals
-	evals    map[evalKey]*model.Exec
-	perEpoch int // steps; 0: nobody has asked yet
+	// topology are the last signals for Training.Topology, of so many batches; with them goes what was compiled to collect them.
+	topology  *signal.Signals
+	batchesOf int
+	evals     map[evalKey]*model.Exec
+	perEpoch  int // steps; 0: nobody has asked yet
 
 	turn turn
 }

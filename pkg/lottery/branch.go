@@ -27,7 +27,7 @@ type From struct {
 	Weights experiment.Values
 	// Behind is how many steps of the dense network's training lie behind: the run has as many less, and its learning rate goes on from there.
 	Behind int
-	// LastRate keeps the learning rate where the schedule ends, as in fine-tuning.
+	// LastRate keeps the learning rate of the last steps of the schedule, as in fine-tuning.
 	LastRate bool
 }
 

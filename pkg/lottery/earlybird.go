@@ -333,7 +333,8 @@ func Slimming(network experiment.ModelFn, lambda float64) experiment.ModelFn {
 		}
 		for v := range scope.Store().IterVariables() {
 			if v.Trainable && v.Name() == "scale" && strings.HasSuffix(v.Scope(), model.ScopeSeparator+norm.BatchNormalizationScopeName) && v.InUseByGraph(g) {
-				train.AddRegularizationLoss(graph.MulScalar(graph.ReduceAllSum(graph.Abs(v.NodeValue(g))), lambda))
+				gamma := v.NodeValue(g)
+				train.AddRegularizationLoss(graph.MulScalar(graph.ReduceAllSum(graph.Mul(gamma, graph.StopGradient(graph.Sign(gamma)))), lambda)) // the gradient of GoMLX's Abs is 1 at 0
 			}
 		}
 		return logits

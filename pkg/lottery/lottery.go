@@ -365,7 +365,7 @@ func (t *Trial) rate(p plan) func(float64) float64 {
 	case full == nil || p.behind == 0 && !p.last:
 		return full
 	case p.last:
-		last := full(1 - 1/float64(t.total)) // that of the last step
+		last := full(float64((t.total-1)/experiment.RateSteps*experiment.RateSteps) / float64(t.total)) // that of the last step
 		return func(float64) float64 { return last }
 	}
 	start := float64(p.behind) / float64(t.total)
@@ -465,7 +465,7 @@ func (t *Trial) score(run *Run) error {
 	return report.WriteRecords(file, []report.Record{run.Record})
 }
 
-// describe names the ladder: what is removed, and what differs from the defaults, so that a field added later renames nothing.
+// describe names the ladder: what is removed, and what of Config's own numbers differs from the defaults, so that a field added later renames nothing. Optimizer, rate, data and parameters are not named.
 func (c Config) describe(total int) string {
 	parts := []string{"lottery", c.Recipe.String()}
 	if total != paperSteps {

@@ -365,13 +365,17 @@ func TestRates(t *testing.T) {
 	for _, test := range []struct {
 		p    plan
 		want []float64 // at the start, in the middle, at the last of the steps
-	}{{plan{}, []float64{1, 0.5, 0.025}}, {plan{behind: 10}, []float64{0.75, 0.375, 0.01875}}, {plan{behind: 10, last: true}, []float64{0.025, 0.025, 0.025}}} {
+	}{{plan{}, []float64{1, 0.5, 0.025}}, {plan{behind: 10}, []float64{0.75, 0.375, 0.01875}}, {plan{behind: 10, last: true}, []float64{1, 1, 1}}} { // of 40 steps, for which it is asked once
 		rate := trial.rate(test.p)
 		for i, done := range []float64{0, 0.5, 0.975} {
 			if got := rate(done); math.Abs(got-test.want[i]) > 1e-12 {
 				t.Errorf("%+v at %v: %v, want %v", test.p, done, got, test.want[i])
 			}
 		}
+	}
+	cfg.Training.Steps = 120 // the last time that the rate is asked is after 100
+	if got, want := newTrial(t, cfg, 1).rate(plan{last: true})(0), 1-100./120; math.Abs(got-want) > 1e-12 {
+		t.Errorf("the last rate of 120 steps is %v, want %v", got, want)
 	}
 }
 

@@ -31,7 +31,8 @@ var GMP = DenseToSparse{
 
 // ACDC alternates between a sparse and a dense network, all layers ranked together (schedule.ACDC): dense for a twentieth of the training, then in turn sparse and dense for as long, and from 17
 // twentieths on sparse to the end. That makes nine sparse phases. The ends of the first and of the last dense phase are those of the authors' runs on CIFAR-100; their phases in between are a tenth of the training.
-// An interval between prunings is not asked: there is one at the beginning of each phase.
+// An interval between prunings is not asked: there is one at the beginning of each phase. The optimizer's momentum goes on, that of dead weights too, where the authors' runs set it to zero at the end of
+// each sparse phase.
 var ACDC = DenseToSparse{
 	Name: "ac/dc", Cite: "Peste et al. 2021, arXiv:2106.12379", Recipe: prune.Recipe{Budget: budget.Global, Revive: true},
 	plan: func(steps, _ int, sparsity float64) (schedule.Schedule, schedule.When, int) {

@@ -157,7 +157,7 @@ func growingCount(r *Round, l *Layer, share float64) int {
 }
 
 // dsrThreshold is where a DSR keeps its threshold in Round.Memory.
-const dsrThreshold = 0
+const dsrThreshold = 2 // beside what CompatibleShare keeps
 
 // BelowThreshold drops all weights of magnitude below a threshold that is the same for all layers, and makes that threshold find its way: after an update that
 // drops more than 1.1 · Fraction · living weights it is halved, after one that drops fewer than 0.9 of that, doubled. It is 0.001 at first and lies in

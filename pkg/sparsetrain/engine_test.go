@@ -23,6 +23,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/schedule"
+	"github.com/espalier-ml/espalier/pkg/signal"
 	"github.com/espalier-ml/espalier/pkg/sparsetrain"
 )
 
@@ -375,6 +376,42 @@ func TestRulesAtFault(t *testing.T) {
 		}
 		if _, err := engine.Code(200); err != nil {
 			t.Errorf("%s: what fails can be told from what does not: %v", name, err)
+		}
+	}
+}
+
+// watched notes how many examples the signals of each update are of.
+type watched struct {
+	*sparsetrain.Engine
+	examples *[]int
+}
+
+func (w watched) Apply(step int, sig *signal.Signals) error {
+	*w.examples = append(*w.examples, sig.Examples)
+	return w.Engine.Apply(step, sig)
+}
+
+// A trainer that serves again collects signals of as many batches as it is told then.
+func TestBatches(t *testing.T) {
+	task := digits(t)
+	u, err := sparsetrain.RigL.Over(20, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, store := started(t, task, u)
+	trainer, err := experiment.NewTrainer(task, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trainer.Close()
+	batch := task.Train.(experiment.Resident).Batch()
+	for _, batches := range []int{1, 3, 0} {
+		var examples []int
+		if _, err := trainer.Train(t.Context(), experiment.Training{Steps: 20, Batches: batches, Topology: watched{engine, &examples}}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]int{max(1, batches) * batch}, examples); diff != "" {
+			t.Errorf("%d batches: examples of each update (-want +got)\n%s", batches, diff)
 		}
 	}
 }

@@ -40,7 +40,7 @@ type SCOP struct {
 	// Knockoffs. Default: SecondOrder(64)
 	Knockoffs Knockoffs
 	// Steps is how many batches the scales are trained on, with Adam (β 0.5 and 0.999) and this learning rate. Defaults: 200 and 4e-3. The authors take 20 epochs of CIFAR-10 in batches of 512,
-	// 1,960 steps, and β₂ = 0.9999.
+	// 1,960 steps, and β₂ = 0.9.
 	Steps        int
 	LearningRate float64
 	// Fit is how many examples knockoffs are fitted to. Default: 512
