@@ -56,6 +56,8 @@ const (
 	random  = "random"
 	longer  = "random, longer"
 	scratch = "scratch"
+	// throughout is slimming whose gains have their price from the first step, in place of the dense network's training, as its authors do it. It takes no further steps to choose.
+	throughout = "slimming, throughout"
 )
 
 // draws is how often a method is run of each seed: where lots decide, several times, as one draw of a few channels says little of what channels by lot are worth.
@@ -75,6 +77,8 @@ func init() {
 		{"slimming", slimming(published)},
 		{"slimming, floor", slimming(floored)},
 		{"slimming, uniform", slimming(uniform)},
+		{throughout, slimmedThroughout(published)},
+		{throughout + ", uniform", slimmedThroughout(uniform)},
 		{"group lasso", func(j *job, n *surgery.Network) (chosen, error) {
 			l := structured.GroupLasso{Strength: j.study.lasso, Budget: j.budget()}
 			l.Budget.Compete = structured.WithinGroup // few steps drive no unit to zero, and what is only small says little of other layers
@@ -219,6 +223,23 @@ func slimming(divide division) func(*job, *surgery.Network) (chosen, error) {
 	}
 }
 
+func slimmedThroughout(divide division) func(*job, *surgery.Network) (chosen, error) {
+	return func(j *job, n *surgery.Network) (chosen, error) {
+		b, err := divide(j, n)
+		if err != nil {
+			return chosen{}, err
+		}
+		s := structured.Slimming{Strength: j.study.throughout, Budget: b}
+		store, err := experiment.Init(j.task(j.study.network.Model), j.seed)
+		if err != nil {
+			return chosen{}, err
+		}
+		c, err := j.priced(n, store, j.study.dense, j.study.dense.steps, s.Model, s.Choose)
+		c.spent = 0
+		return c, err
+	}
+}
+
 func pfp(divide division, sampled bool) func(*job, *surgery.Network) (chosen, error) {
 	return func(j *job, n *surgery.Network) (chosen, error) {
 		b, err := divide(j, n)
@@ -249,20 +270,25 @@ func (j *job) penalised(n *surgery.Network, penalty func(*surgery.Network) (trac
 	if err != nil {
 		return chosen{}, err
 	}
+	return j.priced(n, store, j.study.tune, j.study.prepare, penalty, choose)
+}
+
+// priced trains a store of the network's variables with a penalty, and chooses of it.
+func (j *job) priced(n *surgery.Network, store *model.Store, p plan, steps int, penalty func(*surgery.Network) (trace.ModelFn, error), choose func(*surgery.Network) (*surgery.Plan, error)) (chosen, error) {
 	fn, err := penalty(n)
 	if err != nil {
 		return chosen{}, err
 	}
 	task := j.task(structured.Logits(fn))
-	if _, err := experiment.Train(j.ctx, task, store, j.study.tune.training(j.study.prepare, j.seed, j.dir)); err != nil {
+	if _, err := experiment.Train(j.ctx, task, store, p.training(steps, j.seed, j.dir)); err != nil {
 		return chosen{}, err
 	}
 	trained, err := j.trace(store)
 	if err != nil {
 		return chosen{}, err
 	}
-	p, err := choose(trained)
-	return chosen{plan: p, spent: j.study.prepare}, err
+	removal, err := choose(trained)
+	return chosen{plan: removal, spent: steps}, err
 }
 
 func (j *job) task(fn experiment.ModelFn) experiment.Task {

@@ -202,9 +202,9 @@ func TestMeasure(t *testing.T) {
 	}
 	p := plan{12, 0.05, 1e-4}
 	st := study{network: nets.Network{Name: "tiny", Input: []int{28, 28, 1}, Model: tiny}, data: "drawn digits", train: data.Train, validation: data.Validation, test: data.Test, macs: 0.5, dense: p, tune: p,
-		slimming: 1e-2, lasso: 1e-4, sparsity: 0.05, prepare: 4}
+		slimming: 1e-2, throughout: 1e-2, lasso: 1e-4, sparsity: 0.05, prepare: 4}
 	j := &job{ctx: t.Context(), backend: b, study: st, seed: 1, draw: 1, dir: t.TempDir()}
-	for name, choosing := range map[string]float64{"slimming": 4, "group lasso": 4, "growing": 4, "SCOP": 4, "PFP, sampled": 0, "ThiNet": 0} {
+	for name, choosing := range map[string]float64{"slimming": 4, throughout: 0, throughout + ", uniform": 0, "group lasso": 4, "growing": 4, "SCOP": 4, "PFP, sampled": 0, "ThiNet": 0} {
 		r, err := j.measure(name)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)

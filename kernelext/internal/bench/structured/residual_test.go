@@ -55,7 +55,7 @@ func small(t *testing.T, network nets.Network) study {
 		t.Fatal(err)
 	}
 	p := plan{3, 0.02, 5e-4}
-	return study{network: network, data: "noise", train: data.Train, validation: data.Validation, test: data.Test, rate: 0.45, augment: true, dense: p, tune: p, slimming: 1e-4, lasso: 1e-5, sparsity: 0.05,
+	return study{network: network, data: "noise", train: data.Train, validation: data.Validation, test: data.Test, rate: 0.45, augment: true, dense: p, tune: p, slimming: 1e-4, throughout: 1e-5, lasso: 1e-5, sparsity: 0.05,
 		prepare: 2, lots: 1, seeds: []int64{1}}
 }
 
@@ -147,9 +147,9 @@ func TestRate(t *testing.T) {
 		return float64(cost.MACs) / float64(n.Cost().MACs), c.plan
 	}
 	want, _ := share(random)
-	for _, name := range []string{"L1", "FPGM", "slimming", "slimming, floor", "slimming, uniform", "group lasso", "growing", "PFP", "PFP, floor", "PFP, uniform", "PFP, sampled", "SCOP", "GAL", "ThiNet"} {
+	for _, name := range []string{"L1", "FPGM", "slimming", "slimming, floor", "slimming, uniform", throughout, throughout + ", uniform", "group lasso", "growing", "PFP", "PFP, floor", "PFP, uniform", "PFP, sampled", "SCOP", "GAL", "ThiNet"} {
 		got, p := share(name)
-		own := slices.Contains([]string{"slimming", "slimming, floor", "slimming, uniform", "PFP", "PFP, floor", "PFP, uniform", "PFP, sampled", "ThiNet"}, name)
+		own := slices.Contains([]string{"slimming", "slimming, floor", "slimming, uniform", throughout, throughout + ", uniform", "PFP", "PFP, floor", "PFP, uniform", "PFP, sampled", "ThiNet"}, name)
 		if got > want || !own && got != want || got < 0.85*want { // whole channels of a narrow network are coarse
 			t.Errorf("%s leaves %.4f of the multiply-accumulates, want %.4f", name, got, want)
 		}
