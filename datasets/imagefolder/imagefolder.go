@@ -72,7 +72,7 @@ type Config struct {
 }
 
 // Open returns the images of cfg.Path: inputs uint8 [n, height, width, channels] and labels by the alphabetical order of the class
-// folders. The parts are stored in mixed order, so that the first n examples are a sample of all classes.
+// folders, or by their numbers if all of them are named by numbers (2 before 10). The parts are stored in mixed order, so that the first n examples are a sample of all classes.
 //
 // The decoder of JPEG images is that of the Go release the program was built with, and may round differently in another.
 //
@@ -97,7 +97,7 @@ func open(cfg Config, lim limits) (*Data, error) {
 		return nil, err
 	}
 	// All that the decoded bytes depend on.
-	key := sha256.Sum256(fmt.Appendf(nil, "1 %s %s size %d channels %d validation %g test %g seed %d", runtime.Version(), digest, cfg.Size,
+	key := sha256.Sum256(fmt.Appendf(nil, "2 %s %s size %d channels %d validation %g test %g seed %d", runtime.Version(), digest, cfg.Size,
 		cfg.Channels, cfg.Validation, cfg.Test, cfg.SplitSeed))
 	parts, err := cache.Keep(cfg.CacheDir, hex.EncodeToString(key[:]), func() (memory.Parts, error) {
 		entries, err := src.entries()

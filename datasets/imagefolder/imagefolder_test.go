@@ -215,6 +215,33 @@ func TestClassFolders(t *testing.T) {
 	}
 }
 
+// Classes that are named by numbers come in the order of these, others in that of letters.
+func TestOrderOfClasses(t *testing.T) {
+	for _, c := range []struct{ names, want []string }{
+		{[]string{"0", "1", "10", "11", "2"}, []string{"0", "1", "2", "10", "11"}},
+		{[]string{"007", "01", "1"}, []string{"01", "1", "007"}},
+		{[]string{"1", "10", "2", "b"}, []string{"1", "10", "2", "b"}},
+		{[]string{"-1", "10", "2"}, []string{"-1", "10", "2"}},
+	} {
+		if diff := cmp.Diff(c.want, inOrder(slices.Clone(c.names))); diff != "" {
+			t.Errorf("%v (-want +got)\n%s", c.names, diff)
+		}
+	}
+	var entries []entry
+	for _, name := range []string{"0/a.png", "1/a.png", "10/a.png", "2/a.png"} {
+		entries = append(entries, entry{name: name})
+	}
+	l, err := arrange("root", entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{0, 1, 3, 2} {
+		if l.images[i].class != want {
+			t.Errorf("%s has the label %d, want %d", l.images[i].entry.name, l.images[i].class, want)
+		}
+	}
+}
+
 func TestNamedFolders(t *testing.T) {
 	f := folders(t, "set/train/", 10)
 	maps.Copy(f, folders(t, "set/test/", 2))

@@ -6,6 +6,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/espalier-ml/espalier/datasets/internal/memory"
@@ -82,12 +83,16 @@ func arrange(root string, entries []entry) (layout, error) {
 		l.classes = append(l.classes, p[depth-2])
 	}
 	of := l.classes // of each image
-	l.classes = slices.Compact(slices.Sorted(slices.Values(of)))
+	l.classes = inOrder(slices.Compact(slices.Sorted(slices.Values(of))))
 	if len(l.classes) < 2 {
 		return l, wrong(l.images[0].entry.name, "at least two classes", fmt.Sprintf("only %q", l.classes[0]))
 	}
+	number := map[string]int{}
+	for i, class := range l.classes {
+		number[class] = i
+	}
 	for i, class := range of {
-		l.images[i].class, _ = slices.BinarySearch(l.classes, class)
+		l.images[i].class = number[class]
 	}
 	// Other files may lie about, but not where an image is expected: none is to be lost unseen.
 	for _, e := range entries {
@@ -96,6 +101,20 @@ func arrange(root string, entries []entry) (layout, error) {
 		}
 	}
 	return l, l.complete(wrong)
+}
+
+// inOrder puts names of classes, sorted by letters, in the order of their numbers if all of them are numbers: 2 before 10.
+func inOrder(names []string) []string {
+	numbers := map[string]uint64{}
+	for _, name := range names {
+		n, err := strconv.ParseUint(name, 10, 64)
+		if err != nil {
+			return names
+		}
+		numbers[name] = n
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(numbers[a], numbers[b]) })
+	return names
 }
 
 // wrapped returns how many folders hold all images together, without meaning anything.

@@ -395,7 +395,7 @@ func broken(path, name, expected string, err error) error {
 		return err
 	}
 	return &Error{Kind: ErrFormat, File: path, Entry: name, Expected: expected, Came: "something else", Err: err,
-		Remedy: "get the archive again"}
+		Remedy: "get it again"}
 }
 
 // meter counts what is read.

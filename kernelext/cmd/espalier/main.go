@@ -115,8 +115,13 @@ func printing(run func(ctx context.Context, args []string, out io.Writer) error)
 
 // ready sets up before it runs.
 func ready(run func(ctx context.Context, p setup.Paths, args []string) error) func(context.Context, []string) error {
+	return after(setup.Ensure, run)
+}
+
+// after runs when a set-up is done.
+func after(ensure func(context.Context, io.Writer) (setup.Paths, error), run func(ctx context.Context, p setup.Paths, args []string) error) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
-		p, err := setup.Ensure(ctx, os.Stderr)
+		p, err := ensure(ctx, os.Stderr)
 		if err != nil {
 			return err
 		}
@@ -261,7 +266,7 @@ func runReplay(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	return ready(func(ctx context.Context, p setup.Paths, args []string) error {
+	return after(setup.EnsureComputing, func(ctx context.Context, p setup.Paths, args []string) error {
 		return build(ctx, p, "./kernelext/internal/replay", args)
 	})(ctx, manifests)
 }
@@ -295,7 +300,7 @@ func fromHere(ctx context.Context, program string, args []string) error {
 		}
 		return run(ctx, p, args)
 	}
-	return ready(run)(ctx, args)
+	return after(setup.EnsureComputing, run)(ctx, args)
 }
 
 // build is goRun for a program whose exit code says something: `go run` makes all of them 1. The error is a programError then.

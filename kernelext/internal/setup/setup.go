@@ -26,6 +26,8 @@ type step struct {
 	from  func() (string, error)          // digest of all that it depends on
 	there func() bool                     // whether what it makes is there, cheaply
 	do    func(ctx context.Context) error // makes it; must leave nothing half-made that `there` takes for whole
+
+	computes bool // it is needed to compute, without a kernel
 }
 
 // state is the record of what was set up.
@@ -48,7 +50,21 @@ func Ensure(ctx context.Context, progress io.Writer) (Paths, error) {
 	return p, ensure(ctx, progress, p.Home, p.steps(progress))
 }
 
+// EnsureComputing is Ensure for programs that compute and need no kernel. What is there of the kernel stays as it is: it may be another checkout's.
+func EnsureComputing(ctx context.Context, progress io.Writer) (Paths, error) {
+	p, err := Locate()
+	if err != nil {
+		return p, err
+	}
+	return p, ensureSome(ctx, progress, p.Home, p.steps(progress), func(s step) bool { return s.computes })
+}
+
 func ensure(ctx context.Context, progress io.Writer, dir string, steps []step) error {
+	return ensureSome(ctx, progress, dir, steps, func(step) bool { return true })
+}
+
+// ensureSome does those of all steps that are wanted.
+func ensureSome(ctx context.Context, progress io.Writer, dir string, all []step, wanted func(step) bool) error {
 	if err := usable(dir); err != nil {
 		return err
 	}
@@ -63,11 +79,17 @@ func ensure(ctx context.Context, progress io.Writer, dir string, steps []step) e
 	s, err := readState(dir)
 	if errors.Is(err, ErrState) {
 		// Nothing is known to be done, so all is done again, over what an earlier set-up made.
-		for _, step := range steps {
+		for _, step := range all {
 			s.Made = append(s.Made, step.made...)
 		}
 	} else if err != nil {
 		return err
+	}
+	var steps []step
+	for _, step := range all {
+		if wanted(step) {
+			steps = append(steps, step)
+		}
 	}
 	for i, step := range steps {
 		if err := ctx.Err(); err != nil {

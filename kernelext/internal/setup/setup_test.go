@@ -121,6 +121,44 @@ func TestEnsureDamagedState(t *testing.T) {
 	}
 }
 
+// Who only computes sets up what that takes and leaves the rest as it is, also where nothing is known of what was done; the whole set-up finds its way from there.
+func TestEnsureSome(t *testing.T) {
+	dir := t.TempDir()
+	var a, b int
+	kernel := func(from string) []step {
+		steps := []step{fileStep(dir, "a", "1", &a), fileStep(dir, "b", from, &b)}
+		steps[0].computes = true
+		return steps
+	}
+	computes := func(s step) bool { return s.computes }
+	for _, from := range []string{"1", "2"} { // another checkout's kernel
+		if err := ensureSome(t.Context(), io.Discard, dir, kernel(from), computes); err != nil {
+			t.Fatal(err)
+		}
+		if a != 1 || b != 0 {
+			t.Errorf("the steps were done %d and %d times, want 1 and 0", a, b)
+		}
+	}
+	if err := ensure(t.Context(), io.Discard, dir, kernel("1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, stateFile), []byte(`{"Done": `), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := ensureSome(t.Context(), io.Discard, dir, kernel("2"), computes); err != nil {
+		t.Fatal(err)
+	}
+	if a != 2 || b != 1 {
+		t.Errorf("after the state was lost the steps were done %d and %d times, want 2 and 1", a, b)
+	}
+	if err := ensure(t.Context(), io.Discard, dir, kernel("2")); err != nil {
+		t.Fatal(err)
+	}
+	if a != 2 || b != 2 {
+		t.Errorf("after the whole set-up the steps were done %d and %d times, want 2 each", a, b)
+	}
+}
+
 func TestEnsureWaitsForTheLock(t *testing.T) {
 	dir := t.TempDir()
 	other := flock.New(filepath.Join(dir, lockFile))

@@ -50,7 +50,7 @@ const (
 // steps lists the set-up in order.
 func (p Paths) steps(progress io.Writer) []step {
 	steps := []step{{
-		name: "check what has to be there", from: func() (string, error) { return p.requirements() },
+		name: "check what has to be there", computes: true, from: func() (string, error) { return p.requirements() },
 		there: func() bool { return true }, do: p.check,
 	}}
 	for _, t := range tools {
@@ -66,13 +66,13 @@ func (p Paths) steps(progress io.Writer) []step {
 	}
 	return append(steps,
 		step{
-			name: "install JupyterLab", made: []string{"venv"},
+			name: "install JupyterLab", made: []string{"venv"}, computes: true, // whose Python fetches the plugin
 			from:  func() (string, error) { return p.venvDigest("lab") },
 			there: func() bool { return exists(p.Jupyter) && imports(p.Python, "jupyterlab") },
 			do:    func(ctx context.Context) error { return p.venv(ctx, filepath.Join(p.Home, "venv"), "lab") },
 		},
 		step{
-			name: "install the XLA plugin for CPU", made: []string{"pjrt"},
+			name: "install the XLA plugin for CPU", made: []string{"pjrt"}, computes: true,
 			from: func() (string, error) { return pluginSHA256 + runtime.GOOS + runtime.GOARCH, nil },
 			there: func() bool {
 				info, err := os.Stat(filepath.Join(p.PluginDir, pluginFile))

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -44,7 +45,7 @@ func (j *job) openImages() (*images, error) {
 	}
 	for name, list := range map[string][]float64{"--mean": j.mean, "--std": j.std} {
 		if n := len(list); n != 0 && n != 1 && n != channels {
-			return nil, refuse(fmt.Sprintf("%d numbers, or one, for %s", channels, name), fmt.Sprint(n), "give one for each channel")
+			return nil, refuse(fmt.Sprintf("as many numbers for %s as the images have channels, %d", name, channels), fmt.Sprint(n), "give one for each channel, or one for all")
 		}
 	}
 	var err error
@@ -53,7 +54,7 @@ func (j *job) openImages() (*images, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.say("%s: %d images to learn from, %d to judge by, %d classes", j.data, i.Train.Len(), i.Validation.Len(), i.Train.Classes())
+	j.say("%s: %d images to learn from, %d to judge by, %d that are left for a test of yours; %d classes", j.data, i.Train.Len(), i.Validation.Len(), i.Test.Len(), i.Train.Classes())
 	return i, nil
 }
 
@@ -104,4 +105,18 @@ func (i *images) first(b compute.Backend, n int) (*tensors.Tensor, error) {
 // fits tells whether the classes of the images are those of the model, by their number.
 func (i *images) fits(outputs []int) bool {
 	return len(outputs) == 2 && slices.Equal(outputs[1:], []int{i.Train.Classes()})
+}
+
+// mapping says which folder is held for which output of the model: nothing in a model tells.
+func (i *images) mapping() string {
+	const shown = 12
+	var parts []string
+	for k, name := range i.Train.ClassNames() {
+		if k == shown {
+			parts = append(parts, "…")
+			break
+		}
+		parts = append(parts, fmt.Sprintf("%d %s", k, name))
+	}
+	return strings.Join(parts, ", ")
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,7 +27,8 @@ const usage = `usage: espalier shrink MODEL.onnx -o SMALL.onnx [--macs SHARE | -
   --round-to N       channels that stay are a multiple of N; 1: any number (default: what suits this machine, by a measurement of under ten seconds
                      that is kept, or a half, a quarter … of it, where the budget can't be met otherwise)
   --exclude NAME     a variable, scope or group that stays whole
-  --data DIR         images in class folders: for criteria that need data, for training, for accuracies
+  --data DIR         images in class folders: for criteria that need data, for training, for accuracies. The folders are the model's outputs in the order
+                     of their names, by letters, or by value where all names are numbers
   --epochs N         train the smaller network on them for so long; --distill: to the outputs of the large one instead of the labels
   --rate R           the learning rate at the start of that (default 0.0003); --batch N: examples in a step (default 32)
   --mean, --std      what the model's pixels, from 0 to 1, are centred and scaled by; ImageNet's are 0.485,0.456,0.406 and 0.229,0.224,0.225
@@ -190,14 +192,16 @@ func parse(args []string) (options, error) {
 		return o, usageError("--macs and --params are given: give one of them")
 	case zero || !(o.macs >= 0 && o.macs < 1 && o.params >= 0 && o.params < 1):
 		return o, usageError("--macs and --params are shares that stay: give one more than 0 and less than 1, such as 0.5")
-	case o.batch < 1 || o.epochs < 0 || !(o.rate > 0):
+	case o.batch < 1 || o.epochs < 0 || !(o.rate > 0) || math.IsInf(o.rate, 1):
 		return o, usageError("--batch, --epochs and --rate are to be positive")
 	case o.epochs > 0 && o.data == "":
 		return o, usageError("--epochs needs examples: give a folder of images with --data")
 	case o.data == "" && o.criterion.Needs&criterion.NeedData != 0:
 		return o, usageError(fmt.Sprintf("--criterion %s needs examples: give a folder of images with --data", o.criterion.Name))
-	case slices.ContainsFunc(o.std, func(x float64) bool { return !(x > 0) }):
+	case slices.ContainsFunc(o.std, func(x float64) bool { return !(x > 0) || math.IsInf(x, 1) }):
 		return o, usageError("--std is to be positive")
+	case slices.ContainsFunc(o.mean, func(x float64) bool { return math.IsNaN(x) || math.IsInf(x, 0) }):
+		return o, usageError("--mean is to be a number")
 	}
 	for _, path := range []*string{&o.model, &o.out, &o.data} {
 		if *path != "" && !filepath.IsAbs(*path) {

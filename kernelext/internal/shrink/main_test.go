@@ -138,6 +138,67 @@ func TestShrink(t *testing.T) {
 	}
 }
 
+// stopper cancels when it is told of something.
+type stopper struct {
+	bytes.Buffer
+	at   string
+	stop func()
+}
+
+func (s *stopper) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), s.at) {
+		s.stop()
+	}
+	return s.Buffer.Write(p)
+}
+
+// Who stops between the training and the writing does not train again: the training stays until the smaller model is there.
+func TestStoppedAfterTraining(t *testing.T) {
+	dir := prepare(t)
+	args := []string{"-dir", dir, "large.onnx", "-o", "small.onnx", "--data", "images", "--epochs", "3", "--batch", "16", "--round-to", "1"}
+	ctx, cancel := context.WithCancel(t.Context())
+	said := &stopper{at: "timing both", stop: cancel}
+	if err := run(ctx, args, &bytes.Buffer{}, said); !errors.Is(err, context.Canceled) || !strings.Contains(said.String(), "training on the labels: step") {
+		t.Fatalf("stopped: %v\n%s", err, said.String())
+	}
+	var again bytes.Buffer
+	if err := run(t.Context(), args, &bytes.Buffer{}, &again); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(again.String(), "training on the labels: step") {
+		t.Errorf("it trained again:\n%s", again.String())
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "home", "cache", "shrink", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	for _, says := range []string{"outputs and folders: 0 class 0, 1 class 1, 2 class 2", "as whoever guesses", "for a test of yours"} {
+		if !strings.Contains(said.String(), says) {
+			t.Errorf("it does not say %q:\n%s", says, said.String())
+		}
+	}
+}
+
+// What others have worked is what all processors have, less this program's share.
+func TestShare(t *testing.T) {
+	got, ok := parseStat([]byte("cpu  100 20 30 4000 500 6 7 8 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n"))
+	if want := 1710 * time.Millisecond; !ok || got != want {
+		t.Errorf("worked %v, %t, want %v", got, ok, want)
+	}
+	for _, text := range []string{"", "intr 1 2 3", "cpu 1 2 3", "cpu a b c d e f g h"} {
+		if _, ok := parseStat([]byte(text)); ok {
+			t.Errorf("%q was understood", text)
+		}
+	}
+	start := time.Now()
+	before, after := work{start, 10 * time.Second, true}, work{start.Add(2 * time.Second), 11 * time.Second, true}
+	if got := after.share(before); got != 0.5 {
+		t.Errorf("others had %v of a processor, want 0.5", got)
+	}
+	if got := after.share(work{at: start}); got != 0 {
+		t.Errorf("%v of what nobody has measured", got)
+	}
+}
+
 // Without --round-to, channels are rounded to what was measured of this machine, and that is said.
 func TestRoundToOfTheMachine(t *testing.T) {
 	dir := prepare(t)
@@ -205,25 +266,38 @@ func TestPlanByMachine(t *testing.T) {
 
 func TestShrinkErrors(t *testing.T) {
 	dir := prepare(t)
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relu := func(_ *model.Scope, in []*graph.Node) []*graph.Node { return []*graph.Node{activation.Relu(in[0])} }
+	if err := onnx.Write(filepath.Join(dir, "relu.onnx"), b, model.NewStore(), relu, onnx.Config{}, shapes.Make(dtypes.Float32, 1, 16, 16, 3)); err != nil {
+		t.Fatal(err)
+	}
 	var wrong usageError
 	for name, c := range map[string]struct {
 		args  string
 		usage bool
 		want  string
 	}{
-		"no model":          {"-o small.onnx", true, "expected one"},
-		"no output":         {"large.onnx", true, "-o is missing"},
-		"itself":            {"large.onnx -o large.onnx", true, "model itself"},
-		"two budgets":       {"large.onnx -o small.onnx --macs 0.5 --params 0.5", true, "one of them"},
-		"nothing":           {"large.onnx -o small.onnx --macs 0", true, "more than 0"},
-		"no parameters":     {"large.onnx -o small.onnx --params 0", true, "more than 0"},
-		"too much":          {"large.onnx -o small.onnx --macs 1.5", true, "shares"},
-		"round to nothing":  {"large.onnx -o small.onnx --round-to 0", true, "1 or more"},
-		"unknown criterion": {"large.onnx -o small.onnx --criterion best", true, `"best"`},
-		"no data":           {"large.onnx -o small.onnx --criterion taylor", true, "--data"},
-		"not there":         {"none.onnx -o small.onnx", false, "none.onnx"},
-		"no images":         {"large.onnx -o small.onnx --data none", false, "none"},
-		"vanishes":          {"large.onnx -o small.onnx --macs 0.0001 --round-to 1", false, "MACs"},
+		"no model":           {"-o small.onnx", true, "expected one"},
+		"no output":          {"large.onnx", true, "-o is missing"},
+		"itself":             {"large.onnx -o large.onnx", true, "model itself"},
+		"two budgets":        {"large.onnx -o small.onnx --macs 0.5 --params 0.5", true, "one of them"},
+		"nothing":            {"large.onnx -o small.onnx --macs 0", true, "more than 0"},
+		"no parameters":      {"large.onnx -o small.onnx --params 0", true, "more than 0"},
+		"too much":           {"large.onnx -o small.onnx --macs 1.5", true, "shares"},
+		"round to nothing":   {"large.onnx -o small.onnx --round-to 0", true, "1 or more"},
+		"unknown criterion":  {"large.onnx -o small.onnx --criterion best", true, `"best"`},
+		"no data":            {"large.onnx -o small.onnx --criterion taylor", true, "--data"},
+		"not there":          {"none.onnx -o small.onnx", false, "none.onnx"},
+		"no images":          {"large.onnx -o small.onnx --data none", false, "none"},
+		"vanishes":           {"large.onnx -o small.onnx --macs 0.0001 --round-to 1", false, "MACs"},
+		"an axis it has not": {"large.onnx -o small.onnx --size foo=3", false, "--size foo=3: expected an axis whose size is free"},
+		"a mean of NaN":      {"large.onnx -o small.onnx --data images --mean nan", true, "--mean"},
+		"an infinite rate":   {"large.onnx -o small.onnx --data images --epochs 1 --rate inf", true, "--rate"},
+		"two means":          {"large.onnx -o small.onnx --data images --mean 0.1,0.2", false, "as many numbers for --mean as the images have channels, 3, came 2"},
+		"nothing to cut":     {"relu.onnx -o small.onnx", false, "there is nothing to make smaller"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer

@@ -28,20 +28,37 @@ type accuracies struct {
 // temperature softens the outputs that are learnt from (Hinton et al. 2015, arXiv:1503.02531).
 const temperature = 4
 
+// compare tells whether the images are of the model's classes, and says which folder it takes for which. It is an error where they have to be.
+func (j *job) compare() (fits bool, err error) {
+	t, err := trace.Record(j.backend, j.large.Store, j.large.ModelFn, trace.Config{}, j.inputs...)
+	if err != nil {
+		return false, err
+	}
+	fits = j.images.fits(t.Outputs[0].Shape().Dimensions)
+	switch {
+	case fits:
+		j.say("outputs and folders: %s", j.images.mapping())
+	case j.epochs > 0 && !j.distill:
+		return false, fmt.Errorf("--data: expected images of the model's classes, as many as its output %v has, came %d; give others, or add --distill, which needs no classes",
+			t.Outputs[0].Shape().Dimensions, j.images.Train.Classes())
+	default:
+		j.say("note: the model's output is %v and there are %d folders, so that they are no classes of it: nothing is said of accuracies", t.Outputs[0].Shape().Dimensions, j.images.Train.Classes())
+	}
+	return fits, nil
+}
+
+// guessed tells whether an accuracy is what guessing gives, or less than three standard errors more.
+func guessed(accuracy float64, n, classes int) bool {
+	p := 1 / float64(classes)
+	return accuracy < p+3*math.Sqrt(p*(1-p)/float64(n))
+}
+
 // train trains the smaller network, if that was asked for, and judges both, if the images are of the model's classes; nil where they are not.
-func (j *job) train(ctx context.Context, small *surgery.Small) (*accuracies, error) {
+func (j *job) train(ctx context.Context, small *surgery.Small, fits bool) (*accuracies, error) {
 	if j.images == nil {
 		return nil, nil
 	}
-	t, err := trace.Record(j.backend, j.large.Store, j.large.ModelFn, trace.Config{}, j.inputs...)
-	if err != nil {
-		return nil, err
-	}
-	fits := j.images.fits(t.Outputs[0].Shape().Dimensions)
-	if !fits && !j.distill && j.epochs > 0 {
-		return nil, fmt.Errorf("--data: expected images of the model's classes, as many as its output %v has, came %d; give others, or add --distill, which needs no classes",
-			t.Outputs[0].Shape().Dimensions, j.images.Train.Classes())
-	}
+	var err error
 	held := j.images.Validation
 	judge := func(task experiment.Task, s *model.Store) (float64, error) {
 		if !fits || held.Len() == 0 {
@@ -60,6 +77,10 @@ func (j *job) train(ctx context.Context, small *surgery.Small) (*accuracies, err
 		j.say("judging both on %d images …", held.Len())
 		if a.large, err = judge(large, j.large.Store); err != nil {
 			return nil, err
+		}
+		if guessed(a.large, held.Len(), j.images.Train.Classes()) {
+			j.say("note: the large network is right on %.2f%% of the images, as whoever guesses: is each folder the class of its output (%s), and are --mean and --std those that it was trained with?",
+				100*a.large, j.images.mapping())
 		}
 		if a.cut, err = judge(task, small.Store); err != nil {
 			return nil, err
@@ -92,7 +113,7 @@ func (j *job) train(ctx context.Context, small *surgery.Small) (*accuracies, err
 	return a, nil
 }
 
-// learn trains a network. An interrupted training goes on when the same command is run again.
+// learn trains a network. An interrupted training goes on when the same command is run again, and what it has made is loaded until the smaller model is written.
 func (j *job) learn(ctx context.Context, task experiment.Task, s *model.Store) error {
 	cache, err := home.CacheDir()
 	if err != nil {
@@ -121,8 +142,6 @@ func (j *job) learn(ctx context.Context, task experiment.Task, s *model.Store) e
 	if err != nil {
 		return err
 	}
-	if result.Dir != "" {
-		return os.RemoveAll(result.Dir) // it was there to go on from
-	}
+	j.trained = result.Dir
 	return nil
 }
