@@ -16,6 +16,9 @@ import (
 // oldest is the first set of operators that is read. Before it Clip, Softmax, Dropout and others meant or wrote something else, which the importer does not know.
 const oldest = 13
 
+// newest is the last one whose changes the rules were held against, that of ONNX 1.19: what an operation means in a later one nobody here knows.
+const newest = 24
+
 // checker looks at a model before anything is allocated for it.
 type checker struct {
 	file    string
@@ -46,6 +49,9 @@ func (c *checker) model(m modelProto) error {
 	}
 	if v := m.opsets[""]; v < oldest {
 		return c.bad(ErrUnsupported, "", fmt.Sprintf("operator set %d or newer", oldest), fmt.Sprint(v), "export it again, or convert it with onnx.version_converter", nil)
+	}
+	if v := m.opsets[""]; v > newest {
+		return c.bad(ErrUnsupported, "", fmt.Sprintf("operator set %d or older", newest), fmt.Sprint(v), "export it for an older one, or convert it with onnx.version_converter", nil)
 	}
 	if m.functions {
 		return c.bad(ErrUnsupported, "", "a graph of operators", "functions of the model's own", "export it with functions inlined", nil)
@@ -139,6 +145,14 @@ func (c *checker) node(n nodeProto, known map[string]bool, depth int) error {
 	if n.op == "BatchNormalization" && len(n.inputs) == 5 {
 		c.fixed[n.inputs[3]], c.fixed[n.inputs[4]] = true, true
 	}
+	pads := false
+	for _, attribute := range n.attributes {
+		a, err := parseAttribute(attribute)
+		if err != nil {
+			return err
+		}
+		pads = pads || a.name == "pads" && slices.ContainsFunc(a.ints, func(p int64) bool { return p != 0 })
+	}
 	for _, attribute := range n.attributes {
 		a, err := parseAttribute(attribute)
 		if err != nil {
@@ -146,6 +160,9 @@ func (c *checker) node(n nodeProto, known map[string]bool, depth int) error {
 		}
 		if passedOver(n.op, a) {
 			return c.bad(ErrUnsupported, n.label(), "an operation without "+a.name, fmt.Sprintf("one with %d %v", a.i, a.ints), "replace it in the model before exporting it", nil)
+		}
+		if came, remedy := unknown(n.op, a, pads); came != "" {
+			return c.bad(ErrUnsupported, n.label(), "an operation without "+a.name, came, remedy, nil)
 		}
 		for _, tensor := range a.tensors {
 			t, err := parseTensor(tensor)
@@ -177,6 +194,29 @@ func passedOver(op string, a attributeProto) bool {
 		return a.i != 0
 	}
 	return false
+}
+
+// unknown says what of an attribute the importer has no rule for, which it would say in words of its own when the graph is built, and what to do. pads: the operation pads.
+func unknown(op string, a attributeProto, pads bool) (came, remedy string) {
+	switch op + " " + a.name {
+	case "Conv auto_pad", "MaxPool auto_pad", "AveragePool auto_pad":
+		if a.s != "NOTSET" && a.s != "VALID" && a.s != "" {
+			return a.s, "export it with pads in numbers: onnxsim writes them where the size of the input is fixed"
+		}
+	case "MaxPool ceil_mode", "AveragePool ceil_mode":
+		if a.i != 0 {
+			return "one that rounds its output up", "pad its input so that nothing has to be rounded, and export it again"
+		}
+	case "AveragePool count_include_pad":
+		if a.i != 0 && pads {
+			return "one that counts what it pads", "pad by an operation before it, and export it again"
+		}
+	case "BatchNormalization training_mode":
+		if a.i != 0 {
+			return "one in training", "export it in inference: model.eval() in PyTorch"
+		}
+	}
+	return "", ""
 }
 
 // stored says in which field a type's numbers are, if they are not raw.

@@ -318,6 +318,20 @@ func TestRefused(t *testing.T) {
 	dilated.port(graphInput, "x", 1, 1, 4, 4)
 	dilated.node("AveragePool", []string{"x"}, "y", attribute{name: "kernel_shape", ints: []int64{2, 2}}.marshal(), attribute{name: "dilations", ints: []int64{2, 2}}.marshal())
 	dilated.port(graphOutput, "y", 1, 1, 2, 2)
+	one := func(op string, inputs []string, attributes ...attribute) []byte {
+		m := newBuild(17)
+		for _, in := range inputs {
+			m.port(graphInput, in, 1, 1, 4, 4)
+		}
+		var all [][]byte
+		for _, a := range attributes {
+			all = append(all, a.marshal())
+		}
+		m.node(op, inputs, "y", all...)
+		m.port(graphOutput, "y", 1, 1, 4, 4)
+		return m.bytes()
+	}
+	window, x := attribute{name: "kernel_shape", ints: []int64{3, 3}}, []string{"x"}
 	many := newBuild(17)
 	many.port(graphInput, "x", 4)
 	for i := range 9 {
@@ -346,6 +360,11 @@ func TestRefused(t *testing.T) {
 		"unknown operation":    {custom(17, "Frobnicate", "x"), ErrUnsupported, `"Frobnicate"`},
 		"would be misread":     {dilated.bytes(), ErrUnsupported, "dilations"},
 		"old set of operators": {custom(9, "Neg", "x"), ErrUnsupported, "operator set 13"},
+		"a set to come":        {custom(99, "Neg", "x"), ErrUnsupported, "operator set 24 or older, came 99"},
+		"padding by a word":    {one("MaxPool", x, window, attribute{name: "auto_pad", s: "SAME_UPPER"}), ErrUnsupported, "without auto_pad, came SAME_UPPER"},
+		"rounded up":           {one("MaxPool", x, window, attribute{name: "ceil_mode", i: 1}), ErrUnsupported, "without ceil_mode"},
+		"padding that counts":  {one("AveragePool", x, window, attribute{name: "count_include_pad", i: 1}, attribute{name: "pads", ints: []int64{1, 1, 1, 1}}), ErrUnsupported, "without count_include_pad"},
+		"in training":          {one("BatchNormalization", []string{"x", "a", "b", "c", "d"}, attribute{name: "training_mode", i: 1}), ErrUnsupported, "model.eval()"},
 		"a cycle":              {custom(17, "Neg", "y"), ErrFormat, `"y"`},
 	} {
 		t.Run(name, func(t *testing.T) {
