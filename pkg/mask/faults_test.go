@@ -78,6 +78,7 @@ func TestFilesThatLie(t *testing.T) {
 		{"a header beyond the file", digested([]byte(magic), []byte{255, 255, 255, 255}, []byte("[]")), "at byte 8: not a whole mask file: a header of 4294967295 bytes"},
 		{"no header", digested([]byte(magic), []byte{0, 0, 0, 0}), "unexpected end of JSON input"},
 		{"another version", digested([]byte("ESPMASK2"), []byte{2, 0, 0, 0}, []byte("[]")), `no "ESPMASK1" at the start`},
+		{"a short rest", []byte("ESPMASK1\x02\x00\x00\x00"), "it was cut off"},
 		{"a pickle", append([]byte("\x80\x02}q\x01."), make([]byte, 64)...), `no "ESPMASK1" at the start`},
 		{"many nothings", many("{}", 80_000), "it ends within"},
 		{"many axes", many(`{"shape":[`+strings.TrimSuffix(strings.Repeat("1,", 120_000), ",")+"]}", 1), "has shape"},

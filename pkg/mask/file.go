@@ -154,8 +154,11 @@ func unpack(data []byte) (file, *FormatError) {
 	bad := func(offset int, format string, args ...any) (file, *FormatError) {
 		return nil, &FormatError{Offset: int64(offset), Problem: fmt.Sprintf(format, args...)}
 	}
-	if len(data) < start+sha256.Size || string(data[:len(magic)]) != magic {
+	if len(data) < len(magic) || string(data[:len(magic)]) != magic {
 		return bad(0, "%d bytes, no %q at the start", len(data), magic)
+	}
+	if least := start + sha256.Size; len(data) < least {
+		return bad(len(magic), "%d bytes, where the shortest has %d: it was cut off", len(data), least)
 	}
 	body, sum := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
 	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {

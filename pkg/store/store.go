@@ -60,14 +60,20 @@ func (s *Store) Dir() string { return s.dir }
 //
 // Errors: home.ErrNoHome; those of Open.
 func Default() (*Store, error) {
-	if dir := os.Getenv(Env); dir != "" {
-		return Open(dir)
-	}
-	dir, err := home.Dir()
+	dir, err := DefaultDir()
 	if err != nil {
 		return nil, err
 	}
-	return Open(filepath.Join(dir, "store"))
+	return Open(dir)
+}
+
+// DefaultDir returns the directory of the default store, whether it is there or not.
+func DefaultDir() (string, error) {
+	if dir := os.Getenv(Env); dir != "" {
+		return dir, nil
+	}
+	dir, err := home.Dir()
+	return filepath.Join(dir, "store"), err
 }
 
 // Open opens the store in a directory, which is made where it is missing. A directory that holds something else is refused. One that can't be

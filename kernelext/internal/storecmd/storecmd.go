@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -38,11 +39,12 @@ const usage = `usage: store [--store DIR] COMMAND
   import FILE            take over the results of such a file`
 
 type command struct {
-	name string
-	run  func(ctx context.Context, s *store.Store, args []string, out io.Writer) error
+	name  string
+	makes bool // a store where there is none; the others are about one that is there
+	run   func(ctx context.Context, s *store.Store, args []string, out io.Writer) error
 }
 
-var commands = []command{{"ls", ls}, {"show", show}, {"verify", verify}, {"gc", gc}, {"export", export}, {"import", imported}}
+var commands = []command{{"ls", false, ls}, {"show", false, show}, {"verify", false, verify}, {"gc", false, gc}, {"export", false, export}, {"import", true, imported}}
 
 // Run runs `espalier store`.
 //
@@ -58,13 +60,21 @@ func Run(ctx context.Context, args []string, out io.Writer) error {
 	if at < 0 {
 		return &nbrun.UsageError{Problem: fmt.Sprintf("there is no command %q\n%s", flags.Arg(0), usage)}
 	}
-	var s *store.Store
-	var err error
-	if *dir != "" {
-		s, err = store.Open(*dir)
-	} else {
-		s, err = store.Default()
+	given := *dir != "" || os.Getenv(store.Env) != ""
+	if *dir == "" {
+		var err error
+		if *dir, err = store.DefaultDir(); err != nil {
+			return err
+		}
 	}
+	if _, err := os.Stat(*dir); errors.Is(err, fs.ErrNotExist) && !commands[at].makes {
+		if !given && commands[at].name == "ls" {
+			fmt.Fprintf(out, "%s: there is no store yet, as no result has been kept\n", *dir)
+			return nil
+		}
+		return fmt.Errorf("%s: expected a store, came a path where there is nothing; give another with --store or %s, or keep a result first", *dir, store.Env)
+	}
+	s, err := store.Open(*dir)
 	if err != nil {
 		return err
 	}
@@ -248,6 +258,10 @@ func export(_ context.Context, s *store.Store, args []string, out io.Writer) err
 		return &nbrun.UsageError{Problem: fmt.Sprintf("%s is there already: give another name", rest[0])}
 	}
 	if err := store.WriteFile(rest[0], func(w io.Writer) error { return s.Export(w, rest[1:]...) }); err != nil {
+		var damaged *store.DamagedError
+		if errors.As(err, &damaged) {
+			return fmt.Errorf("%w; or set it aside with `espalier store verify`, and export what is left", err)
+		}
 		return err
 	}
 	info, err := os.Stat(rest[0])

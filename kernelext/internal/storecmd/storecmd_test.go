@@ -47,6 +47,25 @@ func run(t *testing.T, dir string, args ...string) (string, error) {
 	return b.String(), err
 }
 
+// A command that looks at a store makes none where there is nothing.
+func TestNoStore(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "misspelt")
+	for _, args := range [][]string{{"ls"}, {"show", "x"}, {"verify"}, {"gc"}, {"export", filepath.Join(t.TempDir(), "file")}} {
+		if _, err := run(t, dir, args...); err == nil || !strings.Contains(err.Error(), "expected a store") {
+			t.Errorf("%v: error %v, want one that says that there is no store", args, err)
+		}
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Fatalf("%v made it", args)
+		}
+	}
+	t.Setenv(store.Env, "")
+	t.Setenv("ESPALIER_HOME", filepath.Join(t.TempDir(), "home"))
+	var b bytes.Buffer
+	if err := Run(t.Context(), []string{"ls"}, &b); err != nil || !strings.Contains(b.String(), "there is no store yet") {
+		t.Errorf("on a new machine: %q, %v", b.String(), err)
+	}
+}
+
 func TestCommands(t *testing.T) {
 	dir := filled(t)
 	content := filepath.Join(t.TempDir(), "content")
@@ -154,7 +173,7 @@ func TestExportAndImport(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "store")
+	dir := filled(t)
 	var usage *nbrun.UsageError
 	for _, args := range [][]string{{}, {"no-such"}, {"ls", "a", "b"}, {"show"}, {"show", "a", "--x"}, {"verify", "a"}, {"gc", "--max", "many"}, {"gc", "--max", "-1"}, {"export"}, {"import"}} {
 		if _, err := run(t, dir, args...); !errors.As(err, &usage) {
