@@ -56,7 +56,7 @@ type Contender struct {
 	Rounds int  // of Iterative. Default: 5
 	// Schedule of Gradual; its name goes into manifests. Default: schedule.Cubic
 	Schedule schedule.Named
-	// Batches of the training data for the criterion's signals. Default: 10.
+	// Batches of the training data for the criterion's signals: the first ones of the data set, the same for all seeds, so that intervals hold nothing of how signals differ with the examples. Default: 10.
 	Batches int
 }
 

@@ -65,7 +65,8 @@ type PFPResult struct {
 	means map[string][]float32
 }
 
-// ranking is the sensitivities, and far behind the point the means.
+// ranking is the sensitivities, and far behind the point the means. In float32 that leaves some eighty steps for the means of units whose sensitivity is 1: those that are within about a hundredth of the
+// largest mean of each other come in their own order, and sensitivities that differ by less than 1e-5 may change places.
 func (r *PFPResult) ranking() map[string][]float32 {
 	ranked := map[string][]float32{}
 	for name, s := range r.Sensitivity {
