@@ -625,6 +625,14 @@ func TestPaired(t *testing.T) {
 	if got := Paired([]float64{1}, []float64{0}); got.N != 1 || !math.IsNaN(got.P) {
 		t.Errorf("one pair: %+v", got)
 	}
+	for p, want := range map[float64]string{1: "1.0000", 0.07417: "0.0742", 0.0001: "0.0001", 0.00009: "< 0.0001", 0: "< 0.0001"} {
+		if got := (PairedTest{P: p}).Significance(); got != want {
+			t.Errorf("p of %v is written %q, want %q", p, got, want)
+		}
+	}
+	if got := (PairedTest{P: math.NaN()}).Significance(); got != "" {
+		t.Errorf("no p is written %q", got)
+	}
 }
 
 // Masks are written so that mask.Load reads them.

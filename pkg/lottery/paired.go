@@ -1,6 +1,7 @@
 package lottery
 
 import (
+	"fmt"
 	"math"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -12,6 +13,17 @@ import (
 type PairedTest struct {
 	experiment.Interval         // of the mean difference, x − y
 	T, P                float64 // Student's t, and the two-sided p of no difference; NaN for fewer than 2 pairs
+}
+
+// Significance is P as tables write it: with four decimals, "< 0.0001" below, and "" where there is none.
+func (t PairedTest) Significance() string {
+	switch {
+	case math.IsNaN(t.P):
+		return ""
+	case t.P < 0.0001:
+		return "< 0.0001"
+	}
+	return fmt.Sprintf("%.4f", t.P)
 }
 
 // Paired is Student's t test on the differences of pairs. Differences that are all the same, but not zero, have p 0.

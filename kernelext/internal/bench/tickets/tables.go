@@ -153,7 +153,7 @@ func (all results) runs() report.Table {
 func (all results) tests() report.Table {
 	t := report.Table{
 		Title:   "Figures to meet",
-		Columns: []report.Column{{Name: "what"}, {Name: "trials"}, {Name: "mean"}, {Name: "95% band"}, {Name: "p", Format: "%.4f"}, {Name: "to meet"}, {Name: "met"}},
+		Columns: []report.Column{{Name: "what"}, {Name: "trials"}, {Name: "mean"}, {Name: "95% band"}, {Name: "p"}, {Name: "to meet"}, {Name: "met"}},
 		Caption: "Paired by trial. Accuracies are those on the test data at the early stop, in points. Bands and two-sided p by Student's t over the trials.",
 	}
 	dense := kind{0, lottery.Ticket.Name}
@@ -192,7 +192,7 @@ func (all results) tests() report.Table {
 		test := lottery.Paired(xs, ys)
 		var p, verdict any
 		if test.N > 1 {
-			p = test.P
+			p = test.Significance()
 		}
 		if met != nil {
 			verdict = yes(met(test))
