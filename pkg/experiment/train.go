@@ -44,7 +44,8 @@ type Training struct {
 	When     schedule.When
 	// Topology changes the masks while training, for instance a *sparsetrain.Engine. It brings its own Pruner, and takes the place of Schedule. nil: none does.
 	Topology Topology
-	// Batches of the training data are run through the network before each pruning of the schedule, for criteria that need signals. Default: 10; for a Topology 1.
+	// Batches of the training data are run through the network before each pruning of the schedule, for criteria that need signals: the first ones, or for a Topology those
+	// of a step. They depend on the data set's own seed (WithSeed) and not on Seed. Default: 10; for a Topology 1.
 	Batches int
 	// Dir is where runs are saved, each in a subdirectory named by its digest: of all of this configuration, the data (with Validate, also those that it measures on) and the weights it
 	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on. "": nothing is saved.
