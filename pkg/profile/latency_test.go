@@ -161,9 +161,9 @@ func TestBootstrap(t *testing.T) {
 		return xs
 	}
 	low, high := Bootstrap(sample(50), 1)
-	// The median of 50 such values has a standard error of about 0.5 / √50 = 0.07.
-	if low < 0.25 || low > 0.45 || high < 0.55 || high > 0.75 {
-		t.Errorf("of 50: %v to %v", low, high)
+	// The median of 50 such values, 0.49, has a standard error of about 0.5 / √52 = 0.069, and 95% lie within 1.96 of them.
+	if math.Abs(low-(0.49-0.136)) > 0.015 || math.Abs(high-(0.49+0.136)) > 0.015 {
+		t.Errorf("of 50: %v to %v, want 0.354 to 0.626", low, high)
 	}
 	if l, h := Bootstrap(sample(5000), 1); h-l > (high-low)/5 || l > 0.5 || h < 0.49 {
 		t.Errorf("of 5000: %v to %v", l, h)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -277,6 +278,71 @@ func TestTrackingByHand(t *testing.T) {
 	}
 	if diff := cmp.Diff([][]float32{{0.25}, {0}}, values(t, store, "/fc/weights")); diff != "" {
 		t.Errorf("the one that shrinks faster goes (-want +got):\n%s", diff)
+	}
+}
+
+// The price of a gate is λ for each of its weights, times the probability that a draw opens it, which is σ(log α − β·ln(0.1/1.1)); in inference a gate is σ(log α), stretched to −0.1 and 1.1.
+func TestGatesByHand(t *testing.T) {
+	const n = 4000
+	rows := make([][]float32, n)
+	for i := range rows {
+		rows[i] = []float32{1, 1, 1, 1}
+	}
+	store, set := one(t, rows)
+	store.RootScope().SetParam(model.ParamInitialSeed, int64(1))
+	net, err := Gates{Penalty: 0.01, Open: 0.5}.Model(store, set, func(_ *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Reshape(graph.Slice(store.GetVariable("/fc/weights").NodeValue(x), graph.AxisRange(), graph.AxisElem(0)), 1, n)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := gobackend.New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(training bool) (gates []float32, price float64) {
+		exec, err := model.NewExec(b, store, func(_ *model.Scope, x *graph.Node) []*graph.Node {
+			store.SetTraining(x.Graph(), training)
+			gates := net(store.RootScope(), x)
+			if !training {
+				return []*graph.Node{gates, graph.ScalarZero(x.Graph(), x.DType())}
+			}
+			return []*graph.Node{gates, train.GetRegularizationLoss(x.Graph())}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer exec.Finalize()
+		r, err := exec.Call([]float32{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tensors.MustCopyFlatData[float32](r[0]), float64(r[1].Value().(float32))
+	}
+	for _, c := range []struct {
+		logAlpha, open, gate float64
+	}{
+		{0, 0.831822, 0.5},                           // σ(2/3·ln 11)
+		{-2.0 / 3 * math.Log(11), 0.5, 0.101813},     // σ(0), and 1.2·0.168178 − 0.1
+		{2.0 / 3 * math.Log(11), 0.960729, 0.898187}, // σ(4/3·ln 11), and 1.2·0.831822 − 0.1
+		{-3, 0.197594, 0},                            // 1.2·0.047426 − 0.1 is below 0
+	} {
+		if err := store.GetVariable(gateScope + "/fc/weights").SetValue(tensors.FromScalarAndDimensions(float32(c.logAlpha), n, 1)); err != nil {
+			t.Fatal(err)
+		}
+		gates, price := run(true)
+		open := 0.0
+		for _, g := range gates {
+			if g > 0 {
+				open += 1.0 / n
+			}
+		}
+		if want := 0.01 * 4 * n * c.open; math.Abs(price-want) > 1e-4*want || math.Abs(open-c.open) > 0.032 { // four standard errors
+			t.Errorf("log α = %.3f: %d gates cost %v and %.3f of them are drawn open, want %v and %.3f", c.logAlpha, n, price, open, want, c.open)
+		}
+		if gates, _ := run(false); math.Abs(float64(gates[0])-c.gate) > 1e-5 {
+			t.Errorf("log α = %.3f: the gate is %v in inference, want %v", c.logAlpha, gates[0], c.gate)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -152,7 +153,6 @@ func TestGradientsByHand(t *testing.T) {
 	}
 }
 
-// The mean square of the gradients of drawn labels is that of the softmax: x²·p(1 − p) for each class, on average.
 // Renew is Over into the memory that is there; where it fails, nothing is left that could be taken for signals.
 func TestRenew(t *testing.T) {
 	src, set, _ := linearSource(t)
@@ -190,6 +190,7 @@ func TestRenew(t *testing.T) {
 	}
 }
 
+// The mean square of the gradients of drawn labels is that of the softmax: x²·p(1 − p) for each class, on average.
 func TestGaussNewtonIsThatOfTheSoftmax(t *testing.T) {
 	logits := []float64{0.5, -0.3, 1}
 	s := store(t, map[string]*tensors.Tensor{"/w/weights": tensors.FromFlatDataAndDimensions([]float32{0.5, -0.3, 1}, 1, 3)})
@@ -438,14 +439,45 @@ func TestActivationsByHand(t *testing.T) {
 	near(t, "ranks", value(t, sig, criterion.NeedOutputRank, "/1/dense/weights"), []float64{2.0 / 3, 2.0 / 3}, 1e-6)
 }
 
+// Weights that a network uses twice have the mean of what both layers' activations are like; the squares of both layers' inputs add up.
+func TestActivationsOfSharedWeights(t *testing.T) {
+	b, err := gobackend.New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := store(t, map[string]*tensors.Tensor{"/w/weights": tensors.FromFlatDataAndDimensions([]float32{1, -1, 2, 1}, 2, 2)})
+	net := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return activation.Relu(linear(scope, activation.Relu(linear(scope, x))))
+	}
+	// Inputs (1, 1) and (0, 1) have activations (3, 0) and (2, 1), and these (3, 0) and (4, 0).
+	d := &data{name: "x", dims: []int{2}, inputs: [][]float32{{1, 1, 0, 1}}, labels: [][]int32{{0, 0}}}
+	sig, err := Collect(Source{Backend: b, Store: s, Model: net, Data: d}, params.Select(s, nil), criterion.NeedInputNorm|criterion.NeedOutputZeros|criterion.NeedOutputNorm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "norms of the inputs", value(t, sig, criterion.NeedInputNorm, "/w/weights"), []float64{math.Sqrt(1 + 0 + 9 + 4), math.Sqrt(1 + 1 + 0 + 1)}, 1e-6)
+	near(t, "zeros", value(t, sig, criterion.NeedOutputZeros, "/w/weights"), []float64{0, 3.0 / 4}, 1e-6)
+	near(t, "norms of the outputs", value(t, sig, criterion.NeedOutputNorm, "/w/weights"), []float64{12.0 / 4, 1.0 / 4}, 1e-6)
+}
+
+// Singular values below the precision of float32, times the longer side, count for nothing; those above it do.
 func TestRank(t *testing.T) {
 	for want, m := range [][]float32{{0, 0, 0, 0}, {1, 2, 2, 4}, {1, 2, 3, 4}} {
 		if got, err := rank(m, 2, 2); err != nil || got != want {
 			t.Errorf("rank of %v: %d, %v; want %d", m, got, err, want)
 		}
 	}
-	if got, err := rank([]float32{1, 1, 1, 1, 1, 1 + 1e-7}, 2, 3); err != nil || got != 1 {
-		t.Errorf("a difference below the precision of float32 counts: rank %d, %v", got, err)
+	for _, c := range []struct { // 2·2⁻²³ is 2.4e-7, 4·2⁻²³ is 4.8e-7
+		m       []float32
+		columns int
+		want    int
+	}{
+		{[]float32{1, 1, 1, 1, 1, 1 + 1e-7}, 3, 1}, {[]float32{1, 0, 0, 1e-5}, 2, 2}, {[]float32{1, 0, 0, 4e-7}, 2, 2}, {[]float32{1, 0, 0, 2e-7}, 2, 1},
+		{[]float32{1, 0, 0, 0, 0, 4e-7, 0, 0}, 4, 1}, {[]float32{1, 0, 0, 0, 0, 6e-7, 0, 0}, 4, 2}, {[]float32{1, 0, 0, 4e-7, 0, 0, 0, 0}, 2, 1},
+	} {
+		if got, err := rank(c.m, len(c.m)/c.columns, c.columns); err != nil || got != c.want {
+			t.Errorf("rank of %v, %d in a row: %d, %v; want %d", c.m, c.columns, got, err, c.want)
+		}
 	}
 }
 

@@ -2,13 +2,16 @@ package structured
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -34,18 +37,34 @@ func twoLayers(s *model.Scope, x *graph.Node) *graph.Node {
 // fixed makes a network of given values.
 func fixed(t *testing.T, fn func(*model.Scope, *graph.Node) *graph.Node, in int, weights map[string]*tensors.Tensor) *surgery.Network {
 	t.Helper()
+	return fixedOn(t, open(t), fn, in, weights)
+}
+
+// pure is a backend that compiles nothing.
+func pure(t *testing.T) compute.Backend {
+	t.Helper()
+	b, err := gobackend.New("")
+	check(t, err)
+	return b
+}
+
+// fixedOn is fixed on a backend.
+func fixedOn(t *testing.T, b compute.Backend, fn func(*model.Scope, *graph.Node) *graph.Node, in int, weights map[string]*tensors.Tensor) *surgery.Network {
+	t.Helper()
 	store := model.NewStore()
 	for path, w := range weights {
 		_, err := store.CreateVariable(path, w)
 		check(t, err)
 	}
-	n, err := surgery.Trace(open(t), store, trace.Single(fn), shapes.Make(dtypes.Float32, 1, in))
+	n, err := surgery.Trace(b, store, trace.Single(fn), shapes.Make(dtypes.Float32, 1, in))
 	check(t, err)
 	return n
 }
 
-func byHand(t *testing.T) *surgery.Network {
-	return fixed(t, twoLayers, 2, map[string]*tensors.Tensor{
+func byHand(t *testing.T) *surgery.Network { return byHandOn(t, open(t)) }
+
+func byHandOn(t *testing.T, b compute.Backend) *surgery.Network {
+	return fixedOn(t, b, twoLayers, 2, map[string]*tensors.Tensor{
 		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 0, 1, -1}, {0, 1, 1, -1}}),
 		"/out/dense/weights": tensors.FromValue([][]float32{{1, -1}, {3, 0}, {0, -3}, {5, 5}}),
 	})
@@ -82,6 +101,12 @@ func TestSensitivityByHand(t *testing.T) {
 	var config *ConfigError
 	if _, err := (PFP{Budget: Budget{Compete: Global}}).Choose(ctx, byHand(t), points{{1, 1}}); !errors.As(err, &config) || config.Field != "PFP.Budget.Compete" {
 		t.Errorf("units of all groups compete: %v, want a *ConfigError", err)
+	}
+	// Without a number, 3·ln(8·4/10⁻⁹) = 72.6 are enough.
+	all, err := PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, byHandOn(t, pure(t)), twice(slices.Repeat([]points{{{1, 1}}}, 80)))
+	check(t, err)
+	if all.Examples != 73 {
+		t.Errorf("%d examples of 80 were looked at, want 73", all.Examples)
 	}
 	// No more is looked at than was asked for.
 	two := twice{points{{1, 1}}, points{{2, 1}}}
@@ -252,7 +277,7 @@ func TestCheckBound(t *testing.T) {
 	}
 }
 
-// What is drawn is reweighted so that it stands for all: the sum over many draws is that of the whole.
+// Units are drawn until there are as many different ones as stay, and none that has no probability.
 func TestDrawUnits(t *testing.T) {
 	p := []float64{0.5, 0.3, 0.2, 0}
 	counts, m := drawUnits(rand.New(rand.NewPCG(1, 1)), p, 2)
@@ -271,6 +296,22 @@ func TestDrawUnits(t *testing.T) {
 	}
 	if different != 2 || sum != m {
 		t.Errorf("drawn %v in %d draws, want 2 different", counts, m)
+	}
+}
+
+// What is drawn is reweighted so that it stands for all: the mean weight of a unit over many draws is 1, however probable it is.
+func TestSampledStandsForAll(t *testing.T) {
+	const times = 10000
+	p := []float64{0.5, 0.3, 0.2, 0}
+	mean := make([]float64, len(p))
+	rng := seeded(1)
+	for range times {
+		for u, w := range sampled(rng, p, []float32{5, 3, 2, 0}, 2) {
+			mean[u] += float64(w) / times
+		}
+	}
+	if diff := cmp.Diff([]float64{1, 1, 1, 0}, mean, cmpopts.EquateApprox(0, 0.05)); diff != "" { // deviations are below 1.2: four standard errors
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
@@ -356,6 +397,39 @@ func TestSCOPByHand(t *testing.T) {
 	}
 }
 
+// Two steps of each rule from w = 3, with gradients 2 and 1. SGD, with µ = 0.9, d = 0.1 and η = 0.5: v is 2 + 0.3 = 2.3, then 0.9·2.3 + 1 + 0.185 = 3.255. Adam, with β 0.5 and 0.75 and η = 0.1:
+// both moments are 1 after each step, which is 1/0.5 and 1/0.25 without bias, then 1/0.75 and 1/0.4375; so it moves by η·2/√4, then by η·√7/3.
+func TestRulesByHand(t *testing.T) {
+	store := model.NewStore()
+	w, err := store.CreateVariable("/w", tensors.FromValue([]float32{3}))
+	check(t, err)
+	for name, c := range map[string]struct {
+		next func(value, grad, step *graph.Node) *graph.Node
+		want []float32
+	}{
+		"SGD": {func(value, grad, _ *graph.Node) *graph.Node {
+			return sgd(store, w, value, grad, graph.Scalar(value.Graph(), dtypes.Float32, 0.5), 0.9, 0.1)
+		}, []float32{1.85, 0.2225}},
+		"Adam": {func(value, grad, step *graph.Node) *graph.Node {
+			return adam(store, w, value, grad, step, 0.1, 0.5, 0.75)
+		}, []float32{2.9, float32(2.9 - 0.1*math.Sqrt(7)/3)}},
+	} {
+		exec, err := model.NewExec(pure(t), store, func(_ *model.Scope, in []*graph.Node) *graph.Node { return c.next(in[0], in[1], in[2]) })
+		check(t, err)
+		value, got := []float32{3}, []float32{}
+		for step, grad := range []float32{2, 1} {
+			r, err := exec.Call(value, []float32{grad}, float32(step+1))
+			check(t, err)
+			value = tensors.MustCopyFlatData[float32](r[0])
+			got = append(got, value...)
+		}
+		exec.Finalize()
+		if diff := cmp.Diff(c.want, got, near); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
+	}
+}
+
 // FISTA's proximal step: y = m + (a − 1)/a'·(m − before), less rate·gradient and rate·λ, and not below 0.
 func TestProximalByHand(t *testing.T) {
 	if a := momentum(1); math.Abs(a-(1+math.Sqrt(5))/2) > 1e-12 {
@@ -406,6 +480,86 @@ func TestGALHasNoUnit(t *testing.T) {
 	}
 	if want.Spread < blind {
 		t.Errorf("the spread is %g: the discriminator saw nothing", want.Spread)
+	}
+}
+
+// A step has the losses of discriminator and student, and the gradients of the masks, that are computed by hand: at a rate of 0, so that nothing moves, with a discriminator whose answer is the first
+// logit, where it is positive, and a teacher whose logits have mean 0 and variance 1.
+func TestGALStepByHand(t *testing.T) {
+	n := fixedOn(t, pure(t), twoLayers, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 0, 1, 0}, {0, 1, 0, 1}}),
+		"/out/dense/weights": tensors.FromValue([][]float32{{1, 0}, {0, 1}, {0, 0}, {0, 0}}),
+	})
+	c, err := GAL{Mimic: 2}.complete()
+	check(t, err)
+	masks := c.masks(n)
+	student, err := workspace(n)
+	check(t, err)
+	_, err = student.CreateVariable(masks[0].path, tensors.FromValue([]float32{0.5, 1, 1, 1}))
+	check(t, err)
+	check(t, c.discriminator(student, 2, seeded(1)))
+	for i := range galWidths {
+		v := student.GetVariable(fmt.Sprintf("%s/%d/weights", galScope, i))
+		w := make([]float32, v.Shape().Size())
+		w[0] = 1
+		check(t, v.SetValue(tensors.FromFlatDataAndDimensions(w, v.Shape().Dimensions...)))
+	}
+	step, err := c.step(n, student, masked(n, masks), masks)
+	check(t, err)
+	defer step.Finalize()
+	found, err := step.Call([][]float32{{1, -1}, {1, -1}}, float32(0), [][]float32{{2, 1}, {1, 3}})
+	check(t, err)
+	got, err := host(found)
+	check(t, err)
+	// The student's logits are (1, 1) and (0.5, 3): differences of 0 and 2, −0.5 and 4.
+	sigmoid := func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
+	p, q := sigmoid(1), sigmoid(0.5)
+	loss := func(p ...float64) (sum float64) { // the mean of −log p
+		for _, x := range p {
+			sum -= math.Log(x) / float64(len(p))
+		}
+		return sum
+	}
+	want := [][]float64{
+		{20.25 / 4, loss(p, q), loss(p) + loss(1-p, 1-q) + loss(p, q), p, (p + q) / 2, math.Sqrt(3 * 0.0625 * 0.25)}, // answers 1, 1, 1 and 0.5
+		// µ·2·Σ(difference · what the unit adds)/4, and to the discriminator −(1 − σ) of each example times that, over 2.
+		{-0.5 - ((1-p)*2+(1-q)*1)/2, 2*1 + 4*3, 0, 0},
+	}
+	wide := make([][]float64, len(got))
+	for i := range got {
+		for _, x := range got[i] {
+			wide[i] = append(wide[i], float64(x))
+		}
+	}
+	if diff := cmp.Diff(want, wide, near); diff != "" {
+		t.Errorf("what was seen, and gradients (-want +got)\n%s", diff)
+	}
+}
+
+// Units that nothing reads are worth nothing, so their masks go to 0 and they are removed; those that make the logits stay.
+func TestGALKeepsWhatIsRead(t *testing.T) {
+	n := fixedOn(t, pure(t), twoLayers, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 0, 1, 0}, {0, 1, 0, 1}}),
+		"/out/dense/weights": tensors.FromValue([][]float32{{1, -1}, {0, 0}, {0, 0}, {-1, 1}}),
+	})
+	const group = "/in/dense/weights:1"
+	data := points{{1, 2}, {2, 1}, {0, 3}, {3, 1}}
+	c := GAL{Sparsity: 2, MaskRate: 0.05, MaskEvery: 1, Steps: 30, LearningRate: 1e-6, Seed: 1}
+	r, err := c.Choose(ctx, n, data)
+	check(t, err)
+	if m := r.Masks[group]; m[1] != 0 || m[2] != 0 || m[0] < 0.5 || m[3] < 0.5 {
+		t.Errorf("masks %v, want 0 of the second and the third, and more than 0.5 of the others", m)
+	}
+	if diff := cmp.Diff([]int{1, 2}, r.Plan.Removed[group]); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	// The price is 0.1, and a tenth of that after each third of the steps. FISTA's second step goes on by (a − 1)/a' = 0.618/2.194 = 0.28175 of the first, and its momentum starts anew with each third.
+	c.Steps = 6
+	r, err = c.Choose(ctx, n, data)
+	check(t, err)
+	want := float32(1 - 2.28175*(0.1+0.01+0.001))
+	if diff := cmp.Diff([]float32{want, want}, r.Masks[group][1:3], cmpopts.EquateApprox(0, 1e-5)); diff != "" {
+		t.Errorf("after two steps of each rate, what is not read has the masks (-want +got)\n%s", diff)
 	}
 }
 
@@ -530,6 +684,7 @@ func moments(x [][]float32) (mean []float64, covariance [][]float64) {
 	return mean, covariance
 }
 
+// Shuffled images have all changed places, noise has the mean and the deviation of all features together, and zeros are zeros.
 func TestControls(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	batch := [][]float32{{1, 1}, {2, 2}, {3, 3}, {4, 4}}
@@ -549,7 +704,16 @@ func TestControls(t *testing.T) {
 			t.Errorf("%v is no permutation", out)
 		}
 	}
-	draw, err := Zeros.Fit(batch, rng)
+	draw, err := Noise.Fit([][]float32{{0, 6}, {6, 0}}, rng) // of mean 3 and variance 9
+	check(t, err)
+	noise := blank(5000, 2)
+	draw(nil, noise, rng)
+	mean, covariance := moments(noise)
+	got := [][]float64{mean, {math.Sqrt(covariance[0][0]), math.Sqrt(covariance[1][1])}}
+	if diff := cmp.Diff([][]float64{{3, 3}, {3, 3}}, got, cmpopts.EquateApprox(0, 0.17)); diff != "" { // four standard errors
+		t.Errorf("means and deviations of noise (-want +got)\n%s", diff)
+	}
+	draw, err = Zeros.Fit(batch, rng)
 	check(t, err)
 	draw(batch, out, rng)
 	if diff := cmp.Diff([][]float32{{0, 0}, {0, 0}, {0, 0}, {0, 0}}, out); diff != "" {
@@ -653,6 +817,35 @@ func TestSlimmingByHand(t *testing.T) {
 	check(t, err)
 	if diff := cmp.Diff(map[string][]int{"/in/dense/weights:1": {1, 2}}, p.Removed); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// A group that two kernels make is judged by the mean of what their gains say: by Slimming next to other groups, and by SCOP.
+func TestMeansOfSumsByHand(t *testing.T) {
+	gained := func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(s, x, false, 4)
+		return graph.Mul(x, graph.InsertAxes(s.VariableWithShape("scale", shapes.Make(dtypes.Float32, 4)).NodeValue(x), 0))
+	}
+	n := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = activation.Relu(graph.Add(gained(s.At("a"), x), gained(s.At("b"), x)))
+		return layers.Dense(s.At("out"), activation.Relu(gained(s.At("c"), x)), false, 2)
+	}, 2, map[string]*tensors.Tensor{
+		"/a/dense/weights": tensors.FromScalarAndDimensions(float32(1), 2, 4), "/b/dense/weights": tensors.FromScalarAndDimensions(float32(1), 2, 4),
+		"/c/dense/weights": tensors.FromScalarAndDimensions(float32(1), 4, 4), "/out/dense/weights": tensors.FromScalarAndDimensions(float32(1), 4, 2),
+		"/a/scale": tensors.FromValue([]float32{1, -2, 3, 4}), "/b/scale": tensors.FromValue([]float32{3, 2, -1, 6}), "/c/scale": tensors.FromValue([]float32{2.5, 3, 4.5, 6}),
+	})
+	// The means are 2, 2, 2 and 5, so the smallest four of eight are these three and 2.5. The sums are 4, 4, 4 and 10, so that 3 would go before the last of them.
+	p, err := Slimming{Budget: Budget{Units: 0.5}}.Choose(n)
+	check(t, err)
+	if diff := cmp.Diff(map[string][]int{"/a/dense/weights:1": {0, 1, 2}, "/c/dense/weights:1": {0}}, p.Removed); diff != "" {
+		t.Errorf("slimming removes (-want +got)\n%s", diff)
+	}
+	r := &SCOPResult{Importance: map[string][]float32{}, Scales: map[string][]float32{"/a/dense/weights": {1, 0.75, 0.5, 0}, "/b/dense/weights": {0.5, 0.25, 1, 1}, "/c/dense/weights": {1, 1, 0, 0.5}}}
+	check(t, r.score(SCOP{}, n, SCOP{}.mixed(n)))
+	// |γ|·(2k − 1) of a is 1, 1, 0 and −4, that of b is 0, −1, 1 and 6.
+	want := map[string][]float32{"/a/dense/weights:1": {0.5, 0, 0.5, 1}, "/c/dense/weights:1": {2.5, 3, -4.5, 0}}
+	if diff := cmp.Diff(want, r.Importance, near); diff != "" {
+		t.Errorf("SCOP's importance (-want +got)\n%s", diff)
 	}
 }
 

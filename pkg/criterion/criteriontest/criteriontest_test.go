@@ -12,6 +12,8 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/espalier-ml/espalier/pkg/criterion"
 )
@@ -131,6 +133,58 @@ func TestByHand(t *testing.T) {
 	// All criteria but the controls are in the table.
 	if n := len(criterion.All()); n != 25+2 {
 		t.Errorf("there are %d criteria: add a case by hand for the new one", n)
+	}
+}
+
+// What criteria that track make of a step, computed by hand: w·g is 2, −2, 0 and −1.
+func TestTrackByHand(t *testing.T) {
+	// σ'(0) = 1/4, σ'(±1) = e/(1 + e)² = 0.1966, σ'(100) = 0.
+	for _, test := range []struct {
+		c    criterion.Criterion
+		want []float32
+	}{
+		{criterion.Movement, []float32{-2, 3, -1, 101}},
+		{criterion.SoftMovement, []float32{-2 - 2.5e-5, 3 - 1.966e-5, -1 - 1.966e-5, 101}},
+	} {
+		step := trial{b: open(t), c: test.c, param: param([]int{2, 2})}
+		args := []any{[][]float32{{1, -2}, {3, 0.5}}, [][]float32{{2, 1}, {0, -2}}, [][]float32{{0, 1}, {-1, 100}}}
+		got, _, err := step.call(args, func(nodes []*graph.Node) *graph.Node {
+			return test.c.Track(criterion.Inputs{Param: step.param, Weight: nodes[0], Grad: nodes[1], Track: nodes[2]})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, got, cmpopts.EquateApprox(0, 5e-7)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.c.Name, diff)
+		}
+	}
+}
+
+// What the pools make of the columns (1, −3) and (−2, 0.5), and without axes of each weight by itself.
+func TestPoolsByHand(t *testing.T) {
+	one := trial{b: open(t)}
+	for name, test := range map[string]struct {
+		pool         criterion.Pool
+		units, alone []float32
+	}{
+		"L1":   {criterion.L1, []float32{4, 2.5}, []float32{1, 2, 3, 0.5}},
+		"L2":   {criterion.L2, []float32{float32(math.Sqrt(10)), float32(math.Sqrt(4.25))}, []float32{1, 2, 3, 0.5}},
+		"Net":  {criterion.Net, []float32{2, 1.5}, []float32{1, 2, 3, 0.5}},
+		"Sum":  {criterion.Sum, []float32{-2, -1.5}, []float32{1, -2, -3, 0.5}},
+		"Mean": {criterion.Mean, []float32{-1, -0.75}, []float32{1, -2, -3, 0.5}},
+	} {
+		for _, of := range []struct {
+			axes []int
+			want []float32
+		}{{[]int{0}, test.units}, {nil, test.alone}} {
+			got, _, err := one.call([]any{[][]float32{{1, -2}, {-3, 0.5}}}, func(c []*graph.Node) *graph.Node { return test.pool(c[0], of.axes...) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(of.want, got, cmpopts.EquateApprox(1e-6, 0)); diff != "" {
+				t.Errorf("%s over axes %v (-want +got):\n%s", name, of.axes, diff)
+			}
+		}
 	}
 }
 

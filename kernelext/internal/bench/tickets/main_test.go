@@ -161,5 +161,23 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// A trial that drew several times has the mean of the draws that did not fail, and one of which all failed has none.
+func TestDraws(t *testing.T) {
+	draw := func(seed int64, values map[string]float64) report.Record {
+		values["round"] = 7
+		return report.Record{Seed: seed, Labels: map[string]string{"branch": "reinit"}, Values: values}
+	}
+	all := collect([]report.Record{
+		draw(1, map[string]float64{"earlyStop": 500}), draw(1, map[string]float64{"earlyStop": 900}), draw(1, map[string]float64{"failed": 1}),
+		draw(2, map[string]float64{"earlyStop": 300}), draw(3, map[string]float64{"failed": 1}),
+	})
+	if diff := cmp.Diff(map[int64]float64{1: 700, 2: 300}, all.of(kind{7, "reinit"}, "earlyStop")); diff != "" {
+		t.Errorf("by trial (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]float64{70000, 30000}, all.sample(kind{7, "reinit"}, "earlyStop", 100)); diff != "" {
+		t.Errorf("a hundred times (-want +got):\n%s", diff)
+	}
+}
+
 // The committed tables are those of the committed records.
 func TestCommittedTables(t *testing.T) { benchtest.Page(t, "tickets", head, tables) }
