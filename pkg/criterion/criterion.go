@@ -82,9 +82,9 @@ type Inputs struct {
 	InputNorm     *Node // [in]: the L2 norm of each input channel over examples and positions
 	OutputZeros   *Node // [out]: the share of zeros among each channel's activations
 	OutputNorm    *Node // [out]: the mean over examples of the L2 norm of each channel's activations
-	OutputRank    *Node // [out]: the mean over examples of the rank of each channel's activation map
+	OutputRank    *Node // [out]: the mean over examples of the rank of each channel's activation map, that of the first layer where several share the parameter
 	Residual      *Node // [in]: the squared error of the layer's outputs when this input channel goes after all that go before it
-	Gain          *Node // [out]: the scale of the batch normalisation that follows the layer
+	Gain          *Node // [out]: the scale of the batch normalisation that follows the layer, the first that has the parameter
 	Start         *Node // the weights at the start of training
 	Track         *Node // what Criterion.Track has made of the training steps so far
 	Gate          *Node // log α of the trained gates (prune.Gates)

@@ -81,8 +81,8 @@ func adam(epochs int) experiment.Spec {
 }
 
 // families are the two networks. The widths of the last rungs are of those that -widths times, with a margin above nine, because two quiet cores help the dense network more; that they
-// keep their accuracy is seen on validation data. The small LeNets have two learning rates to choose from, because which is better depends on what they start from and learn from: with one of the two for all,
-// the recipe or a control would be at a disadvantage.
+// keep their accuracy is seen on validation data. The small LeNets, and the dense one that trains as long, have two learning rates to choose from, because which is better depends on what they start
+// from and learn from: with one of the two for all, the recipe or a control would be at a disadvantage.
 func families() []family {
 	return []family{{
 		name: "mlp", what: "784-1200-1200-10", model: mlp, groups: []string{"/fc1/", "/fc2/"},

@@ -122,7 +122,7 @@ func (r *run) all(ctx context.Context) ([]net, error) {
 		nets = append(nets, n...)
 	}
 	last := r.rungs[len(r.rungs)-1].widths
-	long, err := r.fresh(ctx, denseLong, r.teacher.widths, nil, r.teacher.spec.LearningRate)
+	long, err := r.best(func(rate float64) ([]net, error) { return r.fresh(ctx, denseLong, r.teacher.widths, nil, rate) })
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", denseLong, err)
 	}
