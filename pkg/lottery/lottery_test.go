@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -319,15 +318,11 @@ func (r recording) Order(epoch int) []int32 {
 func TestTrialsDiffer(t *testing.T) {
 	var epochs []int
 	cfg := tiny(t)
-	cfg.Task.Backend = gobackend.GetBackend() // which need not compile for long
 	cfg.Task.Train = recording{cfg.Task.Train.(experiment.Resident), &epochs}
-	cfg.Training.Steps = 10 // less than an epoch
-	a, b := newTrial(t, cfg, 1), newTrial(t, cfg, 2)
-	if cmp.Equal(content(a.first), content(b.first)) {
-		t.Error("two seeds start alike")
-	}
-	epochs = nil
-	for _, trial := range []*Trial{a, b} {
+	cfg.Training.Steps, cfg.Training.Optimizer = 10, &experiment.SGD{LearningRate: 0.1} // less than an epoch, and compiled sooner
+	trial := newTrial(t, cfg, 1)
+	for _, seed := range []int64{1, 2} {
+		trial.seed, trial.rungs = seed, nil // a trial of its own would compile the same steps again
 		if _, err := trial.Branch(t.Context(), 1, RandomMask); err != nil {
 			t.Fatal(err)
 		}
@@ -339,6 +334,10 @@ func TestTrialsDiffer(t *testing.T) {
 	// Of each trial rung 0, rung 1, its branch, and two copies of it.
 	if all := slices.Compact(slices.Sorted(slices.Values(drawn))); len(drawn) != 10 || len(all) != 8 || drawn[2] != drawn[1] || drawn[7] != drawn[6] {
 		t.Errorf("orders are those of epochs %v: want ten, of which the third is the second and the eighth the seventh, and no others equal", drawn)
+	}
+	a, b := newTrial(t, tiny(t), 1), newTrial(t, tiny(t), 2)
+	if cmp.Equal(content(a.first), content(b.first)) {
+		t.Error("two seeds start alike")
 	}
 	// Deviation √(2/(16 + 8)) of 128 weights: Glorot's, within four standard errors.
 	squares := 0.0
@@ -437,7 +436,6 @@ func TestRates(t *testing.T) {
 // A record says of the network at the early stop, and of the last one, what each of them is worth; and fine-tuning, at the last learning rate, moves nothing where that is 0.
 func TestRecords(t *testing.T) {
 	cfg := tiny(t)
-	cfg.Task.Backend = gobackend.GetBackend() // which need not compile for long
 	cfg.Training.Steps, cfg.Training.Validate = 150, 50
 	cfg.Training.Rate = func(done float64) float64 {
 		switch {
