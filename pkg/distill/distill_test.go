@@ -403,16 +403,20 @@ func TestTeacherInfers(t *testing.T) {
 	}
 }
 
+// firstLoss is the loss of a student that learns nothing, at a rate of next to nothing.
+func firstLoss(t *testing.T, task experiment.Task, teachers []distill.Teacher, terms ...distill.Term) float64 {
+	t.Helper()
+	lesson := taught(t, task, distill.Config{Teachers: teachers, Terms: terms})
+	return trained(t, lesson, started(t, task, 2), experiment.Training{Steps: 10, Optimizer: &experiment.SGD{LearningRate: 1e-12}}).Loss
+}
+
 // Of several teachers each has its share: with the same answers they teach as one does, and a single one of weight 3 against 1 pulls three quarters.
 func TestSeveralTeachers(t *testing.T) {
 	task := digits(t, narrow(4))
 	task.Backend = gobackend.GetBackend()
 	a, b := started(t, task, 8), started(t, task, 9)
-	loss := func(terms distill.Term, teachers ...distill.Teacher) float64 {
-		store := started(t, task, 2)
-		// Nothing is learnt at a rate of next to nothing: the loss is that of the start.
-		r := trained(t, taught(t, task, distill.Config{Teachers: teachers, Terms: []distill.Term{terms}}), store, experiment.Training{Steps: 10, Optimizer: &experiment.SGD{LearningRate: 1e-12}})
-		return r.Loss
+	loss := func(term distill.Term, teachers ...distill.Teacher) float64 {
+		return firstLoss(t, task, teachers, term)
 	}
 	of := func(store *model.Store, weight float64) distill.Teacher {
 		return distill.Teacher{Model: task.Model, Store: store, Weight: weight}
@@ -428,6 +432,64 @@ func TestSeveralTeachers(t *testing.T) {
 	at.Of = 0
 	if first := loss(distill.RelationalDistance(1, at), of(b, 0)); math.Abs(first-second) > 1e-5*first {
 		t.Errorf("the second teacher's features give the loss %v, want %v", second, first)
+	}
+}
+
+// Terms on logits have their alphas as shares of the loss, and what they leave is the labels'; terms on layers come in addition, each with its weight. The default is Hinton's at T = 4 with 0.9.
+func TestShares(t *testing.T) {
+	task := digits(t, narrow(4))
+	task.Backend = gobackend.GetBackend()
+	teachers := []distill.Teacher{{Model: task.Model, Store: started(t, task, 8)}}
+	loss := func(terms ...distill.Term) float64 { return firstLoss(t, task, teachers, terms...) }
+	at := distill.Between{Student: hidden, Teacher: hidden}
+	labels, soft, squares := loss(distill.Logits(4, 0)), loss(distill.Logits(4, 1)), loss(distill.LogitsMSE(1))
+	distance, hint := loss(distill.RelationalDistance(1, at))-labels, loss(distill.Hint(1, at))-labels
+	for _, c := range []struct {
+		terms []distill.Term
+		want  float64
+	}{
+		{nil, 0.9*soft + 0.1*labels},
+		{[]distill.Term{distill.Logits(4, 0.9)}, 0.9*soft + 0.1*labels},
+		{[]distill.Term{distill.Logits(4, 0.5), distill.LogitsMSE(0.25)}, 0.5*soft + 0.25*squares + 0.25*labels},
+		{[]distill.Term{distill.LogitsMSE(0.75), distill.RelationalDistance(25, at)}, 0.75*squares + 0.25*labels + 25*distance},
+		{[]distill.Term{distill.Hint(3, at)}, labels + 3*hint},
+	} {
+		if got := loss(c.terms...); math.Abs(got-c.want) > 1e-4*c.want {
+			t.Errorf("%v: the loss is %v, want %v of labels %v, logits %v and %v, distance %v, hint %v", c.terms, got, c.want, labels, soft, squares, distance, hint)
+		}
+	}
+	// A student that is its own teacher agrees with it, and has the labels' share left.
+	self := []distill.Teacher{{Model: task.Model, Store: started(t, task, 2)}}
+	for _, alpha := range []float64{0.25, 1} {
+		if got, want := firstLoss(t, task, self, distill.Logits(4, alpha)), (1-alpha)*labels; math.Abs(got-want) > 1e-4*labels {
+			t.Errorf("alpha %v, no divergence: the loss is %v, want %v of labels %v", alpha, got, want, labels)
+		}
+	}
+}
+
+// An adapter keeps the size of what it reads: its weights start with the variance 1/in, within four standard errors, and its bias at zero.
+func TestAdapterStart(t *testing.T) {
+	const in, out = 32, 64
+	task := digits(t, narrow(in))
+	task.Backend = gobackend.GetBackend()
+	large := task
+	large.Model = narrow(out)
+	lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: large.Model, Store: started(t, large, 8)}},
+		Terms: []distill.Term{distill.Hint(1, distill.Between{Student: hidden, Teacher: hidden})}})
+	store := started(t, task, 2)
+	trained(t, lesson, store, experiment.Training{Steps: 1, Optimizer: &experiment.SGD{LearningRate: 1e-12}})
+	squares := 0.0
+	all := bits(t, store)
+	for _, w := range all["/distill/0/adapter"] {
+		squares += float64(w) * float64(w)
+	}
+	if got := squares / (in * out); math.Abs(got-1.0/in) > 4.0/in*math.Sqrt(2.0/(in*out)) {
+		t.Errorf("the weights have the mean square %v, want about %v", got, 1.0/in)
+	}
+	for _, b := range all["/distill/0/bias"] {
+		if math.Abs(float64(b)) > 1e-9 {
+			t.Errorf("a bias is %v, want 0", b)
+		}
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -128,6 +131,63 @@ func TestMagnitudeByHand(t *testing.T) {
 	}
 	if m["magnitude"].Examples != m["random"].Examples || m["magnitude"].Masks == m["random"].Masks || m["dense"].Masks != m["dense, trained on"].Masks {
 		t.Errorf("one start, other masks for others, none for the dense networks: %+v", m)
+	}
+}
+
+// A scratch network has the masks that magnitude leaves and first values of its own, and is trained for as long as others, or as many times as long as it has fewer multiplications than
+// the 2·32 + 32·32 + 32·4 = 1216 of the whole, at most four times.
+func TestScratchByHand(t *testing.T) {
+	c := quick(t)
+	c.Task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = activation.Relu(layers.Dense(scope.At("fc1"), x, true, 32))
+		x = activation.Relu(layers.Dense(scope.At("fc2"), x, true, 32))
+		return layers.Dense(scope.At("output"), x, true, 4)
+	}
+	c.Dense, c.Tune, c.Dir = Spec{Steps: 30, Optimizer: "sgd", LearningRate: 1e-30}, Spec{Steps: 10}, "" // so that what it ends with is what it starts with
+	b, err := c.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.tune.Optimizer = b.dense.Optimizer // compiled once
+	if err := b.begin(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	visit := func(mode Mode, sparsity float64) (steps int, values Values) {
+		steps, err := b.visit(t.Context(), run{Contender{Recipe: prune.Recipe{Unit: unit.Filter, Budget: budget.Layerwise}, Mode: mode}.complete(), sparsity, 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if values, err = Snapshot(b.store); err != nil {
+			t.Fatal(err)
+		}
+		return steps, values
+	}
+	for _, test := range []struct {
+		sparsity float64
+		steps    map[Mode]int
+	}{
+		{0.5, map[Mode]int{scratchE: 40, scratchB: 54 + 18}},     // 2·16 + 32·16 + 128 = 672 are left: 1.81 times as long
+		{0.9375, map[Mode]int{scratchE: 40, scratchB: 120 + 40}}, // 2·2 + 32·2 + 128 = 196
+	} {
+		_, pruned := visit(OneShot, test.sparsity)
+		for mode, want := range test.steps {
+			steps, values := visit(mode, test.sparsity)
+			if steps != want {
+				t.Errorf("%s, %v removed: %d steps, want %d", mode, test.sparsity, steps, want)
+			}
+			for _, p := range b.set {
+				alive := tensors.MustCopyFlatData[bool](values[mask.Path(p)])
+				if diff := cmp.Diff(tensors.MustCopyFlatData[bool](pruned[mask.Path(p)]), alive); diff != "" {
+					t.Errorf("%s, %v removed: masks of %s (-magnitude +scratch):\n%s", mode, test.sparsity, p.Path, diff)
+				}
+				dense := tensors.MustCopyFlatData[float32](b.start[p.Path])
+				for i, w := range tensors.MustCopyFlatData[float32](values[p.Path]) {
+					if alive[i] == (w == 0) || w != 0 && w == dense[i] {
+						t.Fatalf("%s, %v removed: weight %d of %s starts at %v and the dense network's at %v; it is alive: %t", mode, test.sparsity, i, p.Path, w, dense[i], alive[i])
+					}
+				}
+			}
+		}
 	}
 }
 

@@ -11,11 +11,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/espalier-ml/espalier/pkg/budget"
 	"github.com/espalier-ml/espalier/pkg/criterion"
+	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
 	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/schedule"
 	"github.com/espalier-ml/espalier/pkg/unit"
 )
 
@@ -80,24 +83,46 @@ func TestCompareAddsControlsAndDoesNothingTwice(t *testing.T) {
 	}
 }
 
-// Each mode has all the training, and reaches the sparsity.
+// Each mode reaches the sparsity: at once, in rounds that remove the same share of what is left, or as its schedule says in the first three quarters of the further training.
 func TestCompareModes(t *testing.T) {
 	c := comparison(t)
-	c.Fast, c.Seeds, c.Sparsities = true, []int64{1}, []float64{0.5}
+	c.Fast, c.Seeds, c.Sparsities = true, []int64{1}, []float64{0.875}
 	c.Contenders = nil
+	var asked []float64
+	recipe := prune.Recipe{Budget: budget.Budget{Name: budget.Global.Name, Divide: func(set params.Set, units []int, sparsity float64) ([]budget.Group, error) {
+		if sparsity > 0 { // as whether it fits is asked with
+			asked = append(asked, sparsity)
+		}
+		return budget.Global.Divide(set, units, sparsity)
+	}}}
+	want := map[Mode][]float64{OneShot: {0.875}, Iterative: {0.5, 0.75, 0.875}, AtInit: {0.875}}
+	for step := 1; step <= 15; step++ { // of 20
+		want[Gradual] = append(want[Gradual], 0.875*float64(step)/15)
+	}
 	for _, mode := range []Mode{OneShot, Iterative, Gradual, AtInit} {
-		c.Contenders = append(c.Contenders, Contender{Name: string(mode), Recipe: prune.Recipe{}, Mode: mode, Rounds: 3})
+		c.Contenders = append(c.Contenders, Contender{Name: string(mode), Recipe: recipe, Mode: mode, Rounds: 3, Schedule: schedule.Named{Name: "linear", Make: schedule.Linear}})
+	}
+	got := map[Mode][]float64{}
+	c.Progress = func(_, _ int, note string) {
+		name, _, _ := strings.Cut(note, ", 87.5%")
+		if mode := Mode(name); want[mode] != nil {
+			got[mode] = asked[max(0, len(asked)-len(want[mode])):] // before it trains, a pruner is asked for its code, and divides too
+		}
+		asked = nil
 	}
 	o := compare(t, c)
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+		t.Errorf("sparsities (-want +got):\n%s", diff)
+	}
 	for _, mode := range []Mode{OneShot, Iterative, Gradual, AtInit} {
-		if removed := o.At(string(mode), 0.5, "removed").Mean; math.Abs(removed-0.5) > 0.02 {
+		if removed := o.At(string(mode), 0.875, "removed").Mean; math.Abs(removed-0.875) > 0.02 {
 			t.Errorf("%s: %v removed", mode, removed)
 		}
 		if !slices.Contains(o.Contenders, "random, "+string(mode)) && mode != OneShot {
 			t.Errorf("no random control for %s among %v", mode, o.Contenders)
 		}
 	}
-	if !strings.Contains(o.Table(0.5).Caption, "fast run") {
+	if !strings.Contains(o.Table(0.875).Caption, "fast run") {
 		t.Error("the table does not say that it is of a fast run")
 	}
 }
@@ -113,8 +138,9 @@ func TestCompareStructuredHasScratchControls(t *testing.T) {
 		}
 	}
 	for _, r := range o.Records {
-		if r.Recipe == "scratch-E, filter" && r.Step != 80 || r.Recipe == "scratch-B, filter" && r.Step <= 80 {
-			t.Errorf("%s had %d steps, want 80 for E and more for B", r.Recipe, r.Step)
+		// Of 2·16 + 16·4 = 96 multiplications 2·8 + 64 = 80 are left, so that B has 1.2 times as many steps.
+		if want, scratch := map[string]int{"scratch-E, filter": 80, "scratch-B, filter": 72 + 24}[r.Recipe]; scratch && r.Step != want {
+			t.Errorf("%s had %d steps, want %d", r.Recipe, r.Step, want)
 		}
 	}
 	// The scratch networks have the architecture that magnitude leaves.

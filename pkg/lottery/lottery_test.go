@@ -19,6 +19,7 @@ import (
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/google/go-cmp/cmp"
 
@@ -87,6 +88,24 @@ func content(values experiment.Values) map[string]any {
 	return all
 }
 
+// least fails if a weight that masks remove is larger than one that they keep, in the same layer of a network.
+func least(t *testing.T, what string, masks Masks, network experiment.Values) {
+	t.Helper()
+	for path, alive := range masks {
+		kept, removed := math.Inf(1), 0.0 // the smallest and the largest
+		for i, w := range floats(t, network, path) {
+			if size := math.Abs(float64(w)); alive[i] {
+				kept = min(kept, size)
+			} else {
+				removed = max(removed, size)
+			}
+		}
+		if removed == 0 || removed > kept {
+			t.Errorf("%s: of %s a weight of %v is removed and one of %v is kept", what, path, removed, kept)
+		}
+	}
+}
+
 // The paper's percentages of weights that are left, of LeNet-300-100.
 func TestLadderIsThePapers(t *testing.T) {
 	dense := func(path string, in, out int) params.Param {
@@ -120,12 +139,14 @@ func TestBranches(t *testing.T) {
 	}
 	want := map[string]int{hidden: 82, output: 26} // 128·0.8², 32·0.9², rounded
 	dense := trial.rungs[0]
+	masks, starts := map[string]Masks{}, map[string]map[string]any{}
 	for _, b := range append(Branches(), Reinit.Again(2), AtStep(10), AtStep(0)) {
 		run, err := trial.Branch(t.Context(), 2, b)
 		if err != nil {
 			t.Errorf("%s: %v", b.label(), err)
 			continue
 		}
+		masks[b.label()], starts[b.label()] = run.Masks, content(run.Start)
 		for _, p := range trial.Params() {
 			alive := run.Masks[p.Path]
 			if got := count(alive); got != want[p.Path] {
@@ -192,6 +213,13 @@ func TestBranches(t *testing.T) {
 				t.Errorf("%s: %s (-trained +loaded):\n%s", b.label(), what, diff)
 			}
 		}
+	}
+	// What is ranked are trained weights: those of the rung below, in one shot those of the dense network.
+	least(t, "rung 1", trial.rungs[1].Masks, dense.End)
+	least(t, "rung 2", ticket.Masks, trial.rungs[1].End)
+	least(t, OneShot.Name, masks[OneShot.Name], dense.End)
+	if cmp.Equal(starts[Reinit.Name], starts[Reinit.Again(2).label()]) {
+		t.Error("two draws of reinit start alike")
 	}
 	// Branches see the examples in the ticket's order, so that only what they change makes a difference.
 	same, err := trial.Branch(t.Context(), 2, Branch{Name: "same"})
@@ -275,8 +303,38 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// Trials differ in where they start and in the order of the examples; branches of a rung see the same order.
+// recording notes which epochs' orders are drawn.
+type recording struct {
+	experiment.Resident
+	epochs *[]int
+}
+
+func (r recording) Order(epoch int) []int32 {
+	*r.epochs = append(*r.epochs, epoch)
+	return r.Resident.Order(epoch)
+}
+
+// Trials differ in where they start and in the order of the examples, and so do rungs and copies in that order; branches of a rung see the same one.
 func TestTrialsDiffer(t *testing.T) {
+	var epochs []int
+	cfg := tiny(t)
+	cfg.Task.Train = recording{cfg.Task.Train.(experiment.Resident), &epochs}
+	cfg.Training.Steps, cfg.Training.Optimizer = 10, &experiment.SGD{LearningRate: 0.1} // less than an epoch, and compiled sooner
+	trial := newTrial(t, cfg, 1)
+	for _, seed := range []int64{1, 2} {
+		trial.seed, trial.rungs = seed, nil // a trial of its own would compile the same steps again
+		if _, err := trial.Branch(t.Context(), 1, RandomMask); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := trial.Connect(t.Context(), 1, 3, cfg.Task.Validation); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drawn := slices.DeleteFunc(epochs, func(e int) bool { return e == 0 }) // that is asked for its length
+	// Of each trial rung 0, rung 1, its branch, and two copies of it.
+	if all := slices.Compact(slices.Sorted(slices.Values(drawn))); len(drawn) != 10 || len(all) != 8 || drawn[2] != drawn[1] || drawn[7] != drawn[6] {
+		t.Errorf("orders are those of epochs %v: want ten, of which the third is the second and the eighth the seventh, and no others equal", drawn)
+	}
 	a, b := newTrial(t, tiny(t), 1), newTrial(t, tiny(t), 2)
 	if cmp.Equal(content(a.first), content(b.first)) {
 		t.Error("two seeds start alike")
@@ -376,6 +434,57 @@ func TestRates(t *testing.T) {
 	cfg.Training.Steps = 120 // the last time that the rate is asked is after 100
 	if got, want := newTrial(t, cfg, 1).rate(plan{last: true})(0), 1-100./120; math.Abs(got-want) > 1e-12 {
 		t.Errorf("the last rate of 120 steps is %v, want %v", got, want)
+	}
+}
+
+// A record says of the network at the early stop, and of the last one, what each of them is worth; and fine-tuning, at the last learning rate, moves nothing where that is 0.
+func TestRecords(t *testing.T) {
+	cfg := tiny(t)
+	cfg.Training.Steps, cfg.Training.Validate = 150, 50
+	cfg.Training.Rate = func(done float64) float64 {
+		switch {
+		case done < 0.6:
+			return 1
+		case done < 0.99:
+			return 300 // which spoils what had been learnt in two of three blocks
+		}
+		return 0
+	}
+	trial := newTrial(t, cfg, 1)
+	run, err := trial.Rung(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := func(network experiment.Values, ds train.Dataset) experiment.Metrics {
+		t.Helper()
+		if err := experiment.Restore(trial.store, network); err != nil {
+			t.Fatal(err)
+		}
+		m, err := trial.Trainer().Evaluate(ds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	stop, stopTest := measured(run.EarlyStop(), cfg.Task.Validation), measured(run.EarlyStop(), cfg.Task.Test)
+	end, endTest := measured(run.End, cfg.Task.Validation), measured(run.End, cfg.Task.Test)
+	want := map[string]float64{"round": 0, "kept": 160, "size": 160, "density": 1, "failed": 0, "earlyStop": 100, "trainLossEnd": run.Losses[2].Value,
+		"validationLoss": stop.Loss, "validationAccuracy": stop.Accuracy, "validationAccuracyEnd": end.Accuracy,
+		"testLoss": stopTest.Loss, "testAccuracy": stopTest.Accuracy, "testAccuracyEnd": endTest.Accuracy}
+	if diff := cmp.Diff(want, run.Record.Values); diff != "" {
+		t.Errorf("record (-want +got):\n%s", diff)
+	}
+	if first := run.Accuracies[0].Value; stop.Accuracy == first || stop.Accuracy == end.Accuracy || stopTest.Accuracy == endTest.Accuracy {
+		t.Errorf("accuracies %v first, %+v and %+v at the early stop, %+v and %+v at the end: the test says nothing", first, stop, stopTest, end, endTest)
+	}
+	for _, b := range []Branch{FineTuning, RateRewinding} {
+		run, err := trial.Branch(t.Context(), 1, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if still := cmp.Equal(floats(t, run.Start, hidden), floats(t, run.End, hidden)); still != (b.Name == FineTuning.Name) {
+			t.Errorf("%s: no weight was trained: %t", b.Name, still)
+		}
 	}
 }
 

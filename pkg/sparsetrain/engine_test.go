@@ -138,6 +138,46 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// The updates are what the papers say: rules, what becomes of moments, and which share of the weights is dropped when.
+func TestPresets(t *testing.T) {
+	type preset struct {
+		Name, Budget, Drop, Share, Grow, Init string // an Init of "" is Zero
+		Moments                               sparsetrain.Moments
+		Fractions                             [4]float64 // after 0, 375, 750 and 1000 of 1000 steps
+		Last                                  int        // update, of those after every tenth step
+	}
+	want := []preset{
+		{"sparse-momentum", "layerwise", "magnitude-unless-growing", "momentum", "momentum", "", sparsetrain.KeepMoments, [4]float64{0.5, 0.347214, 0.077491, 0.005}, 990},
+		{"sparse-momentum-compatible", "layerwise", "magnitude-unless-growing", "momentum-compatible", "momentum", "", sparsetrain.KeepMoments, [4]float64{0.5, 0.347214, 0.077491, 0.005}, 990},
+		{"set", "erdos-renyi", "each-sign", "keep", "random", "", sparsetrain.ResetGrown, [4]float64{0.3, 0.3, 0.3, 0.3}, 990},
+		{"dsr", "layerwise", "threshold", "survivors", "random", "", sparsetrain.ResetGrown, [4]float64{0.01, 0.01, 0.01, 0.01}, 990},
+		{"rigl", "erk", "magnitude", "keep", "gradient", "", sparsetrain.ResetGrown, [4]float64{0.3, 0.15, 0, 0}, 750},
+		{"snfs", "erk", "magnitude", "keep", "momentum", "", sparsetrain.ResetGrown, [4]float64{0.3, 0.15, 0, 0}, 750},
+		{"static", "erk", "", "", "", "", sparsetrain.ResetGrown, [4]float64{}, 0},
+		{"deep-r", "layerwise", "sign-flip", "room", "random", "random-sign", sparsetrain.ResetGrown, [4]float64{0.3, 0.3, 0.3, 0.3}, 990},
+	}
+	var got []preset
+	for _, u := range sparsetrain.All() {
+		u, err := u.Over(1000, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := preset{Name: u.Name, Budget: u.Budget.Name, Drop: u.Drop.Name, Share: u.Redistribute.Name, Grow: u.Grow.Name, Init: u.Init.Name, Moments: u.Moments}
+		for i, step := range []int{0, 375, 750, 1000} {
+			p.Fractions[i] = math.Round(1e6*u.Fraction(step)) / 1e6
+		}
+		for step := range 1001 {
+			if u.When(step) {
+				p.Last = step
+			}
+		}
+		got = append(got, p)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("updates (-want +got)\n%s", diff)
+	}
+}
+
 // values are those of all variables, as text.
 func values(t testing.TB, store *model.Store) map[string]string {
 	t.Helper()
@@ -233,6 +273,123 @@ func TestTogether(t *testing.T) {
 		if diff := cmp.Diff(values(t, alone), values(t, store)); diff != "" {
 			t.Errorf("run %d (-alone +together)\n%.500s", i, diff)
 		}
+	}
+}
+
+// byHand returns a store with eight weights, of which the first four live, and their velocity.
+func byHand(t *testing.T) (*model.Store, params.Set) {
+	t.Helper()
+	store := model.NewStore()
+	for path, x := range map[string][]float32{"/a/weights": {1, -2, 3, -4, 0, 0, 0, 0}, velocity: {1, 2, 3, 4, 5, 6, 7, 8}} {
+		v, err := store.CreateVariable(path, tensors.FromFlatDataAndDimensions(x, 4, 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.SetTrainable(path != velocity)
+	}
+	set := params.Select(store, nil)
+	if err := mask.Set(store, set[0], []bool{true, true, true, true, false, false, false, false}); err != nil {
+		t.Fatal(err)
+	}
+	return store, set
+}
+
+const velocity = "/optimizers/velocity/a/weights"
+
+// Two of four weights are dropped, and one of them is grown again at once, with another: it keeps its value and its velocity, unless the rule starts it anew. What becomes of velocities is what
+// Moments says.
+func TestUpdateByHand(t *testing.T) {
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		moments           sparsetrain.Moments
+		fresh             bool
+		weights, velocity []float32
+	}{
+		{sparsetrain.ResetGrown, false, []float32{0, -2, 3, -4, 0, 0, 0.5, 0}, []float32{1, 2, 3, 4, 5, 6, 0, 8}},
+		{sparsetrain.ResetGrown, true, []float32{0, 0.5, 3, -4, 0, 0, 0.5, 0}, []float32{1, 0, 3, 4, 5, 6, 0, 8}},
+		{sparsetrain.KeepMoments, false, []float32{0, -2, 3, -4, 0, 0, 0.5, 0}, []float32{1, 2, 3, 4, 5, 6, 7, 8}},
+		{sparsetrain.ResetChanged, false, []float32{0, -2, 3, -4, 0, 0, 0.5, 0}, []float32{0, 2, 3, 4, 5, 6, 0, 8}},
+		{sparsetrain.ResetChanged, true, []float32{0, 0.5, 3, -4, 0, 0, 0.5, 0}, []float32{0, 0, 3, 4, 5, 6, 0, 8}},
+	} {
+		store, set := byHand(t)
+		var rounds [][4]int // step, number, budget, and the first number of the memory
+		grow := sparsetrain.GrowBy("mine", 0, func(_ *sparsetrain.Layer, scores []float32) { scores[1], scores[6] = 2, 1 })
+		grow.Fresh = c.fresh
+		u := sparsetrain.Update{Start: 0.5, Grow: grow, Moments: c.moments, Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { return 0.5 }},
+			Drop: sparsetrain.Drop{Name: "mine", Mark: func(r *sparsetrain.Round) error {
+				rounds = append(rounds, [4]int{r.Step, r.Number, r.Budget, int(r.Memory[0])})
+				r.Memory[0] += 7
+				return sparsetrain.Smallest.Mark(r)
+			}}}
+		var changes []sparsetrain.Change
+		engine, err := sparsetrain.New(b, store, set, u, sparsetrain.Config{KeepMasks: true, Observe: func(c sparsetrain.Change) { changes = append(changes, c) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := engine.Apply(100, nil); err != nil {
+			t.Fatal(err)
+		}
+		alive, err := mask.Bools(store, set[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		flat := func(path string) []float32 {
+			return tensors.MustCopyFlatData[float32](store.GetVariable(path).MustValue())
+		}
+		got := []any{alive, flat("/a/weights"), flat(velocity), changes}
+		want := []any{[]bool{false, true, true, true, false, false, true, false}, c.weights, c.velocity, []sparsetrain.Change{
+			{Step: 100, Fraction: 0.5, Layers: []sparsetrain.LayerChange{{Path: "/a/weights", Before: 4, Dropped: 2, Grown: 2, Living: 4, Regrown: 1, Size: 8}}}}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("moments %d, fresh %t: mask, weights, velocity and what was told (-want +got)\n%s", c.moments, c.fresh, diff)
+		}
+		if err := engine.Apply(200, nil); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([][4]int{{100, 0, 4, 0}, {200, 1, 4, 7}}, rounds); diff != "" {
+			t.Errorf("rounds (-want +got)\n%s", diff)
+		}
+	}
+}
+
+// Deep R drops what has another sign than it had at the start, or was given when it was grown, and nothing before that.
+func TestSignsByHand(t *testing.T) {
+	b, err := backend.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, set := byHand(t)
+	u, err := sparsetrain.DEEPR.Over(1000, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var change sparsetrain.Change
+	engine, err := sparsetrain.New(b, store, set, u, sparsetrain.Config{KeepMasks: true, Observe: func(c sparsetrain.Change) { change = c }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		weights []float32
+		dropped int
+	}{{[]float32{1, -2, 3, -4, 0, 0, 0, 0}, 0}, {[]float32{2, -1, 1, -9, 0, 0, 0, 0}, 0}, {[]float32{1, 2, 3, -4, 0, 0, 0, 0}, 1}} {
+		if err := store.GetVariable("/a/weights").SetValue(tensors.FromFlatDataAndDimensions(c.weights, 4, 2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := engine.Apply(100*(i+1), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := change.Layers[0]; got.Dropped != c.dropped || got.Living != 4 {
+			t.Errorf("weights %v: %d dropped and %d alive, want %d and 4", c.weights, got.Dropped, got.Living, c.dropped)
+		}
+	}
+	alive, err := mask.Bools(store, set[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !alive[0] || !alive[2] || !alive[3] {
+		t.Errorf("alive are %v: a weight that kept its sign was dropped", alive)
 	}
 }
 
