@@ -573,7 +573,7 @@ func (e *Engine) writeLayer(l *Layer, m *move, changed *undo) error {
 func (e *Engine) put(l *Layer, m *move, changed *undo) error {
 	wereAlive, were := room(&m.wereAlive, len(m.grown)), room(&m.were, len(m.died)+len(m.fresh))
 	right := true
-	masked := func(alive []bool) {
+	masked := func(alive []bool) (did bool) {
 		born := 0
 		for j, i := range m.grown {
 			if wereAlive[j] = alive[i]; !alive[i] {
@@ -582,7 +582,7 @@ func (e *Engine) put(l *Layer, m *move, changed *undo) error {
 		}
 		// Rules see a copy of the mask, and can spoil it.
 		if right = born == len(m.grown)-(len(l.dropped)-len(m.died)); !right {
-			return
+			return false
 		}
 		for _, i := range m.died {
 			alive[i] = false
@@ -590,6 +590,7 @@ func (e *Engine) put(l *Layer, m *move, changed *undo) error {
 		for _, i := range m.grown {
 			alive[i] = true
 		}
+		return true
 	}
 	unmasked := func(alive []bool) {
 		for _, i := range m.died {
@@ -599,13 +600,14 @@ func (e *Engine) put(l *Layer, m *move, changed *undo) error {
 			alive[i] = wereAlive[j]
 		}
 	}
-	weighed := func(weight []float32) {
+	weighed := func(weight []float32) (did bool) {
 		for j, i := range m.died {
 			were[j], weight[i] = weight[i], 0
 		}
 		for j, i := range m.fresh {
 			were[len(m.died)+j], weight[i] = weight[i], m.values[j]
 		}
+		return true
 	}
 	unweighed := func(weight []float32) {
 		for j, i := range m.died {
@@ -615,18 +617,23 @@ func (e *Engine) put(l *Layer, m *move, changed *undo) error {
 			weight[i] = were[len(m.died)+j]
 		}
 	}
-	if err := change(e.store, mask.Path(l.Param), masked); err != nil {
+	if err := changeOrUndo(e.store, mask.Path(l.Param), masked, unmasked, changed); err != nil {
 		return err
 	}
 	if !right {
 		return &RuleError{e.update.String(), l.Param.Path, "a rule has changed Alive: of what it sees it may change Drop and Positive"}
 	}
-	*changed = append(*changed, func() error { return change(e.store, mask.Path(l.Param), unmasked) })
-	if err := change(e.store, l.Param.Path, weighed); err != nil {
-		return err
+	return changeOrUndo(e.store, l.Param.Path, weighed, unweighed, changed)
+}
+
+// changeOrUndo changes elements of a variable and adds how they are set back, also where the change is not brought to its end; f tells whether it has changed any.
+func changeOrUndo[T float32 | bool](store *model.Store, path string, f func(flat []T) (did bool), back func(flat []T), changed *undo) error {
+	did := false
+	err := change(store, path, func(flat []T) { did = f(flat) })
+	if did {
+		*changed = append(*changed, func() error { return change(store, path, back) })
 	}
-	*changed = append(*changed, func() error { return change(e.store, l.Param.Path, unweighed) })
-	return nil
+	return err
 }
 
 // change changes elements of a variable.
