@@ -222,3 +222,18 @@ func near(a, b color.RGBA) bool {
 	d := func(x, y uint8) bool { return max(x, y)-min(x, y) <= 6 }
 	return d(a.R, b.R) && d(a.G, b.G) && d(a.B, b.B)
 }
+
+// Two hues meet in white at 0, also where the limits that are given lie at other distances from it.
+func TestDivergingColoursMeetAtZero(t *testing.T) {
+	white := light.diverging[len(light.diverging)/2]
+	for _, m := range []HeatMap{{Min: -1, Max: 3}, {Min: -3, Max: 1}, {Min: -2, Max: 2}} {
+		m.Values, m.Cols = []float64{-1, 0, 3, 1}, 2
+		s := m.scale(&light)
+		if got := s.at(0); !near(got, white) {
+			t.Errorf("from %g to %g: 0 is drawn as %v, want %v", m.Min, m.Max, got, white)
+		}
+		if darkest := s.at(max(-m.Min, m.Max)); darkest != light.diverging[len(light.diverging)-1] {
+			t.Errorf("from %g to %g: the end of the longer side is drawn as %v, want the darkest", m.Min, m.Max, darkest)
+		}
+	}
+}

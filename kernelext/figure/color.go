@@ -13,12 +13,17 @@ import (
 type colorScale struct {
 	lo, hi float64
 	stops  []color.RGBA
+	reach  float64 // of two hues that meet at 0: where each is darkest; 0: they begin and end at lo and hi
 }
 
 func (s colorScale) at(v float64) color.RGBA {
 	// 128 shades look like all of them, and leave half of a PNG's palette to text and lines.
 	const shades = 127
-	t := math.Round(shades*math.Min(1, math.Max(0, (v-s.lo)/(s.hi-s.lo)))) / shades * float64(len(s.stops)-1)
+	lo, hi := s.lo, s.hi
+	if s.reach > 0 {
+		lo, hi = -s.reach, s.reach
+	}
+	t := math.Round(shades*math.Min(1, math.Max(0, (v-lo)/(hi-lo)))) / shades * float64(len(s.stops)-1)
 	i := min(int(t), len(s.stops)-2)
 	return mix(s.stops[i], s.stops[i+1], t-float64(i))
 }

@@ -105,7 +105,7 @@ func (m HeatMap) scale(l *look) colorScale {
 	}
 	s := colorScale{lo: lo, hi: hi, stops: l.sequential}
 	if lo < 0 && hi > 0 {
-		s.stops = l.diverging
+		s.stops, s.reach = l.diverging, math.Max(-lo, hi)
 	}
 	return s
 }

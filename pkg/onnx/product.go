@@ -87,7 +87,7 @@ func (w *writer) convolve(op *trace.Op, after affine) (*placed, error) {
 	kernel := all[1]
 	order := append([]int{axes.KernelOutputChannels, axes.KernelInputChannels}, axes.KernelSpatial...)
 	if after.scale != nil {
-		c := kernel.constant.permute(order)
+		c := kernel.constant.permute(order).expand(first(moved(kernel.dims, order))) // it may be repeated along an axis
 		numbers, ok := c.float64s()
 		if !ok {
 			return nil, w.unsupported(op, "weights of float32 or float64", c.dtype.String(), nil)

@@ -263,6 +263,10 @@ func (w Widths) Table() report.Table {
 		t.Columns = append(t.Columns, report.Column{Name: c.Kind, Unit: "µs", Format: "%.1f"})
 		jumps = append(jumps, fmt.Sprintf("%s: every %d", c.Kind, c.roundTo()))
 	}
+	if len(w.Curves) == 0 {
+		t.Caption = "Nothing was measured."
+		return t
+	}
 	for i, width := range slices.MaxFunc(w.Curves, func(a, b Curve) int { return cmp.Compare(len(a.Widths), len(b.Widths)) }).Widths {
 		row := []any{width}
 		for _, c := range w.Curves {

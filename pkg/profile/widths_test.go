@@ -151,6 +151,9 @@ func TestRoundToIsKept(t *testing.T) {
 }
 
 func TestWidthsTable(t *testing.T) {
+	if empty := (Widths{}).Table(); len(empty.Rows) != 0 || empty.Caption != "Nothing was measured." {
+		t.Errorf("of nothing: %+v", empty)
+	}
 	w := Widths{Machine: "a machine", RoundTo: 8, Curves: []Curve{newCurve("dense layer", allWidths(), constant64(func(w int) float64 { return 1e-3 * steps(8)(w) }), 1)}}
 	var got strings.Builder
 	if err := w.Table().Text(&got); err != nil {

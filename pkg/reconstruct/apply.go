@@ -60,7 +60,7 @@ func Apply(store *model.Store, p params.Param, r Result) error {
 		case !alive && math.Float32bits(r.Weights[i]) != 0:
 			return &Error{method, "dead weights of 0", fmt.Sprintf("%v at index %d", r.Weights[i], i), "leave the result as it was returned"}
 		case alive && !before[i]:
-			return &Error{method, "a mask that only shrinks", fmt.Sprintf("weight %d of %s alive again", i, p.Path), "give the mask so far as Alive"}
+			return &Error{method, "a mask that only shrinks", fmt.Sprintf("weight %d of %s alive again", i, p.Path), "give the mask so far as Alive, as OBS and SparseGPT take it; least squares takes none"}
 		}
 	}
 	had := store.GetVariable(mask.Path(p)) != nil

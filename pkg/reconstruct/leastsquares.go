@@ -17,7 +17,8 @@ type LeastSquaresConfig struct {
 // LeastSquares refits the survivors after some inputs were removed from a layer, as ThiNet (Luo et al. 2017, arXiv:1707.06342, there a factor per
 // channel) and channel pruning (He et al. 2017, arXiv:1707.06168) do: with S the inputs that are left and R the removed ones, W'_S = W_S + (H_SS +
 // λI)⁻¹·H_SR·W_R has the least ‖WᵀX − W'ᵀX‖² + λ‖W_S − W'_S‖² (each times 2/n). The damping λ pulls to the weights as they were, not to 0, as that of OBS.
-// Survivors that are always 0 keep their weights.
+// Survivors that are always 0 keep their weights. It knows no mask: single weights of survivors that were dead come to life, so that Apply refuses its result for a layer that has some. Give the weights before
+// they are masked, or use OBS, which takes a mask.
 //
 // removed lists inputs, rows of the weights [in, out], in any order; for the channels of a convolution, see ChannelInputs. The rows of the result that were
 // removed are dead and 0, so that surgery can cut them. Nothing removed changes no bit.

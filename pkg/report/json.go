@@ -126,7 +126,8 @@ func (t Table) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON implements json.Unmarshaler for what JSON wrote. Cells are nil, bool, string, int64, uint64 where int64 is too small, float64, Count or
-// Summary: the table writes the same text, CSV and JSON as the one that was written. The words "NaN", "+Inf" and "-Inf" are read as numbers.
+// Summary: the table writes the same text, CSV and JSON as the one that was written, but that whole numbers in a column that has some Count
+// are written as such. The words "NaN", "+Inf" and "-Inf" are read as numbers.
 // A ragged row is a *RowError.
 func (t *Table) UnmarshalJSON(data []byte) error {
 	var in struct {

@@ -2,6 +2,7 @@ package sensitivity
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -25,6 +26,9 @@ func (n *number) UnmarshalJSON(data []byte) error {
 	if x, ok := map[string]float64{`"NaN"`: math.NaN(), `"+Inf"`: math.Inf(1), `"-Inf"`: math.Inf(-1)}[string(data)]; ok {
 		*n = number(x)
 		return nil
+	}
+	if string(data) == "null" { // which would be read as 0
+		return errors.New("expected a number, came null")
 	}
 	return json.Unmarshal(data, (*float64)(n))
 }

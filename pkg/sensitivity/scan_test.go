@@ -538,3 +538,16 @@ func TestConfigsAreChecked(t *testing.T) {
 		t.Errorf("nothing but the output: got %v, want a *prune.RecipeError", err)
 	}
 }
+
+// Numbers that are none are read as such, and what is missing is not read as 0.
+func TestNumbersOfJSON(t *testing.T) {
+	var got []number
+	if err := json.Unmarshal([]byte(`[1.5, "NaN", "+Inf", "-Inf"]`), &got); err != nil || got[0] != 1.5 || !math.IsNaN(float64(got[1])) || !math.IsInf(float64(got[2]), 1) || !math.IsInf(float64(got[3]), -1) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, text := range []string{`[null]`, `["nan"]`, `[true]`} {
+		if err := json.Unmarshal([]byte(text), &got); err == nil {
+			t.Errorf("%s was read as %v", text, got)
+		}
+	}
+}

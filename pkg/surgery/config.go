@@ -26,7 +26,8 @@ type Config struct {
 	// MinUnits and MinShare are how many units, and what share of them, always stay of each group. Defaults: 1 and 0
 	MinUnits int
 	MinShare float64
-	// RoundTo makes the channels that stay of each group a multiple of this in each of its places, by keeping up to RoundTo − 1 more than the budget says. A group that is
+	// RoundTo makes the channels that stay of each group a multiple of this in each of its places, rounded up from what its importance gives it, while the budget over all groups is
+	// still met: where it would not be, fewer stay. A group that is
 	// whole stays as it is. Default: 1
 	RoundTo int
 	// Keep is how many units stay of a group by its name, whatever the budget says.

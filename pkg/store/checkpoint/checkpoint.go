@@ -211,7 +211,7 @@ func (d Dir) write(content *content, s State) (err error) {
 	if err := d.files.SyncDir(d.Path); err != nil {
 		return err
 	}
-	return d.tidy()
+	return d.tidy(next)
 }
 
 // header takes the digest of what is written first, which is the header of a file of tensors.
@@ -227,12 +227,15 @@ func (h *header) Write(data []byte) (int, error) {
 	return h.w.Write(data)
 }
 
-// tidy removes what is older than what is kept, and what killed saves left. It is called when there is one more whole checkpoint. Newer ones, of a run that
+// tidy removes what is older than what is kept, and what killed saves left. It is called when there is one more whole checkpoint, which was saved just now. Newer ones, of a run that
 // went back, are older in that sense: they could not be read.
-func (d Dir) tidy() error {
+func (d Dir) tidy(saved place) error {
 	steps, err := d.list()
 	if err != nil {
 		return err
+	}
+	if at := slices.Index(steps, saved); at > 0 {
+		steps = slices.Concat(steps[at:], steps[:at])
 	}
 	for _, old := range steps[min(max(2, d.Keep), len(steps)):] {
 		if err := d.files.RemoveAll(filepath.Join(d.Path, old.String())); err != nil {

@@ -606,3 +606,40 @@ func BenchmarkSave(b *testing.B) {
 		b.ReportMetric(quantile(x[2], 0.75), "×write-q75"+name)
 	}
 }
+
+// A run that went back, behind damaged checkpoints, keeps what it saves, and two whole ones at least.
+func TestRunThatWentBack(t *testing.T) {
+	for _, keep := range []int{0, 3} {
+		d := Dir{Path: t.TempDir(), Keep: 3, Warn: func(error) {}}
+		damage := func(step int) {
+			t.Helper()
+			path := filepath.Join(d.Path, place{step: step}.String(), tensorsFile)
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data[len(data)-1] ^= 1
+			if err := os.WriteFile(path, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		loads := func(want int) {
+			t.Helper()
+			if s, err := d.Load(network(t, 0)); err != nil || s.Step != want {
+				t.Errorf("keep %d: step %d, %v; want %d", keep, s.Step, err, want)
+			}
+		}
+		for _, step := range []int{10, 20, 30} {
+			mustSave(t, d, step)
+		}
+		damage(20)
+		damage(30)
+		d.Keep = keep
+		loads(10)
+		mustSave(t, d, 15)
+		loads(15)
+		mustSave(t, d, 17)
+		damage(17)
+		loads(15)
+	}
+}
