@@ -30,6 +30,8 @@ func TestAxisTicks(t *testing.T) {
 		{"log, two decades", 0.01, 1, axisSpec{log: true, percent: true, count: 6}, "1% 2% 5% 10% 20% 50% 100%", 0.01, 1},
 		{"log, more", 0.5, 266_200, axisSpec{log: true, count: 6}, "0.1 1 10 100 1,000 10,000 100,000 1M", 0.1, 1e6},
 		{"log, tiny", 1e-6, 1e-3, axisSpec{log: true, count: 6}, "1e-6 1e-5 1e-4 0.001", 1e-6, 1e-3},
+		// Where not all decades have a tick, the first has one.
+		{"log, many decades", 1, 1e10, axisSpec{log: true, count: 5}, "1 100 10,000 1M 100M 10G", 1, 1e10},
 		{"log, within a decade", 1, 2, axisSpec{log: true, min: 1.2, max: 1.9, count: 5}, "1.2 1.4 1.6 1.8", 1.2, 1.9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -200,6 +202,13 @@ func TestMatrixImage(t *testing.T) {
 	}
 	if diff := cmp.Diff([]uint8{15, 35}, at([]float64{10, 20, 30, 40}, 1, 4, 2, 1)); diff != "" {
 		t.Errorf("more (-want +got):\n%s", diff)
+	}
+}
+
+// Colours reach as far above 0 as below it where the values below are the larger ones, too.
+func TestColorScaleOfMostlyNegative(t *testing.T) {
+	if s := (HeatMap{Values: []float64{-4, 1}, Cols: 2}).scale(&light); s.lo != -s.hi || s.hi < 4 {
+		t.Errorf("the scale is %v … %v, want it to reach as far up as down, and to 4 at least", s.lo, s.hi)
 	}
 }
 

@@ -99,6 +99,14 @@ func TestLineIsCutAtItsLimits(t *testing.T) {
 	}
 }
 
+// The axis reaches to a level that lies outside of the data.
+func TestLevelIsWithinTheAxis(t *testing.T) {
+	r := record(t, Line{Series: []Series{{Y: []float64{0, 1}}}, HLines: []HLine{{Y: 10}}})
+	if n := len(r.strokes[light.muted]); n != 1 {
+		t.Errorf("the level is drawn %d times, want once", n)
+	}
+}
+
 func TestBandIsAroundItsLine(t *testing.T) {
 	r := record(t, Line{Series: []Series{{Y: []float64{2, 2}, Low: []float64{1, 0}, High: []float64{3, 4}}}})
 	band := r.fills[withAlpha(light.palette[0], 0.18)]
@@ -164,6 +172,21 @@ func TestErrorBarsReachFromLowToHigh(t *testing.T) {
 	}
 }
 
+// The error bars of an option end where its data says, on both sides of its point.
+func TestParetoErrorBarsReachFromLowToHigh(t *testing.T) {
+	r := record(t, Pareto{Options: []Option{{X: 2, Y: 2, XLow: 1.5, XHigh: 4, YLow: 1, YHigh: 4}}})
+	bars := r.strokes[light.palette[0]] // of y and of x: the bar and its two caps
+	if len(bars) != 6 {
+		t.Fatalf("%d strokes, want 6", len(bars))
+	}
+	x, _ := extent(bars[3])
+	_, y := extent(bars[0])
+	at := point{bars[0][0].x, bars[3][0].y}
+	if diff := cmp.Diff([]float64{4, 2}, []float64{(x.hi - at.x) / (at.x - x.lo), (at.y - y.lo) / (y.hi - at.y)}, close6); diff != "" {
+		t.Errorf("ratios of right to left and of up to down (-want +got):\n%s", diff)
+	}
+}
+
 func TestHistogramIsAsHighAsItsCounts(t *testing.T) {
 	r := record(t, Histogram{Bins: 4, Samples: []Sample{{"", []float64{0, 1, 1.5, 1.7, 4}}}}) // 1, 3, 0, 1
 	shapes := r.fills[withAlpha(light.palette[0], histogramAlpha)]
@@ -174,6 +197,20 @@ func TestHistogramIsAsHighAsItsCounts(t *testing.T) {
 	_, second := extent(shapes[1])
 	if ratio := (first.hi - first.lo) / (second.hi - second.lo); math.Abs(ratio-3) > 1e-6 {
 		t.Errorf("the tallest bin is %v times the last, want 3", ratio)
+	}
+}
+
+// A single value can be seen beside many where counts are logarithmic.
+func TestOneValueIsSeenBesideMany(t *testing.T) {
+	r := record(t, Histogram{Samples: []Sample{{"", append(make([]float64, 1000), 10)}}, Bins: 10, LogY: true})
+	shapes := r.fills[withAlpha(light.palette[0], histogramAlpha)]
+	if len(shapes) != 2 {
+		t.Fatalf("%d shapes, want one for the many and one for the single value", len(shapes))
+	}
+	for i, shape := range shapes {
+		if _, y := extent(shape); y.hi-y.lo < 1 {
+			t.Errorf("shape %d is %v px high, want at least 1", i, y.hi-y.lo)
+		}
 	}
 }
 

@@ -375,6 +375,31 @@ var cases = []struct {
 		}
 		return h
 	}), nil, false},
+	// Strides stay with their axes.
+	{"strides by axis", []int{9, 9, 3}, single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		kernel := s.VariableWithShape("kernel", shapes.Make(dtypes.Float32, 3, 3, 3, 2)).NodeValue(x.Graph())
+		return graph.Convolve(x, kernel).StridePerAxis(2, 1).Done()
+	}), map[string]int{"Conv": 1}, false},
+	// Dilations stay with their axes.
+	{"dilations by axis", []int{9, 9, 3}, single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		kernel := s.VariableWithShape("kernel", shapes.Make(dtypes.Float32, 3, 3, 3, 2)).NodeValue(x.Graph())
+		return graph.Convolve(x, kernel).DilationPerAxis(2, 1).Done()
+	}), map[string]int{"Conv": 1}, false},
+	// What a transposed convolution crops is counted from the reach of its dilated kernel.
+	{"transposed convolution with dilation", []int{9, 9, 3}, single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		kernel := s.VariableWithShape("kernel", shapes.Make(dtypes.Float32, 3, 3, 3, 2)).NodeValue(x.Graph())
+		return graph.Convolve(x, kernel).InputDilationPerAxis(2, 2).DilationPerAxis(2, 2).PaddingPerDim([][2]int{{1, 2}, {1, 1}}).Done()
+	}), map[string]int{"ConvTranspose": 1}, false},
+	// The largest channel is looked for along the axis where the channels lie in ONNX.
+	{"largest channel", []int{9, 9, 3}, single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		kernel := s.VariableWithShape("kernel", shapes.Make(dtypes.Float32, 3, 3, 3, 4)).NodeValue(x.Graph())
+		return graph.ConvertDType(graph.ArgMax(graph.Convolve(x, kernel).Done(), -1), dtypes.Float32)
+	}), map[string]int{"Conv": 1, "ArgMax": 1}, false},
+	// Half of a sum is no mean, over whole axes as over windows.
+	{"half of sums", []int{9, 9, 3}, single(func(_ *model.Scope, x *graph.Node) *graph.Node {
+		all := graph.MulScalar(graph.ReduceSum(x, 1, 2), 0.5)
+		return graph.Add(graph.MulScalar(graph.SumPool(x).Window(3).Done(), 0.5), graph.Reshape(all, -1, 1, 1, 3))
+	}), map[string]int{"ReduceSum": 1, "ReduceMean": 0}, false},
 }
 
 func TestWriteRules(t *testing.T) {
@@ -393,6 +418,21 @@ func TestWriteRules(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A bias that stands between a convolution and the batch normalisation folded into it is scaled like the weights.
+func TestWriteFoldWithBias(t *testing.T) {
+	fn := single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		kernel := s.VariableWithShape("kernel", shapes.Make(dtypes.Float32, 3, 3, 3, 2)).NodeValue(x.Graph())
+		bias := s.VariableWithShape("bias", shapes.Make(dtypes.Float32, 1, 1, 1, 2)).NodeValue(x.Graph())
+		y := graph.Convolve(x, kernel).Done()
+		return norm.BatchNorm(s.In("bn"), graph.Add(y, graph.BroadcastToDims(bias, y.Shape().Dimensions...)), -1).Done()
+	})
+	b, runs := open(t), images(9, 9, 3)
+	a := written(t, b, initialised(t, b, fn, runs[0]...), fn, Config{FoldBatchNorm: true}, runs...)
+	if diff := cmp.Diff(map[string]int{"Transpose": 2, "Conv": 1}, a.Operators); diff != "" {
+		t.Errorf("operators (-want +got)\n%s", diff)
 	}
 }
 
