@@ -436,6 +436,25 @@ func TestWriteFoldWithBias(t *testing.T) {
 	}
 }
 
+// A kernel that is repeated along axes is written out where a batch normalisation is folded into it, which scales each of its channels by another number.
+func TestWriteFoldRepeatedKernels(t *testing.T) {
+	for name, kernel := range map[string]func(s *model.Scope, g *graph.Graph) *graph.Node{
+		"a point": func(s *model.Scope, g *graph.Graph) *graph.Node {
+			return s.VariableWithShape("kernel", shapes.Make(dtypes.Float32, 1, 1, 3, 2)).NodeValue(g)
+		},
+		"a number": func(_ *model.Scope, g *graph.Graph) *graph.Node { return graph.Const(g, float32(0.1)) },
+	} {
+		fn := single(func(s *model.Scope, x *graph.Node) *graph.Node {
+			return norm.BatchNorm(s.In("bn"), graph.Convolve(x, graph.BroadcastToDims(kernel(s, x.Graph()), 3, 3, 3, 2)).Done(), -1).Done()
+		})
+		b, runs := open(t), images(9, 9, 3)
+		a := written(t, b, initialised(t, b, fn, runs[0]...), fn, Config{FoldBatchNorm: true}, runs...)
+		if a.Operators["Conv"] != 1 || a.Operators["BatchNormalization"] != 0 {
+			t.Errorf("%s: operators %v, want one convolution and no normalisation", name, a.Operators)
+		}
+	}
+}
+
 // Several inputs, of which one is not used and one is of integers; several outputs, of which one is an input, one a constant and one comes twice.
 func TestWriteInputs(t *testing.T) {
 	b := open(t)
