@@ -49,6 +49,24 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// Of eleven rounds that take 1 to 11 ms the median is 6 ms, and nine tenths take at most 10 ms.
+func TestCompareByHand(t *testing.T) {
+	m, runs := &machine{}, 0
+	c := Contender{"a", func() error {
+		runs++
+		m.now = m.now.Add(time.Duration(max(1, runs-3)) * time.Millisecond) // three to warm up
+		return nil
+	}}
+	got, err := Compare(t.Context(), []Contender{c}, CompareConfig{Rounds: 11, Sample: time.Nanosecond, WarmUp: time.Nanosecond, Now: m.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Timing{{Name: "a", Min: time.Millisecond, P50: 6 * time.Millisecond, P90: 10 * time.Millisecond, Ratio: 1, Low: 1, High: 1, Rounds: 11}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // What a sample takes and how long a contender warms up are seen on the clock alone.
 func TestWarmUpAndSamples(t *testing.T) {
 	for _, takes := range []time.Duration{time.Microsecond, time.Millisecond, time.Second} {
@@ -176,6 +194,17 @@ func TestBootstrap(t *testing.T) {
 	}
 	if l, h := Bootstrap(nil, 1); !math.IsNaN(l) || !math.IsNaN(h) {
 		t.Errorf("of nothing: %v to %v", l, h)
+	}
+}
+
+// The interval leaves 2.5% on either side: where 5 of 17 values are 0 and the others 1, the median of a resample is 0 for 3.6% (9 or more of 17 draws at 5/17), and 0 is in it.
+func TestBootstrapLeavesTwoAndAHalfPercent(t *testing.T) {
+	xs := make([]float64, 17)
+	for i := 5; i < len(xs); i++ {
+		xs[i] = 1
+	}
+	if low, high := Bootstrap(xs, 1); low != 0 || high != 1 {
+		t.Errorf("%v to %v, want 0 to 1", low, high)
 	}
 }
 

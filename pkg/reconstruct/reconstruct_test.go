@@ -82,6 +82,18 @@ func TestByHand(t *testing.T) {
 	}
 }
 
+// Magnitude removes the input of least Σw²: with H = I that is input 1 with 8 of 17, although its Σ|w| is 4 and that of input 0 is 3.
+func TestLeastSquaresMagnitudeIsBySquares(t *testing.T) {
+	g := &Gram{Dim: 2, N: 2, Sum: []float64{1, 0, 0, 1}}
+	r, err := LeastSquares([]float32{3, 0, 2, 2}, 2, 2, g, []int{0}, LeastSquaresConfig{Damp: exactly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(r.Error-9./17) > 1e-12 || math.Abs(r.MagnitudeError-8./17) > 1e-12 {
+		t.Errorf("errors %v and %v, want 9/17 and 8/17", r.Error, r.MagnitudeError)
+	}
+}
+
 func TestAgainstDirect(t *testing.T) {
 	const in, out, damp = 12, 5, 0.01
 	w, g := problem(t, 1, in, out, 4)
@@ -387,6 +399,21 @@ func TestDeterminism(t *testing.T) {
 	}
 	if !slices.Equal(before, w) {
 		t.Error("the weights that were given have changed")
+	}
+}
+
+// An input that is always 0 keeps its weight, and does not make H one that needs damping.
+func TestDeadInputNeedsNoDamping(t *testing.T) {
+	g := &Gram{Dim: 3}
+	if err := g.Add([]float32{1, 1, 0, 1, -1, 0}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := LeastSquares([]float32{2, 3, 5}, 3, 1, g, []int{1}, LeastSquaresConfig{Damp: exactly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]float32{2, 0, 5}, r.Weights); diff != "" || r.Damp != 0 {
+		t.Errorf("damping %v, want 0; weights (-want +got):\n%s", r.Damp, diff)
 	}
 }
 

@@ -137,6 +137,35 @@ func TestWoodFisherChangesNoBitAtSparsity0(t *testing.T) {
 	}
 }
 
+// Dead weights are 0 to the bit, not only to rounding.
+func TestWoodFisherDeadAreZero(t *testing.T) {
+	const size = 20
+	r := rand.New(rand.NewPCG(1, 2))
+	normal := func() []float32 {
+		x := make([]float32, size)
+		for i := range x {
+			x[i] = float32(r.NormFloat64())
+		}
+		return x
+	}
+	var grads [][]float32
+	for range 30 {
+		grads = append(grads, normal())
+	}
+	res, err := WoodFisher(normal(), inverseFisher(t, size, FisherConfig{Block: 10, Damp: 1e-3}, grads...), WoodFisherConfig{Sparsity: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, alive := range res.Alive {
+		if !alive && math.Float32bits(res.Weights[i]) != 0 {
+			t.Errorf("the dead weight %d is %v", i, res.Weights[i])
+		}
+	}
+	if got := countDead(res.Alive); got != size/2 {
+		t.Errorf("%d dead, want %d", got, size/2)
+	}
+}
+
 func TestBadInverseFisher(t *testing.T) {
 	fails := func(what string, err error) {
 		t.Helper()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // awkward holds what tends to break writers.
@@ -232,6 +233,18 @@ func TestGroup(t *testing.T) {
 	}
 	if got := Group(records, "accuracy"); len(got) != 1 || got[0].N != 5 {
 		t.Errorf("by nothing: %+v", got)
+	}
+}
+
+// Groups whose keys give the same letters when they are strung together, as (a, bc) and (ab, c), stay two.
+func TestGroupKeysAreApart(t *testing.T) {
+	got := Group([]Record{
+		{Labels: map[string]string{"p": "a", "q": "bc"}, Values: map[string]float64{"v": 1}},
+		{Labels: map[string]string{"p": "ab", "q": "c"}, Values: map[string]float64{"v": 3}},
+	}, "v", "p", "q")
+	want := []Grouped{{[]string{"a", "bc"}, Summarize([]float64{1})}, {[]string{"ab", "c"}, Summarize([]float64{3})}}
+	if diff := cmp.Diff(want, got, cmpopts.EquateNaNs()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 

@@ -403,6 +403,22 @@ func TestDamageIsNeverSilent(t *testing.T) {
 	}
 }
 
+// A reference that lies where that of another key belongs is damaged, and not given out.
+func TestReferenceAtAnotherPlace(t *testing.T) {
+	s := fresh(t)
+	data, err := os.ReadFile(s.path(bound(t, s, "a", "k1", "x").rel()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path(Ref{Name: "a", Key: "k2"}.rel()), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var damage *DamagedError
+	if r, found, err := s.Lookup("a", "k2"); !errors.As(err, &damage) || found {
+		t.Errorf("got %+v, %v, %v; want a *DamagedError", r, found, err)
+	}
+}
+
 func TestVerify(t *testing.T) {
 	s := fresh(t)
 	bound(t, s, "a", "1", "one")

@@ -16,6 +16,7 @@ import (
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/mask"
@@ -51,6 +52,22 @@ func twoLayers(t *testing.T, w1, w2 []float32, units int) (*model.Store, trace.M
 		w := func(path string) *graph.Node { return scope.Store().GetVariable(path).NodeValue(x.Graph()) }
 		return graph.Dot(graph.Dot(x, w("/w1")).Product(), w("/w2")).Product()
 	})
+}
+
+// threeLayers is tanh(tanh(tanh(x)·a)·b)·c, with two groups of 8 units: /a/dense/weights:1 and /b/dense/weights:1.
+func threeLayers(t *testing.T) *Network {
+	t.Helper()
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(s.In("a"), graph.Tanh(x), false, 8)
+		x = layers.Dense(s.In("b"), graph.Tanh(x), false, 8)
+		return layers.Dense(s.In("c"), graph.Tanh(x), false, 2)
+	})
+	n, err := Trace(b, network(t, b, fn, float(4, 3)), fn, float(4, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // By hand: four units with w1 [1, 2] and w2 [2, 4].
@@ -202,6 +219,56 @@ func TestBudgets(t *testing.T) {
 	}
 }
 
+// Rounding keeps more units than the budget asks for, not fewer: by fours, a keeps all its 8 where 1 is to go, and b loses the 4 that are to go.
+func TestRoundToKeepsMore(t *testing.T) {
+	importance := map[string][]float32{"/a/dense/weights:1": {1, 20, 21, 22, 23, 24, 25, 26}, "/b/dense/weights:1": {2, 3, 4, 5, 30, 31, 32, 33}}
+	p, err := threeLayers(t).Choose(Config{Units: 0.75, RoundTo: 4}, importance)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]int{"/b/dense/weights:1": {0, 1, 2, 3}}, p.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// RoundTo counts channels: where a unit is two of them, two units are a multiple of 4.
+func TestRoundToCountsChannels(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = graph.Reshape(layers.Dense(s.In("a"), x, false, 8), -1, 4, 2)
+		x = graph.Div(x, graph.OnePlus(graph.ReduceAndKeep(graph.Abs(x), graph.ReduceMax, -1)))
+		return layers.Dense(s.In("b"), graph.Reshape(x, -1, 8), false, 2)
+	})
+	n, err := Trace(b, network(t, b, fn, float(4, 3)), fn, float(4, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := n.Choose(Config{Units: 0.5, RoundTo: 4}, map[string][]float32{"/a/dense/weights:1": {4, 1, 2, 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]int{"/a/dense/weights:1": {1, 2}}, p.Removed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// The least share that stays is rounded up: 0.3 of 8 units are 3, and the sixth that goes is one of the next group.
+func TestMinShareRoundsUp(t *testing.T) {
+	n, importance := threeLayers(t), map[string][]float32{"/a/dense/weights:1": {1, 2, 3, 4, 5, 6, 7, 8}, "/b/dense/weights:1": {11, 12, 13, 14, 15, 16, 17, 18}}
+	for stay, want := range map[float64]map[string][]int{
+		11: {"/a/dense/weights:1": {0, 1, 2, 3, 4}},
+		10: {"/a/dense/weights:1": {0, 1, 2, 3, 4}, "/b/dense/weights:1": {0}},
+	} {
+		p, err := n.Choose(Config{Units: stay / 16, MinShare: 0.3}, importance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, p.Removed); diff != "" {
+			t.Errorf("%v units (-want +got)\n%s", stay, diff)
+		}
+	}
+}
+
 func TestKeepAndExclude(t *testing.T) {
 	n := lenet(t, open(t))
 	p, err := n.Plan(Config{Units: 0.9, Keep: map[string]int{"/conv1/conv/weights:3": 7}, Exclude: []string{"/output"}}, nil)
@@ -307,6 +374,29 @@ func TestPlanJSON(t *testing.T) {
 		if _, err := p.Apply(); err == nil || typeName(err) != typeName(c.want) {
 			t.Errorf("%s: %v, want a %T", name, err, c.want)
 		}
+	}
+}
+
+// A plan that was written and edited comes back with what it tells the reader, and with its units in order.
+func TestEditedPlanJSON(t *testing.T) {
+	n := threeLayers(t)
+	p := n.Empty()
+	p.Criterion, p.Budget = "by hand", "units=0.5"
+	p.Removed["/a/dense/weights:1"] = []int{2, 5}
+	var file bytes.Buffer
+	if err := p.WriteJSON(&file); err != nil {
+		t.Fatal(err)
+	}
+	edited := strings.Replace(file.String(), "[2, 5]", "[5, 2]", 1)
+	if edited == file.String() {
+		t.Fatalf("no [2, 5] in %s", edited)
+	}
+	again, err := n.ReadPlan(strings.NewReader(edited))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p, again, cmpopts.IgnoreUnexported(Plan{})); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 

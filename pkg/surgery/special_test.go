@@ -77,6 +77,50 @@ func TestCompanions(t *testing.T) {
 	}
 }
 
+// What an optimizer keeps once for all columns of a kernel stays as it is when columns go.
+func TestCompanionOfOneColumn(t *testing.T) {
+	n := threeLayers(t)
+	want := [][]float32{{1}, {2}, {3}}
+	if _, err := n.Store().CreateVariable("/optimizers/velocity/a/dense/weights", tensors.FromValue(want)); err != nil {
+		t.Fatal(err)
+	}
+	p := n.Empty()
+	p.Removed["/a/dense/weights:1"] = []int{0, 4}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(any(want), small.Store.GetVariable("/optimizers/velocity/a/dense/weights").MustValue().Value()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// What does not learn does not learn in the smaller network either, and hyperparameters come along.
+func TestSmallStoreKeepsTheRest(t *testing.T) {
+	n := threeLayers(t)
+	n.Store().GetVariable("/b/dense/weights").SetTrainable(false)
+	n.Store().RootScope().SetParam("learning_rate", 0.25)
+	p := n.Empty()
+	p.Removed["/a/dense/weights:1"] = []int{0}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	learns := map[string]bool{}
+	for v := range small.Store.IterVariables() {
+		if isParameter(v.Path()) {
+			learns[v.Path()] = v.Trainable
+		}
+	}
+	if diff := cmp.Diff(map[string]bool{"/a/dense/weights": true, "/b/dense/weights": false, "/c/dense/weights": true}, learns); diff != "" {
+		t.Errorf("what learns (-want +got)\n%s", diff)
+	}
+	rate, _ := small.Store.RootScope().GetParam("learning_rate")
+	if diff := cmp.Diff(any(0.25), rate); diff != "" {
+		t.Errorf("the learning rate (-want +got)\n%s", diff)
+	}
+}
+
 // A network in bfloat16, with masks and moments in other types.
 func TestTypes(t *testing.T) {
 	b := open(t)
@@ -336,5 +380,73 @@ func TestWrittenOnly(t *testing.T) {
 	near(t, "what was written", want, small.Store.GetVariable("/last").MustValue())
 	if small.Store.GetVariable("/last").Shape().Dimensions[0] != 3 {
 		t.Errorf("it has the shape %s", small.Store.GetVariable("/last").Shape())
+	}
+}
+
+// One zero before the channels and three behind them stay where they are when the first or the second channel goes.
+func TestUnevenPaddingOfChannels(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		y := layers.Dense(s.In("a"), x, false, 4)
+		y = graph.Pad(y, graph.ScalarZero(y.Graph(), y.DType()), compute.PadAxis{}, compute.PadAxis{Start: 1, End: 3})
+		return layers.Dense(s.In("c"), graph.Add(y, layers.Dense(s.In("b"), x, false, 8)), false, 2)
+	})
+	n, err := Trace(b, network(t, b, fn, float(4, 3)), fn, float(4, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/a/dense/weights:1", "/b/dense/weights:1"} {
+		for u := range 2 {
+			p := n.Empty()
+			p.Removed[name] = []int{u}
+			small, err := p.Apply()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := Verify(n, small, noise(3, float(4, 3))); err != nil || r.MaxDiff > 1e-4 {
+				t.Errorf("%s without unit %d: %s, %v", name, u, r, err)
+			}
+		}
+	}
+}
+
+// What a range counts are the channels of the whole network, also when one before them has gone.
+func TestRangeKeepsItsValues(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(s.In("a"), x, false, 6)
+		return layers.Dense(s.In("b"), graph.Mul(x, graph.Iota(x.Graph(), x.Shape(), 1)), false, 2)
+	})
+	n, err := Trace(b, network(t, b, fn, float(4, 3)), fn, float(4, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.Empty()
+	p.Removed["/a/dense/weights:1"] = []int{1}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Verify(n, small, noise(3, float(4, 3))); err != nil || r.MaxDiff > 1e-4 {
+		t.Errorf("%s, %v", r, err)
+	}
+}
+
+// The class that ArgMax names is a number of the whole network, so none of the channels that it looks at can go.
+func TestArgMaxKeepsItsChannels(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		return graph.ArgMax(layers.Dense(s.In("b"), layers.Dense(s.In("a"), x, false, 6), false, 5), -1)
+	})
+	n, err := Trace(b, network(t, b, fn, float(4, 3)), fn, float(4, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, g := range n.Groups() {
+		names = append(names, g.Name)
+	}
+	if diff := cmp.Diff([]string{"/a/dense/weights:1"}, names); diff != "" {
+		t.Errorf("groups (-want +got)\n%s", diff)
 	}
 }

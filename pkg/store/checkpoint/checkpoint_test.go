@@ -239,6 +239,28 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// A header that gives a tensor another shape of as many bytes is damage, as its digest tells.
+func TestDamagedHeader(t *testing.T) {
+	d := quiet(t.TempDir())
+	mustSave(t, d, 1)
+	path := filepath.Join(d.Path, "step-000000001", tensorsFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := bytes.Replace(whole, []byte(`"shape":[2,3]`), []byte(`"shape":[3,2]`), 1)
+	if bytes.Equal(whole, other) {
+		t.Fatal("the header has no shape [2,3]")
+	}
+	if err := os.WriteFile(path, other, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *DamagedError
+	if _, err := d.Load(model.NewStore()); !errors.As(err, &damaged) {
+		t.Errorf("got %v, want a *DamagedError", err)
+	}
+}
+
 // A small file can't take much memory, and what could not be loaded is not saved.
 func TestMoreMasksThanANetworkHas(t *testing.T) {
 	const n = maxMasks + 4096
@@ -517,6 +539,32 @@ func TestBackground(t *testing.T) {
 	}
 	if got := words(t, store)["/fc/biases"]; got != "[20] true" {
 		t.Errorf("biases %s, want [20] true", got)
+	}
+}
+
+// What changes in place after Save has returned, while nothing is written yet, is not in the checkpoint.
+func TestBackgroundCopies(t *testing.T) {
+	d := Dir{Path: t.TempDir()}
+	slow, begin := d, make(chan struct{})
+	slow.files.Before = func(durable.Op, string) error { <-begin; return nil }
+	store, value := network(t, 0), tensors.MustFromAnyValue([]float64{7})
+	if err := store.GetVariable("/fc/biases").SetValue(value); err != nil {
+		t.Fatal(err)
+	}
+	b := slow.Background()
+	if err := b.Save(store, State{Step: 1}); err != nil {
+		t.Fatal(err)
+	}
+	err := value.MutableFlatData(func(flat any) { flat.([]float64)[0] = -1 })
+	close(begin)
+	if err = errors.Join(err, b.Finish()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Load(store); err != nil {
+		t.Fatal(err)
+	}
+	if got := words(t, store)["/fc/biases"]; got != "[7] true" {
+		t.Errorf("biases %s, want [7] true", got)
 	}
 }
 
