@@ -242,10 +242,9 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 	}
 	build("student", func(x *graph.Node) {
 		scratch.SetTraining(x.Graph(), false)
-		had := names(scratch)
 		y := cfg.Student(scratch.RootScope(), x)
-		if made := without(scratch, had); cfg.Store != nil && len(made) > 0 {
-			panic(foreign("Config.Store", made))
+		if missing := unset(scratch); cfg.Store != nil && len(missing) > 0 {
+			panic(foreign("Config.Store", missing))
 		}
 		t.classes = y.Shape().Dim(-1)
 		for _, term := range t.terms {
@@ -266,10 +265,9 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 					asked, of = append(asked, term), append(of, k)
 				}
 			}
-			had := names(l.Store)
 			logits, features := l.features(x, asked)
-			if made := without(l.Store, had); len(made) > 0 {
-				panic(foreign(fmt.Sprintf("Config.Teachers[%d].Store", i), made))
+			if missing := unset(l.Store); len(missing) > 0 {
+				panic(foreign(fmt.Sprintf("Config.Teachers[%d].Store", i), missing))
 			}
 			for j, k := range of {
 				term := t.terms[k]
@@ -308,9 +306,9 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 }
 
 // foreign says that a store is not that of a model.
-func foreign(field string, made []string) *ConfigError {
-	some := strings.Join(made[:min(3, len(made))], ", ")
-	if len(made) > 3 {
+func foreign(field string, missing []string) *ConfigError {
+	some := strings.Join(missing[:min(3, len(missing))], ", ")
+	if len(missing) > 3 {
 		some += ", …"
 	}
 	return &ConfigError{field, fmt.Sprintf("it has no %s, which the model asks for", some), "give the store that this model was initialised and trained in"}

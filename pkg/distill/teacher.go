@@ -64,24 +64,15 @@ func frozen(store *model.Store) (*model.Store, error) {
 	return copied, nil
 }
 
-// without returns the variables that a model has made in a store, which had those of names: they have no values.
-func without(store *model.Store, names map[string]bool) (made []string) {
+// unset returns the variables of a store that have no values: in a copy by frozen, those that a model has asked for in vain.
+func unset(store *model.Store) (paths []string) {
 	for v := range store.IterVariables() {
-		if !names[v.Path()] && v.Path() != "/"+model.RNGStateVariableName { // which dropout asks for
-			made = append(made, v.Path())
+		if !v.HasValue() && v.Path() != "/"+model.RNGStateVariableName { // which dropout asks for
+			paths = append(paths, v.Path())
 		}
 	}
-	slices.Sort(made)
-	return made
-}
-
-// names are those of a store's variables.
-func names(store *model.Store) map[string]bool {
-	all := map[string]bool{}
-	for v := range store.IterVariables() {
-		all[v.Path()] = true
-	}
-	return all
+	slices.Sort(paths)
+	return paths
 }
 
 // features builds the network in inference mode and returns its logits and what terms compare of it, before Term.lecture.

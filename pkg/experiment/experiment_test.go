@@ -3,6 +3,7 @@ package experiment
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"math/rand/v2"
@@ -852,6 +853,38 @@ func TestEvaluateFolds(t *testing.T) {
 		var bad *ConfigError
 		if _, err := tr.EvaluateFolds(task.Validation, n); !errors.As(err, &bad) {
 			t.Errorf("%d folds of 100 examples: %v", n, err)
+		}
+	}
+}
+
+// relabelled is a data set of which one example has another label.
+type relabelled struct {
+	Resident
+	label int32
+}
+
+func (r relabelled) Arrays() (inputs, labels *tensors.Tensor) {
+	inputs, labels = r.Resident.Arrays()
+	all := tensors.MustCopyFlatData[int32](labels)
+	all[5] = r.label
+	return inputs, tensors.FromFlatDataAndDimensions(all, len(all))
+}
+
+// A label that is the number of no logit is refused before the first step, unless the loss is one's own, to which it may mean something.
+func TestLabelsWithoutALogit(t *testing.T) {
+	for label, refused := range map[int32]bool{0: false, 3: false, 4: true, -1: true} {
+		task := newTask(t)
+		task.Train = relabelled{newPoints(64, 16), label}
+		_, err := Train(t.Context(), task, newStore(t, task, 1), Training{Steps: 1})
+		var bad *ConfigError
+		if errors.As(err, &bad) != refused || refused && !strings.Contains(err.Error(), fmt.Sprintf("example 5 has the label %d, and the network has 4 logits", label)) {
+			t.Errorf("label %d: %v", label, err)
+		}
+		task.Loss = func(labels, predictions []*graph.Node) *graph.Node {
+			return graph.ReduceAllMean(graph.Square(graph.Sub(predictions[0], graph.ConvertDType(labels[0], predictions[0].DType()))))
+		}
+		if _, err := Train(t.Context(), task, newStore(t, task, 1), Training{Steps: 1}); err != nil {
+			t.Errorf("label %d with a loss of one's own: %v", label, err)
 		}
 	}
 }

@@ -189,7 +189,7 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		}
 		st.identity = graphprint.Of(probe, results)
 		probe.Finalize()
-		if st.resident != nil && task.classes && logitsOf > 0 {
+		if st.resident != nil && task.Loss == nil && logitsOf > 0 {
 			if err := labelled(st.resident, logitsOf); err != nil {
 				return err
 			}

@@ -35,8 +35,6 @@ type Task struct {
 	Train, Validation, Test train.Dataset
 	// Start draws the kernels that the model leaves to the default initialiser, for Init. nil: HeNormal.
 	Start Initializer
-
-	classes bool // the loss is the default, for which labels have to be numbers of logits
 }
 
 // Resident is implemented by data sets whose examples all lie in memory. Train keeps them on the device and sends only the order of the
@@ -71,13 +69,10 @@ func usable(ds train.Dataset, batch train.Batch) error {
 	return nil
 }
 
-// complete returns the task with its defaults filled in.
+// complete returns the task with its defaults filled in, but for Loss, of which nil says that labels are numbers of logits.
 func (t Task) complete() (Task, error) {
 	if t.Model == nil {
 		return t, ErrNoModel
-	}
-	if t.Loss == nil {
-		t.Loss, t.classes = loss.SparseCategoricalCrossEntropyLogits, true
 	}
 	if t.Start == nil {
 		t.Start = HeNormal
@@ -113,7 +108,11 @@ func labelled(r Resident, classes int) error {
 
 // meanLoss returns the task's loss as one number, whatever form its function gives it in.
 func (t Task) meanLoss(labels, logits *graph.Node) *graph.Node {
-	l := t.Loss([]*graph.Node{labels}, []*graph.Node{logits})
+	f := t.Loss
+	if f == nil {
+		f = loss.SparseCategoricalCrossEntropyLogits
+	}
+	l := f([]*graph.Node{labels}, []*graph.Node{logits})
 	if l.Rank() > 0 {
 		l = graph.ReduceAllMean(l)
 	}

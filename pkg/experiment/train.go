@@ -218,7 +218,7 @@ func (tr *Trainer) Close() {
 	tr.topology = nil
 }
 
-// Task returns the trainer's task, with its defaults filled in.
+// Task returns the trainer's task, with its defaults filled in, but for Loss.
 func (tr *Trainer) Task() Task { return tr.task }
 
 // Steps returns how many steps a training has in all.

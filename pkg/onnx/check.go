@@ -145,19 +145,16 @@ func (c *checker) node(n nodeProto, known map[string]bool, depth int) error {
 	if n.op == "BatchNormalization" && len(n.inputs) == 5 {
 		c.fixed[n.inputs[3]], c.fixed[n.inputs[4]] = true, true
 	}
-	pads := false
-	for _, attribute := range n.attributes {
+	attributes, pads := make([]attributeProto, len(n.attributes)), false
+	for i, attribute := range n.attributes {
 		a, err := parseAttribute(attribute)
 		if err != nil {
 			return err
 		}
+		attributes[i] = a
 		pads = pads || a.name == "pads" && slices.ContainsFunc(a.ints, func(p int64) bool { return p != 0 })
 	}
-	for _, attribute := range n.attributes {
-		a, err := parseAttribute(attribute)
-		if err != nil {
-			return err
-		}
+	for _, a := range attributes {
 		if passedOver(n.op, a) {
 			return c.bad(ErrUnsupported, n.label(), "an operation without "+a.name, fmt.Sprintf("one with %d %v", a.i, a.ints), "replace it in the model before exporting it", nil)
 		}

@@ -45,6 +45,17 @@ type Port struct {
 	Dims  []Dim
 }
 
+// free is the name of an axis that has no size of its own, for Model.Shapes; "" for one that has.
+func (p Port) free(axis int) string {
+	switch d := p.Dims[axis]; {
+	case d.Size >= 0:
+		return ""
+	case d.Name != "":
+		return d.Name
+	}
+	return fmt.Sprintf("%s:%d", p.Name, axis)
+}
+
 func (p Port) String() string {
 	dims := make([]string, len(p.Dims))
 	for i, d := range p.Dims {
@@ -206,20 +217,19 @@ func (m *Model) ports(c *checker, cleaned []byte) error {
 }
 
 // Shapes returns the shapes of the inputs with sizes for the axes that have none of their own, by their names; for axes without a name, by the input's name and the number
-// of the axis: "x:0". The error is an *Error that names an axis which is not among them.
+// of the axis: "x:0". The error is an *Error that names an axis which is not among them, or a size that is for none; the name "" is passed over.
 func (m *Model) Shapes(sizes map[string]int) ([]shapes.Shape, error) {
 	var all []shapes.Shape
+	var free []string
 	for _, in := range m.Inputs {
 		dims := make([]int, len(in.Dims))
 		for i, d := range in.Dims {
 			dims[i] = d.Size
-			if d.Size >= 0 {
+			name := in.free(i)
+			if name == "" {
 				continue
 			}
-			name := d.Name
-			if name == "" {
-				name = fmt.Sprintf("%s:%d", in.Name, i)
-			}
+			free = append(free, name)
 			size, given := sizes[name]
 			if !given || size < 1 {
 				known := slices.Sorted(maps.Keys(sizes))
@@ -230,19 +240,20 @@ func (m *Model) Shapes(sizes map[string]int) ([]shapes.Shape, error) {
 		}
 		all = append(all, shapes.Make(in.DType, dims...))
 	}
+	for _, name := range slices.Sorted(maps.Keys(sizes)) {
+		if name != "" && !slices.Contains(free, name) { // "" is what FreeBatch says of a batch that is fixed
+			return nil, &Error{Kind: ErrShape, File: m.file, Expected: fmt.Sprintf("sizes for the axes %q", free), Came: fmt.Sprintf("one for %q", name), Remedy: "leave it out: all others have the sizes of the file"}
+		}
+	}
 	return all, nil
 }
 
 // FreeBatch is the name of the first axis of the inputs, for Shapes, if it may have any size; "" if it may not.
 func (m *Model) FreeBatch() string {
-	in := m.Inputs[0]
-	if len(in.Dims) == 0 || in.Dims[0].Size >= 0 {
+	if len(m.Inputs[0].Dims) == 0 {
 		return ""
 	}
-	if in.Dims[0].Name == "" {
-		return in.Name + ":0"
-	}
-	return in.Dims[0].Name
+	return m.Inputs[0].free(0)
 }
 
 // ModelFn is the model's function. It takes its variables from the scope that it is given, so that it serves with other stores than m.Store, too, such as one that was made

@@ -144,6 +144,12 @@ func TestDescription(t *testing.T) {
 	if err != nil || all[0].Dimensions[0] != 7 {
 		t.Errorf("shapes %v, %v", all, err)
 	}
+	if _, err := legacy.Shapes(map[string]int{"batch": 7, "width": 3}); !errors.Is(err, ErrShape) || !strings.Contains(err.Error(), `one for "width"`) {
+		t.Errorf("a size that is for none: %v", err)
+	}
+	if _, err := legacy.Shapes(map[string]int{"batch": 7, "": 3}); err != nil {
+		t.Errorf("a size for what FreeBatch says where the batch is fixed: %v", err)
+	}
 	if _, err := legacy.Shapes(nil); !errors.Is(err, ErrShape) || !strings.Contains(err.Error(), `"batch"`) {
 		t.Errorf("no size for the batch: %v", err)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// busy is from which share of all processors on what others do spoils a comparison of times. It is a rule of thumb: with a tenth, ratios of small networks have been off by a few percent.
+// busy is from which share of all processors on what others do spoils a comparison of times. It is a rule of thumb.
 const busy = 0.1
 
 // work is how much time the processors have worked until a moment, for this program and for others.

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/gomlx/compute"
@@ -205,26 +203,10 @@ func (j *job) read() error {
 	if j.large, err = onnx.Read(j.model); err != nil {
 		return err
 	}
-	free := j.large.FreeBatch()
-	named := map[string]bool{} // axes whose size can be given
-	for _, p := range j.large.Inputs {
-		for i, d := range p.Dims {
-			switch {
-			case d.Size >= 0:
-			case d.Name != "":
-				named[d.Name] = true
-			default:
-				named[fmt.Sprintf("%s:%d", p.Name, i)] = true
-			}
+	if free := j.large.FreeBatch(); free != "" {
+		if _, given := j.sizes[free]; !given {
+			j.sizes[free] = 1
 		}
-	}
-	for name := range j.sizes {
-		if !named[name] {
-			return fmt.Errorf("--size %s=%d: expected an axis whose size is free, of %q, came another name", name, j.sizes[name], slices.Sorted(maps.Keys(named)))
-		}
-	}
-	if _, given := j.sizes[free]; free != "" && !given {
-		j.sizes[free] = 1
 	}
 	if j.inputs, err = j.large.Shapes(j.sizes); err != nil {
 		return err

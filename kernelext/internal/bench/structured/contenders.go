@@ -74,11 +74,11 @@ func init() {
 		{longer, byCriterion(criterion.Random)},
 		{"L1", byCriterion(criterion.Magnitude)},
 		{"FPGM", byCriterion(criterion.FPGM)},
-		{"slimming", slimming(published)},
-		{"slimming, floor", slimming(floored)},
-		{"slimming, uniform", slimming(uniform)},
-		{throughout, slimmedThroughout(published)},
-		{throughout + ", uniform", slimmedThroughout(uniform)},
+		{"slimming", slimming(published, false)},
+		{"slimming, floor", slimming(floored, false)},
+		{"slimming, uniform", slimming(uniform, false)},
+		{throughout, slimming(published, true)},
+		{throughout + ", uniform", slimming(uniform, true)},
 		{"group lasso", func(j *job, n *surgery.Network) (chosen, error) {
 			l := structured.GroupLasso{Strength: j.study.lasso, Budget: j.budget()}
 			l.Budget.Compete = structured.WithinGroup // few steps drive no unit to zero, and what is only small says little of other layers
@@ -212,22 +212,15 @@ func floored(j *job, n *surgery.Network) (structured.Budget, error) {
 	return b, nil
 }
 
-func slimming(divide division) func(*job, *surgery.Network) (chosen, error) {
+func slimming(divide division, whole bool) func(*job, *surgery.Network) (chosen, error) {
 	return func(j *job, n *surgery.Network) (chosen, error) {
 		b, err := divide(j, n)
 		if err != nil {
 			return chosen{}, err
 		}
-		s := structured.Slimming{Strength: j.study.slimming, Budget: b}
-		return j.penalised(n, s.Model, s.Choose) // trained once for all divisions
-	}
-}
-
-func slimmedThroughout(divide division) func(*job, *surgery.Network) (chosen, error) {
-	return func(j *job, n *surgery.Network) (chosen, error) {
-		b, err := divide(j, n)
-		if err != nil {
-			return chosen{}, err
+		if !whole {
+			s := structured.Slimming{Strength: j.study.slimming, Budget: b}
+			return j.penalised(n, s.Model, s.Choose) // trained once for all divisions
 		}
 		s := structured.Slimming{Strength: j.study.throughout, Budget: b}
 		store, err := experiment.Init(j.task(j.study.network.Model), j.seed)
