@@ -177,19 +177,20 @@ func (c *convolution) pays() bool {
 func (c *convolution) gradientOfInput(x, k compute.Value) compute.Value {
 	a := c.axes
 	x = c.transpose(x, a.InputBatch, a.InputSpatial[0], a.InputSpatial[1], a.InputChannels)                   // -> [batch, h, w, in]
-	k = c.transpose(k, a.KernelSpatial[0], a.KernelInputChannels, a.KernelSpatial[1], a.KernelOutputChannels) // -> [kh, in, kw, out]
+	k = c.transpose(k, a.KernelInputChannels, a.KernelSpatial[0], a.KernelSpatial[1], a.KernelOutputChannels) // -> [in, kh, kw, out]
+	all := c.dot(x, []int{3}, c.reshape(k, c.in, c.kh*c.kw*c.out), []int{0})                                  // [batch, h, w, kh·kw·out]
 	var rows compute.Value                                                                                    // [batch, h + kh − 1, w, kw·out]
 	for i := range c.kh {
-		row := c.reshape(c.slice(k, 0, i, 1), c.in, c.kw*c.out)
-		rows = c.add(rows, c.pad(c.dot(x, []int{3}, row, []int{0}), []int{0, c.kh - 1 - i, 0, 0}, []int{0, i, 0, 0}))
+		row := c.slice(all, 3, i*c.kw*c.out, c.kw*c.out)
+		rows = c.add(rows, c.pad(row, []int{0, c.kh - 1 - i, 0, 0}, []int{0, i, 0, 0}))
 	}
 	// Where the convolution was padded, some of that is outside of its input.
-	rows = c.slice(rows, 1, c.kh-1-c.low[a.InputSpatial[0]], c.oh)
+	rows = c.once(c.slice(rows, 1, c.kh-1-c.low[a.InputSpatial[0]], c.oh), x)
 	var sum compute.Value // [batch, oh, w + kw − 1, out]
 	for j := range c.kw {
 		sum = c.add(sum, c.pad(c.slice(rows, 3, j*c.out, c.out), []int{0, 0, c.kw - 1 - j, 0}, []int{0, 0, j, 0}))
 	}
-	sum = c.slice(sum, 2, c.kw-1-c.low[a.InputSpatial[1]], c.ow)
+	sum = c.once(c.slice(sum, 2, c.kw-1-c.low[a.InputSpatial[1]], c.ow), x)
 	order := make([]int, 4)
 	order[a.OutputBatch], order[a.OutputSpatial[0]], order[a.OutputSpatial[1]], order[a.OutputChannels] = 0, 1, 2, 3
 	return c.transpose(sum, order...)
@@ -209,9 +210,9 @@ func (c *convolution) gradientOfKernel(x, k compute.Value) compute.Value {
 	}
 	var parts []compute.Value
 	for i := range c.oh {
-		parts = append(parts, c.reshape(c.dot(c.slice(rows, h, i, c.kh), summed, k, with), 1, c.ow, c.batch, c.out))
+		parts = append(parts, c.reshape(c.dot(k, with, c.slice(rows, h, i, c.kh), summed), 1, c.out, c.ow, c.batch))
 	}
-	return c.arrange(c.concatenate(0, parts))
+	return c.arrange(c.transpose(c.concatenate(0, parts), 0, 2, 3, 1)) // [oh, out, ow, batch] -> [oh, ow, batch, out]
 }
 
 // arrange brings a result [oh, ow, batch, out] into the order that is asked for.
@@ -278,10 +279,32 @@ func (c *calculation) transpose(x compute.Value, order ...int) compute.Value {
 	return c.do(func() (compute.Value, error) { return c.f.Transpose(x, order...) })
 }
 
+// dot sums over some axes of both. Where these are the first of each, XLA is given matrices: of more axes it would make transposed copies, on one thread.
 func (c *calculation) dot(a compute.Value, over []int, b compute.Value, with []int) compute.Value {
+	if leading(over) && leading(with) {
+		a, b = c.flat(a, len(over)), c.flat(b, len(with))
+		over, with = []int{0}, []int{0}
+	}
 	return c.do(func() (compute.Value, error) {
 		return c.f.DotGeneral(a, over, nil, b, with, nil, compute.DotGeneralConfig{})
 	})
+}
+
+func leading(axes []int) bool {
+	return len(axes) > 1 && slices.Equal(axes, []int{0, 1, 2, 3}[:len(axes)])
+}
+
+// flat makes one of the first axes.
+func (c *calculation) flat(x compute.Value, first int) compute.Value {
+	s := c.shape(x)
+	if c.err != nil {
+		return x
+	}
+	n := 1
+	for _, d := range s.Dimensions[:first] {
+		n *= d
+	}
+	return c.reshape(x, append([]int{n}, s.Dimensions[first:]...)...)
 }
 
 func (c *calculation) add(a, b compute.Value) compute.Value {
@@ -301,4 +324,18 @@ func (c *calculation) pad(x compute.Value, low, high []int) compute.Value {
 	}
 	zero := c.do(func() (compute.Value, error) { return c.f.Constant([]float32{0}) })
 	return c.do(func() (compute.Value, error) { return c.f.Pad(x, zero, axes...) })
+}
+
+// once has x computed a single time: XLA would write it into each of its users, and then none of its terms into x. with is any value that is there before x; of a barrier before a
+// single value go-xla makes none.
+func (c *calculation) once(x, with compute.Value) compute.Value {
+	if c.err != nil {
+		return x
+	}
+	barred, err := c.f.OptimizationBarrier(x, with)
+	if err != nil {
+		c.err = err
+		return x
+	}
+	return barred[0]
 }
