@@ -33,7 +33,7 @@ type verb struct {
 
 var verbs = []verb{
 	{"setup", "[--user]                           install all that is needed; --user also shows the kernel to your own Jupyter", runSetup},
-	{"run", "NOTEBOOK… [-o DIR] [--html] [--fast] [--state DIR]  execute notebooks in a clean kernel; with --state, go on where one was interrupted", ready(nbrun.Run)},
+	{"run", "NOTEBOOK… [-o DIR] [--html] [--fast] [--state DIR] [--same]  execute notebooks in a clean kernel, and say where their outputs are not what they were; with --state, go on where one was interrupted", ready(nbrun.Run)},
 	{"lab", "                                      open JupyterLab on the notebooks", runLab},
 	{"test", "[--full] [--only PART,…]            run all tests", ready(testrun.Run)},
 	{"doctor", "                                  check each requirement and say how to mend it", runDoctor},

@@ -41,15 +41,19 @@ type Options struct {
 	Kernel  string        // default: setup.KernelName
 	Timeout time.Duration // for one cell. Default: 30 minutes
 	State   string        // where cells find and leave what survives them (kernelext.Dir). Default: a new directory, which is removed afterwards
+	Same    bool          // output that is not what the notebook held is a failure, but for cells with the tag measured
 }
 
-const runUsage = "; usage: run NOTEBOOK… [-o DIR] [--html] [--fast] [--state DIR]"
+const runUsage = "; usage: run NOTEBOOK… [-o DIR] [--html] [--fast] [--state DIR] [--same]"
 
 // Result is what came of a notebook.
 type Result struct {
 	Summary
 	Failures []Failure
 	Seconds  float64
+	// Compared is how many cells had output before, in full mode, and Differences are those that have another now.
+	Compared    int
+	Differences []Difference
 }
 
 // Run is `espalier run`. In full mode a notebook is written in place, unless -o names a directory; in fast mode it goes to runs below the
@@ -57,6 +61,8 @@ type Result struct {
 //
 // A notebook finds nothing of an earlier run, unless --state names a directory: then one that was interrupted or killed goes on, and checkpoints, records and
 // manifests stay.
+//
+// In full mode it says which cells put out something else than the notebook held; with --same that is a failure.
 func Run(ctx context.Context, p setup.Paths, args []string) error {
 	var o Options
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
@@ -65,6 +71,7 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	flags.BoolVar(&o.Fast, "fast", false, "fast mode")
 	flags.BoolVar(&o.HTML, "html", false, "also write HTML")
 	flags.StringVar(&o.State, "state", "", "directory for what survives a run")
+	flags.BoolVar(&o.Same, "same", false, "fail where an output is not what the notebook held")
 	var notebooks []string
 	for rest := args; ; {
 		if err := flags.Parse(rest); err != nil {
@@ -79,6 +86,9 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	}
 	if len(notebooks) == 0 {
 		return &UsageError{"no notebook given" + runUsage}
+	}
+	if o.Fast && o.Same {
+		return &UsageError{"--same compares with what the notebook holds, which is of full mode: leave --fast out" + runUsage}
 	}
 	if *dir == "" && o.Fast {
 		*dir = filepath.Join(p.Home, "runs")
@@ -248,6 +258,14 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 	if problem != "" {
 		r.Failures = append(r.Failures, Failure{Problem: problem})
 	}
+	if !o.Fast && ctx.Err() == nil {
+		r.Compared, r.Differences = compare(source, nb)
+		for _, d := range r.Differences {
+			if o.Same && !d.Measured {
+				r.Failures = append(r.Failures, Failure{d.Cell, "its output is not what the notebook held: " + d.what()})
+			}
+		}
+	}
 	if o.Output != "" {
 		if err := writeFile(o.Output, out); err != nil {
 			return r, err
@@ -270,7 +288,24 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 		fmt.Fprintf(progress, "; written to %s", o.Output)
 	}
 	fmt.Fprintln(progress)
+	tell(progress, r, o.Same)
 	return r, nil
+}
+
+// tell says which outputs are others than before. Those that are failures have been told.
+func tell(progress io.Writer, r Result, failures bool) {
+	if r.Compared == 0 {
+		return
+	}
+	fmt.Fprintf(progress, "  %d of %d outputs are what the notebook held\n", r.Compared-len(r.Differences), r.Compared)
+	for _, d := range r.Differences {
+		switch {
+		case d.Measured:
+			fmt.Fprintf(progress, "  cell %d measures times or the machine, and has others now\n", d.Cell)
+		case !failures:
+			fmt.Fprintf(progress, "  %s\n", d)
+		}
+	}
 }
 
 // title is the first telling line of a cell.

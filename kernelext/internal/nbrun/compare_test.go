@@ -1,0 +1,97 @@
+package nbrun
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/espalier-ml/espalier/kernelext/internal/setup"
+)
+
+func TestCompare(t *testing.T) {
+	table := func(text string) map[string]any {
+		return map[string]any{"output_type": "display_data", "data": map[string]any{"text/html": "<table>", "text/plain": text}}
+	}
+	one := func(tags []string, outputs ...map[string]any) *Notebook {
+		return notebook(t, map[string]any{}, tags, outputs...)
+	}
+	for _, test := range []struct {
+		name          string
+		before, after *Notebook
+		compared      int
+		want          []Difference
+	}{
+		{"the same", one(nil, stream("stdout", "a\n"), table("1\n2")), one(nil, stream("stdout", "a\n"), table("1\n2")), 1, nil},
+		{"spaces at the ends of lines", one(nil, table("1  \n2")), one(nil, table("1\n2\n")), 1, nil},
+		{"never executed before", one(nil), one(nil, table("1")), 0, nil},
+		{"another number", one(nil, stream("stdout", "a\n"), table("1\n2")), one(nil, stream("stdout", "a\n"), table("1\n3")), 1, []Difference{{Cell: 1, Line: 3, Was: "2", Is: "3"}}},
+		{"a line less", one(nil, table("1\n2")), one(nil, table("1")), 1, []Difference{{Cell: 1, Line: 2, Was: "2"}}},
+		{"a line more", one(nil, table("1")), one(nil, table("1\n2")), 1, []Difference{{Cell: 1, Line: 2, Is: "2"}}},
+		{"nothing any more", one(nil, table("1")), one(nil), 1, []Difference{{Cell: 1, Line: 1, Was: "1"}}},
+		{"a time", one([]string{measured}, table("1 ms")), one([]string{measured}, table("2 ms")), 1, []Difference{{Cell: 1, Line: 1, Was: "1 ms", Is: "2 ms", Measured: true}}},
+		{"what goes to stderr", one(nil, table("1"), stream("stderr", "a")), one(nil, table("1"), stream("stderr", "b")), 1, nil},
+		{"a picture of the same numbers", one(nil, display("image/png", "a")), one(nil, display("image/png", "b")), 1, nil},
+	} {
+		compared, got := compare(test.before, test.after)
+		if compared != test.compared {
+			t.Errorf("%s: %d cells were compared, want %d", test.name, compared, test.compared)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+}
+
+// Prose in between does not count, and cells have the numbers that a reader counts.
+func TestCompareCountsAllCells(t *testing.T) {
+	cells := func(text string) *Notebook {
+		code := map[string]any{"cell_type": "code", "source": "run()", "metadata": map[string]any{}, "outputs": []any{stream("stdout", text)}}
+		data, err := json.Marshal(map[string]any{"nbformat": 4, "metadata": map[string]any{}, "cells": []any{map[string]any{"cell_type": "markdown", "source": text}, code}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nb, err := read("test.ipynb", data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return nb
+	}
+	compared, got := compare(cells("a"), cells("b"))
+	if compared != 1 || len(got) != 1 || got[0].Cell != 2 {
+		t.Errorf("%d cells were compared, differences %v; want one of one, in cell 2", compared, got)
+	}
+}
+
+func TestTell(t *testing.T) {
+	r := Result{Compared: 3, Differences: []Difference{{Cell: 4, Line: 2, Was: "accuracy   98.27", Is: "accuracy   98.05"}, {Cell: 9, Measured: true}}}
+	for _, test := range []struct {
+		failures bool
+		want     string
+	}{
+		{false, `  1 of 3 outputs are what the notebook held
+  cell 4 has another output: line 2 was "accuracy 98.27" and is "accuracy 98.05"
+  cell 9 measures times or the machine, and has others now
+`},
+		{true, `  1 of 3 outputs are what the notebook held
+  cell 9 measures times or the machine, and has others now
+`},
+	} {
+		var got strings.Builder
+		tell(&got, r, test.failures)
+		if diff := cmp.Diff(test.want, got.String()); diff != "" {
+			t.Errorf("failures told: %v (-want +got):\n%s", test.failures, diff)
+		}
+	}
+}
+
+// What fast mode puts out is never what a notebook holds.
+func TestSameIsOfFullMode(t *testing.T) {
+	var usage *UsageError
+	err := Run(t.Context(), setup.Paths{}, []string{"--fast", "--same", "any.ipynb"})
+	if !errors.As(err, &usage) || !strings.Contains(err.Error(), "--same") {
+		t.Errorf("error = %v, want a *UsageError that names --same", err)
+	}
+}
