@@ -218,6 +218,7 @@ var studies = []study{
 		name: "lenet5-long", network: "LeNet-5", variant: "with ReLU behind the convolutions", data: "mnist", model: normalised(nets.LeNet5ReLU), batch: 100, epochs: 100, train: cosine(0.05, 5e-4), start: torchUniform,
 		runs: []series{
 			{warmed(), []float64{0.01, 0.02}, 3},
+			{method{name: "dense"}, []float64{1}, 3},
 		},
 	},
 	{
