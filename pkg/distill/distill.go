@@ -250,9 +250,9 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 		for _, term := range t.terms {
 			f := y
 			if term.at.Student != "" {
-				f = term.at.lastly(read("the student", scratch, x.Graph(), term.at.Student))
+				f = term.at.lastly(read("the student", scratch, x, term.at.Student))
 			}
-			students = append(students, f.Shape().Dimensions[1:])
+			students = append(students, perExample("the student", term.at.Student, f, x))
 		}
 	}, scratch)
 	for i, l := range t.teachers {
@@ -274,7 +274,7 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 				if term.onLogits() && logits.Shape().Dim(-1) != t.classes {
 					panic(&ClassesError{l.Name, t.classes, logits.Shape().Dim(-1)})
 				}
-				dims := features[j].Shape().Dimensions[1:]
+				dims := perExample(l.Name, term.at.Teacher, features[j], x)
 				if term.fit != nil {
 					if problem, remedy := term.fit(students[k], dims); problem != "" {
 						panic(&ShapeError{term.String(), students[k], dims, problem, remedy})
@@ -305,6 +305,18 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 	return nil
 }
 
+// perExample returns the dimensions of what a network has for each example of a batch x. Answers are kept by example, so the batch has to come first.
+func perExample(network, path string, f, x *graph.Node) []int {
+	if f.Rank() == 0 || f.Shape().Dimensions[0] != x.Shape().Dimensions[0] {
+		what := "its logits"
+		if path != "" {
+			what = "what " + path + " reads"
+		}
+		panic(&ConfigError{"Config.Terms", fmt.Sprintf("of %d examples, %s makes %s of the shape %s", x.Shape().Dimensions[0], network, what, f.Shape()), "compare what has the examples along its first axis"})
+	}
+	return f.Shape().Dimensions[1:]
+}
+
 // foreign says that a store is not that of a model.
 func foreign(field string, missing []string) *ConfigError {
 	some := strings.Join(missing[:min(3, len(missing))], ", ")
@@ -324,7 +336,7 @@ func (t *Taught) build(student ModelFn, scope *model.Scope, x *graph.Node) *grap
 		case term.at.Student == "":
 			features[i] = y
 		default:
-			features[i] = term.at.lastly(read("the student", scope.Store(), x.Graph(), term.at.Student))
+			features[i] = term.at.lastly(read("the student", scope.Store(), x, term.at.Student))
 		}
 	}
 	t.Lock()

@@ -467,6 +467,55 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// rows is a network that takes an image for a sequence of its rows. Dense layers compute them all at once, as [batch·rows, channels].
+func rows(scope *model.Scope, x *graph.Node) *graph.Node {
+	x = graph.Reshape(x, x.Shape().Dimensions[0], 28, 28)                     // [batch, 28, 28, 1] -> [batch, rows, 28]
+	x = activation.Relu(layers.Dense(scope.At("embed"), x, true, 6))          // -> [batch, rows, 6]
+	x = activation.Relu(layers.Dense(scope.At("mix"), x, true, 5))            // -> [batch, rows, 5]
+	return layers.Dense(scope.At("output"), graph.ReduceMean(x, 1), true, 10) // -> [batch, 10]
+}
+
+// A layer that reads sequences reads one for each example, whatever form the product takes them in.
+func TestSequences(t *testing.T) {
+	task := digits(t, rows)
+	const mix = "/mix/dense/weights"
+	at := distill.Between{Student: mix, Teacher: mix}
+	other, self := started(t, task, 9), started(t, task, 2)
+	for _, term := range []distill.Term{distill.RelationalDistance(1, at), distill.RelationalAngle(1, at), distill.Attention(100, at), distill.Hint(1, at)} {
+		lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: rows, Store: other}}, Terms: []distill.Term{term}})
+		width := 28 * 6
+		if strings.HasPrefix(term.String(), "attention") {
+			width = 28
+		}
+		_, labels := lesson.Train.(experiment.Resident).Arrays()
+		if got := labels.Shape().Dimensions; !slices.Equal(got, []int{200, 1 + width}) {
+			t.Errorf("%v: labels are %v, want one and %d answers for each of 200 examples", term, got, width)
+		}
+		if !strings.HasPrefix(term.String(), "hint") { // whose adapter starts anywhere
+			labels := firstLoss(t, task, []distill.Teacher{{Model: rows, Store: self}}, distill.Logits(1, 0))
+			if got := firstLoss(t, task, []distill.Teacher{{Model: rows, Store: self}}, term); math.Abs(got-labels) > 1e-5*labels {
+				t.Errorf("%v: of itself the student learns a loss of %v, want that of the labels, %v", term, got, labels)
+			}
+			if got := firstLoss(t, task, []distill.Teacher{{Model: rows, Store: other}}, term); got <= labels*(1+1e-4) {
+				t.Errorf("%v: of another network the student learns a loss of %v, want more than the labels', %v", term, got, labels)
+			}
+		}
+	}
+	// Where it can't be told which features are which example's, it is said.
+	rolled := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = graph.Reshape(x, -1, 28*7)                                               // [batch, 28, 28, 1] -> [4·batch, 196]
+		x = layers.Dense(scope.At("mix"), activation.Relu(x), true, 5)               // -> [4·batch, 5]
+		return layers.Dense(scope.At("output"), graph.Reshape(x, -1, 4*5), true, 10) // -> [batch, 10]
+	}
+	of := task
+	of.Model = rolled
+	var config *distill.ConfigError
+	if _, err := distill.Teach(distill.Config{Backend: task.Backend, Student: rolled, Train: task.Train, Teachers: []distill.Teacher{{Model: rolled, Store: started(t, of, 1)}},
+		Terms: []distill.Term{distill.RelationalDistance(1, at)}}); !errors.As(err, &config) || !strings.Contains(err.Error(), "first axis") {
+		t.Errorf("examples rolled up: error %v, want a *ConfigError", err)
+	}
+}
+
 // An adapter keeps the size of what it reads: its weights start with the variance 1/in, within four standard errors, and its bias at zero.
 func TestAdapterStart(t *testing.T) {
 	const in, out = 32, 64

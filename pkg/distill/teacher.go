@@ -83,7 +83,7 @@ func (l *lecturer) features(x *graph.Node, terms []Term) (logits *graph.Node, fe
 		if t.onLogits() || t.at.Teacher == "" {
 			features = append(features, logits)
 		} else {
-			features = append(features, t.at.lastly(read(l.Name, l.Store, x.Graph(), t.at.Teacher)))
+			features = append(features, t.at.lastly(read(l.Name, l.Store, x, t.at.Teacher)))
 		}
 	}
 	return logits, features
