@@ -77,7 +77,7 @@ func (t *Taught) label(cfg Config, raw shapes.Shape) (train.Dataset, error) {
 	h := sha256.New()
 	for i, l := range t.teachers {
 		fmt.Fprintln(h, i, l.Name, t.said(i), t.weights[i])
-		if err := l.identity(h, raw); err != nil {
+		if err := l.identity(cfg.Backend, h, raw); err != nil {
 			return nil, err
 		}
 	}

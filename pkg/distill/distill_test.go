@@ -587,6 +587,49 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// tokens is a data set of words by their numbers, of three classes, read batch by batch.
+type tokens struct{ class int32 }
+
+func (tokens) Name() string { return "tokens" }
+
+func (k tokens) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		words := tensors.FromValue([][]int32{{0, 1, 2, 3}, {3, 3, 2, 1}})
+		yield(train.Batch{Inputs: []*tensors.Tensor{words}, Labels: []*tensors.Tensor{tensors.FromValue([][]int32{{0}, {k.class}})}}, nil)
+	}
+}
+
+// bag is a network that reads words.
+func bag(width int) distill.ModelFn {
+	return func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Embedding(scope.At("words"), x, dtypes.Float32, 4, width)     // [batch, 4] -> [batch, 4, width]
+		return layers.Dense(scope.At("output"), graph.ReduceMean(x, 1), true, 3) // -> [batch, 3]
+	}
+}
+
+// Examples need not be of float32.
+func TestTokens(t *testing.T) {
+	task := digits(t, bag(5))
+	task.Train, task.Validation = tokens{2}, nil
+	teacher := started(t, task, 1)
+	digest := func(fn distill.ModelFn) string {
+		lesson, err := distill.Teach(distill.Config{Backend: task.Backend, Student: bag(3), Train: tokens{2}, Teachers: []distill.Teacher{{Model: fn, Store: teacher}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lesson.Train.(interface{ Digest() string }).Digest()
+	}
+	// Teachers of the same values, of which one reads the words one place on.
+	other := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return bag(5)(scope, graph.AddScalar(x, 1))
+	}
+	if same, second := digest(bag(5)), digest(other); same != digest(bag(5)) || same == second {
+		t.Errorf("the digest of a teacher is %s, of another %s", same, second)
+	}
+	lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: bag(5), Store: teacher}}})
+	trained(t, lesson, started(t, lesson, 2), experiment.Training{Steps: 3})
+}
+
 // mislabelled has a class too many, of its fourth example.
 type mislabelled struct{ experiment.Resident }
 
