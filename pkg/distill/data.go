@@ -119,8 +119,8 @@ func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
 	var wrong error
 	if err := labels.ConstFlatData(func(all any) {
 		for i, class := range all.([]int32) {
-			if wrong == nil && (class < 0 || class > 1<<24 || cfg.Hard == nil && int(class) >= t.classes) {
-				wrong = &ConfigError{"Config.Train", fmt.Sprintf("example %d of %s has the label %d, and the student %d logits", i, r.Name(), class, t.classes), "number the classes from 0, below the number of logits and 2^24"}
+			if wrong == nil {
+				wrong = t.classless(r.Name(), i, class)
 			}
 			wide[i*columns] = float32(class) // exact
 		}
@@ -161,6 +161,14 @@ func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
 	c := &cached{resident: r, labels: tensors.FromFlatDataAndDimensions(wide, n, columns), digest: digestOf(r, hex.EncodeToString(h.Sum(nil)))}
 	c.batch = &gatherer{backend: cfg.Backend, from: c}
 	return c, nil
+}
+
+// classless returns a *ConfigError for a label that is no class. GoMLX's loss takes it for an example without one.
+func (t *Taught) classless(data string, example int, class int32) error {
+	if class >= 0 && class <= 1<<24 && (!t.numbered || int(class) < t.classes) {
+		return nil
+	}
+	return &ConfigError{"Config.Train", fmt.Sprintf("example %d of %s has the label %d, and the student %d logits", example, data, class, t.classes), "number the classes from 0, below the number of logits and 2^24"}
 }
 
 // asked is how many examples of a shape [n, …] a teacher gets at a time: enough to keep the device busy, and fewer of large examples. Where it can it divides n: a last batch of another
@@ -263,6 +271,9 @@ func (s *streamed) widen(batch *train.Batch) error {
 	n, columns := len(classes), 1+t.width
 	wide := make([]float32, n*columns)
 	for i, class := range classes {
+		if err := t.classless("a batch of "+s.Name(), i, class); err != nil {
+			return err
+		}
 		wide[i*columns] = float32(class)
 	}
 	at := 1

@@ -68,6 +68,7 @@ type Taught struct {
 
 	terms    []Term
 	hard     train.LossFn
+	numbered bool    // Config.Hard is unset, so labels are numbers of logits
 	share    float64 // of the labels' loss
 	teachers []*lecturer
 	weights  []float64
@@ -152,7 +153,7 @@ func unwrapped(err error) error {
 
 // check checks what can be without building a network.
 func (cfg Config) check() (*Taught, error) {
-	t := &Taught{terms: cfg.Terms, hard: cfg.Hard, share: 1}
+	t := &Taught{terms: cfg.Terms, hard: cfg.Hard, numbered: cfg.Hard == nil, share: 1}
 	if t.terms == nil {
 		t.terms = []Term{Logits(4, 0.9)}
 	}

@@ -628,6 +628,15 @@ func TestTokens(t *testing.T) {
 	}
 	lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: bag(5), Store: teacher}}})
 	trained(t, lesson, started(t, lesson, 2), experiment.Training{Steps: 3})
+	// A label without a logit is refused as for data in memory, when its batch comes.
+	for _, class := range []int32{-1, 3} {
+		task.Train = tokens{class}
+		lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: bag(5), Store: teacher}}})
+		var config *distill.ConfigError
+		if _, err := experiment.Train(t.Context(), lesson, started(t, task, 2), experiment.Training{Steps: 1}); !errors.As(err, &config) || !strings.Contains(err.Error(), "example 1 of a batch of tokens") {
+			t.Errorf("label %d: error %v, want a *ConfigError", class, err)
+		}
+	}
 }
 
 // mislabelled has a class too many, of its fourth example.
