@@ -382,7 +382,7 @@ func anys(ts ...*tensors.Tensor) []any {
 // see. Everything that the model function updates by itself is updated; no weight is. batches 0 stands for 100. The averages of GoMLX's BatchNorm start anew; others forget their past as
 // fast as their momentum says.
 //
-// Errors: *DataError; what building the network panics with; the context's.
+// Errors: *ConfigError; *DataError; *surgery.ValueError for a store without the network's weights; what building the network panics with; the context's. The store is as it was then.
 func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, fn trace.ModelFn, data train.Dataset, batches int) error {
 	if batches < 0 {
 		return &ConfigError{"batches", fmt.Sprintf("it is %d", batches), "give a positive number, or 0 for 100"}
@@ -392,6 +392,11 @@ func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, f
 	}
 	exec, err := runner(b, store, true, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		out := fn(scope, in)[0]
+		for v := range store.IterVariables() {
+			if v.Trainable && v.InUseByGraph(out.Graph()) && !v.HasValue() { // GoMLX would draw it
+				panic(&surgery.ValueError{Path: v.Path(), Problem: "has no value", Remedy: "give the store that the network was initialised and trained in"})
+			}
+		}
 		train.ExecPerStepUpdateGraphFn(out.Graph())
 		return []*graph.Node{graph.ReduceAllSum(out)}
 	})
@@ -399,8 +404,13 @@ func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, f
 		return err
 	}
 	defer exec.Finalize()
-	return take(ctx, nil, data, batches, false, func(step int, batch train.Batch) error {
+	var undo func() error
+	err = take(ctx, nil, data, batches, false, func(step int, batch train.Batch) error {
 		if step == 0 { // not before there is data
+			var err error
+			if undo, err = rememberUpdated(store); err != nil {
+				return err
+			}
 			if err := norm.ResetBatchNormWeights(b, store); err != nil {
 				return err
 			}
@@ -411,6 +421,48 @@ func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, f
 		}
 		return results[0].FinalizeAll()
 	})
+	if err != nil && undo != nil {
+		return errors.Join(err, undo())
+	}
+	return err
+}
+
+// rememberUpdated returns a function that puts back the variables of a store that are not trained, and removes those that it did not have.
+func rememberUpdated(store *model.Store) (func() error, error) {
+	before := map[string]*tensors.Tensor{}
+	for v := range store.IterVariables() {
+		before[v.Path()] = nil
+		if v.Trainable || !v.HasValue() {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return nil, err
+		}
+		if before[v.Path()], err = value.LocalClone(); err != nil {
+			return nil, err
+		}
+	}
+	return func() error {
+		var made []string
+		for v := range store.IterVariables() {
+			value, had := before[v.Path()]
+			switch {
+			case !had:
+				made = append(made, v.Path())
+			case value != nil:
+				if err := v.SetValue(value); err != nil {
+					return err
+				}
+			}
+		}
+		for _, path := range made {
+			if err := store.DeleteVariable(path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
 }
 
 // what names what the budget counts.
