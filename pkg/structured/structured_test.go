@@ -341,6 +341,42 @@ func TestUnusableData(t *testing.T) {
 	}
 }
 
+// mislabelled has a label that is none, of the third example of each batch.
+type mislabelled struct {
+	stripes
+	label int32
+}
+
+func (m mislabelled) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		for b, err := range m.stripes.Iter() {
+			labels := tensors.MustCopyFlatData[int32](b.Labels[0])
+			labels[2] = m.label
+			b.Labels[0] = tensors.FromFlatDataAndDimensions(labels, len(labels), 1)
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// A label without a logit teaches no scale anything, and is an error; a loss of one's own may know what it means.
+func TestLabelsAreLogits(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	for _, label := range []int32{-1, classes} {
+		data := mislabelled{stripes{32, size}, label}
+		var wrong *DataError
+		if _, err := (SCOP{Steps: 2}).Choose(ctx, n, data); !errors.As(err, &wrong) || !strings.Contains(err.Error(), "example 2 of a batch has the label") {
+			t.Errorf("label %d: %v, want a *DataError", label, err)
+		}
+		own := func(labels, predictions []*graph.Node) *graph.Node {
+			return graph.ReduceAllMean(graph.Square(predictions[0]))
+		}
+		_, err := SCOP{Steps: 2, Loss: own}.Choose(ctx, n, data)
+		check(t, err)
+	}
+}
+
 // As many examples as were asked for are looked at, or it is an error. An evaluation set of 12 has one whole batch of 8.
 func TestFewerExamplesThanAsked(t *testing.T) {
 	n := network(t, blobs(plain), size, 1, side*side*3, 1)
