@@ -386,6 +386,50 @@ func TestReweight(t *testing.T) {
 	}
 }
 
+// Plans and results that are not of the network at hand are errors, not panics.
+func TestOfAnother(t *testing.T) {
+	n := byHand(t)
+	r, err := PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, n, points{{1, 1}, {2, 1}})
+	check(t, err)
+	r.Weights["/in/dense/weights:1"] = []float32{2, 3}
+	r.Plan.Removed["/in/dense/weights:1"] = []int{0} // and three stay
+	edited, err := r.Plan.Apply()
+	check(t, err)
+	before := snapshot(edited.Store)
+	wide := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		return layers.Dense(s.At("out"), layers.Dense(s.At("in"), x, false, 9), false, 2)
+	}, 2, map[string]*tensors.Tensor{"/in/dense/weights": tensors.FromScalarAndDimensions(float32(1), 2, 9), "/out/dense/weights": tensors.FromScalarAndDimensions(float32(1), 9, 2)})
+	foreign := wide.Empty()
+	foreign.Removed["/in/dense/weights:1"] = []int{7}
+	for name, f := range map[string]func() error{
+		"Reweight after an edit":         func() error { return r.Reweight(edited.Store) },
+		"Reweight without a store":       func() error { return r.Reweight(nil) },
+		"Reweight without a result":      func() error { return new(PFPResult).Reweight(edited.Store) },
+		"CheckBound without a result":    func() error { _, err := new(PFPResult).CheckBound(ctx, points{{1, 1}}, "x", 0, nil, 1, 1); return err },
+		"growing by the plan of another": func() error { _, err := Growing{}.Model(n, foreign); return err },
+		"growing by no network's plan":   func() error { _, err := Growing{}.Model(n, &surgery.Plan{}); return err },
+	} {
+		var config *ConfigError
+		if err := f(); !errors.As(err, &config) {
+			t.Errorf("%s: %v, want a *ConfigError", name, err)
+		}
+	}
+	if diff := cmp.Diff(before, snapshot(edited.Store)); diff != "" {
+		t.Errorf("the store was changed (-before +after)\n%s", diff)
+	}
+	var data *DataError
+	if _, err := (PFP{}).Choose(ctx, n, empty{}); !errors.As(err, &data) {
+		t.Errorf("a batch of nil: %v, want a *DataError", err)
+	}
+}
+
+// empty is a data set of tensors that are nil.
+type empty struct{ points }
+
+func (empty) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) { yield(train.Batch{Inputs: make([]*tensors.Tensor, 1)}, nil) }
+}
+
 func TestSCOPByHand(t *testing.T) {
 	if diff := cmp.Diff([]float32{0, -1, 1.2, -0.5}, scopScores([]float32{3, 1, -2, 0.5}, []float32{0.5, 0, 0.8, 0}), near); diff != "" {
 		t.Errorf("|γ|·(2k − 1) (-want +got)\n%s", diff)

@@ -601,8 +601,11 @@ func drawUnits(rng *rand.Rand, probabilities []float64, stay int) (counts []int,
 
 // Reweight multiplies the kernels that read units by Weights, in a store that the plan was applied to. It changes nothing where all are 1.
 //
-// Errors: *surgery.ValueError for a store without the kernels, or with others.
+// Errors: *surgery.ValueError for a store without the kernels, or with others; *ConfigError for a plan that was edited since, or none.
 func (r *PFPResult) Reweight(store *model.Store) error {
+	if r.network == nil || r.Plan == nil || store == nil {
+		return &ConfigError{"Reweight", "there is no plan of a network, or no store", "take the result of PFP.Choose, and the store of Plan.Apply"}
+	}
 	removed, err := r.Plan.Indices()
 	if err != nil {
 		return err
@@ -616,6 +619,10 @@ func (r *PFPResult) Reweight(store *model.Store) error {
 		weights := r.Weights[q.group.Name]
 		if !slices.ContainsFunc(weights, func(w float32) bool { return w != 1 }) {
 			continue
+		}
+		kept := keptUnits(q.group.Size, r.Plan.Removed[q.group.Name])
+		if len(kept) != len(weights) {
+			return &ConfigError{"PFPResult.Plan", fmt.Sprintf("it leaves %d units of %s, for which there are %d weights", len(kept), q.group.Name, len(weights)), "leave the plan as it was chosen, or choose again"}
 		}
 		c := changes[q.member.Path]
 		if c == nil {
@@ -633,7 +640,7 @@ func (r *PFPResult) Reweight(store *model.Store) error {
 			return &surgery.ValueError{Path: q.member.Path, Problem: fmt.Sprintf("has %d inputs, the plan leaves %d", dims[q.member.Axis], before-len(gone)), Remedy: "give the store that the plan was applied to"}
 		}
 		scale := slices.Repeat([]float32{1}, dims[q.member.Axis])
-		units, kept := unitOf(q.member, before), keptUnits(q.group.Size, r.Plan.Removed[q.group.Name])
+		units := unitOf(q.member, before)
 		for i, to := 0, 0; i < before; i++ {
 			if _, goes := slices.BinarySearch(gone, i); goes {
 				continue

@@ -238,6 +238,8 @@ func epochs(ctx context.Context, of []shapes.Shape, data train.Dataset, count in
 
 func usable(of []shapes.Shape, data train.Dataset, b train.Batch, labels bool) error {
 	switch {
+	case slices.Contains(b.Inputs, nil) || slices.Contains(b.Labels, nil):
+		return &DataError{data.Name(), "an input or a label of a batch is nil", "make it yield tensors"}
 	case len(b.Inputs) == 0 || b.Inputs[0].Shape().Rank() == 0 || b.Inputs[0].Shape().Dimensions[0] == 0:
 		return &DataError{data.Name(), "a batch has no inputs", "make it yield the inputs of the network, each [batch, …]"}
 	case labels && len(b.Labels) == 0:
