@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -386,6 +387,48 @@ func TestReweight(t *testing.T) {
 	}
 }
 
+// A budget that can't be meant is an error that names what can't, before anything is trained for it; and where nothing may go, no budget that nobody gave is said to be missed.
+func TestBudgetErrors(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	for _, c := range []struct {
+		budget Budget
+		want   string
+	}{
+		{Budget{Params: -1}, "Budget.Params:"}, {Budget{Params: 0.5, Units: 3}, "Budget.Units:"}, {Budget{MACs: math.NaN()}, "Budget.MACs:"}, {Budget{Compete: 7}, "Budget.Compete:"},
+		{Budget{MACs: 0.5, Rate: 0.5}, "Budget:"}, {Budget{MACs: 0.7, Exclude: []string{"/none"}}, "Config.Exclude:"},
+	} {
+		for _, m := range methods() {
+			if _, err := m.choose(n, nil, c.budget, 1); err == nil || !strings.HasPrefix(err.Error(), c.want) { // without data
+				t.Errorf("%s with %+v: %v, want an error of %s", m.name, c.budget, err, c.want)
+			}
+		}
+		if _, err := (GAL{Blocks: true, Budget: c.budget}).Choose(ctx, n, nil); err == nil || c.budget.Rate == 0 && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("GAL of blocks with %+v: %v, want an error of %s", c.budget, err, c.want)
+		}
+	}
+	data, all := stripes{32, size}, []string{"/"}
+	var none *NothingError
+	for name, f := range map[string]func() error{
+		"growing at a rate": func() error { _, err := Growing{Budget: Budget{Rate: 0.5, Exclude: all}}.Choose(n); return err },
+		"PFP":               func() error { _, err := PFP{Budget: Budget{MACs: 0.7, Exclude: all}}.Choose(ctx, n, data); return err },
+		"GAL without a share": func() error {
+			_, err := GAL{Steps: 2, LearningRate: 1e-3, Budget: Budget{Exclude: all}}.Choose(ctx, n, data)
+			return err
+		},
+	} {
+		if err := f(); !errors.As(err, &none) {
+			t.Errorf("%s, with all groups excluded: %v, want a *NothingError", name, err)
+		}
+	}
+	// A scope is one with a separator at its end, too, also for branches.
+	var missed *surgery.BudgetError
+	for _, scope := range []string{"/b", "/b/"} {
+		if _, err := (GAL{Blocks: true, Steps: 4, LearningRate: 1e-3, Mimic: 0.1, Budget: Budget{MACs: 0.9, Exclude: []string{scope}}}).Choose(ctx, n, data); !errors.As(err, &missed) {
+			t.Errorf("the only branch is excluded by %s: %v, want a *surgery.BudgetError", scope, err)
+		}
+	}
+}
+
 // Plans and results that are not of the network at hand are errors, not panics.
 func TestOfAnother(t *testing.T) {
 	n := byHand(t)
@@ -534,7 +577,7 @@ func TestGALStepByHand(t *testing.T) {
 		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 0, 1, 0}, {0, 1, 0, 1}}),
 		"/out/dense/weights": tensors.FromValue([][]float32{{1, 0}, {0, 1}, {0, 0}, {0, 0}}),
 	})
-	c, err := GAL{Mimic: 2}.complete()
+	c, err := GAL{Mimic: 2}.complete(n)
 	check(t, err)
 	masks := c.masks(n)
 	student, err := workspace(n)
@@ -609,6 +652,7 @@ func TestGALKeepsWhatIsRead(t *testing.T) {
 
 // Where no step is one of the masks' nothing is trained; the defaults are 300 steps, and masks every 2 or, if Compatible, every 200.
 func TestMasksMove(t *testing.T) {
+	n := byHand(t)
 	for _, c := range []struct {
 		of    GAL
 		moves bool
@@ -616,7 +660,7 @@ func TestMasksMove(t *testing.T) {
 		{GAL{}, true}, {GAL{Compatible: true}, true}, {GAL{Steps: 2}, true}, {GAL{Steps: 5, MaskEvery: 5}, true}, {GAL{Steps: 200, Compatible: true}, true},
 		{GAL{Steps: 1}, false}, {GAL{Steps: 4, MaskEvery: 5}, false}, {GAL{MaskEvery: 301}, false}, {GAL{Steps: 199, Compatible: true}, false}, {GAL{MaskEvery: 301, Compatible: true}, false},
 	} {
-		_, err := c.of.complete()
+		_, err := c.of.complete(n)
 		var config *ConfigError
 		if c.moves && err != nil || !c.moves && (!errors.As(err, &config) || config.Field != "GAL.MaskEvery") {
 			t.Errorf("%+v: %v, want a *ConfigError of GAL.MaskEvery: %v", c.of, err, !c.moves)

@@ -122,7 +122,7 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	case c.Budget.Compete == Global:
 		return nil, &ConfigError{"PFP.Budget.Compete", "it is Global, and sensitivities of different layers are not of one scale", "leave it, so that the bound divides the budget, or set WithinGroup"}
 	}
-	if err := c.Budget.check(); err != nil {
+	if err := c.Budget.check(n); err != nil {
 		return nil, err
 	}
 	switch b := c.Budget; {
@@ -462,12 +462,11 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 		}
 		return r.finish(c, p, probabilities, ranked)
 	}
+	if len(keepAt(1)) == 0 { // all that it can score is excluded
+		return &NothingError{"PFP"}
+	}
 	if c.Epsilon > 0 {
-		keep := keepAt(c.Epsilon)
-		if len(keep) == 0 {
-			return &NothingError{"PFP"}
-		}
-		p, err := plan(keep)
+		p, err := plan(keepAt(c.Epsilon))
 		if err != nil {
 			return err
 		}

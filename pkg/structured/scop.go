@@ -74,7 +74,7 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 	if c.LearningRate < 0 || math.IsNaN(c.LearningRate) {
 		return nil, &ConfigError{"SCOP.LearningRate", fmt.Sprintf("it is %v", c.LearningRate), "give a positive number, or 0 for the default"}
 	}
-	if err := c.Budget.check(); err != nil {
+	if err := c.Budget.check(n); err != nil {
 		return nil, err
 	}
 	if c.Steps == 0 {

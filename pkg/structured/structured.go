@@ -19,6 +19,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/shapes"
@@ -78,14 +79,17 @@ func named(method string) criterion.Criterion {
 	return c
 }
 
-// check returns a *ConfigError for what can't be meant, before anything is trained for it.
-func (b Budget) check() error {
+// check returns an error for what can't be meant of a network, before anything is trained for it.
+func (b Budget) check(n *surgery.Network) error {
 	set := 0
-	for _, share := range []float64{b.MACs, b.Params, b.Units} {
-		if math.IsNaN(share) || share < 0 || share > 1 {
-			return &ConfigError{"Budget." + b.what(), fmt.Sprintf("the share that stays is %v", share), "give one between 0 and 1, for instance 0.5"}
+	for _, s := range []struct {
+		field string
+		share float64
+	}{{"MACs", b.MACs}, {"Params", b.Params}, {"Units", b.Units}} {
+		if math.IsNaN(s.share) || s.share < 0 || s.share > 1 {
+			return &ConfigError{"Budget." + s.field, fmt.Sprintf("the share that stays is %v", s.share), "give one between 0 and 1, for instance 0.5"}
 		}
-		if share != 0 {
+		if s.share != 0 {
 			set++
 		}
 	}
@@ -101,13 +105,16 @@ func (b Budget) check() error {
 		return &ConfigError{"Budget.MinShare", fmt.Sprintf("it is %v", b.MinShare), "give the share of each group that stays at least, between 0 and 1, for instance 0.1"}
 	case b.MinUnits < 0 || b.RoundTo < 0:
 		return &ConfigError{"Budget.MinUnits, Budget.RoundTo", fmt.Sprintf("they are %d and %d", b.MinUnits, b.RoundTo), "give positive numbers, or 0 for 1"}
+	case b.Compete < AsPublished || b.Compete > Global:
+		return &ConfigError{"Budget.Compete", fmt.Sprintf("it is %d", b.Compete), "give AsPublished, WithinGroup or Global"}
 	}
-	return nil
+	_, err := n.Choose(surgery.Config{Units: 1, Exclude: b.Exclude}, nil) // it knows what may be excluded
+	return err
 }
 
 // choose makes a plan of importances.
 func (b Budget) choose(n *surgery.Network, method string, published Competition, importance map[string][]float32) (*surgery.Plan, error) {
-	if err := b.check(); err != nil {
+	if err := b.check(n); err != nil {
 		return nil, err
 	}
 	cfg := b.config(method, published)
@@ -119,7 +126,7 @@ func (b Budget) choose(n *surgery.Network, method string, published Competition,
 			}
 		}
 	}
-	if len(importance) == 0 {
+	if len(importance) == 0 || b.Rate != 0 && len(cfg.Keep) == 0 { // with no number to keep of any group, surgery would take half of the MACs
 		return nil, &NothingError{method}
 	}
 	return n.Choose(cfg, importance)
@@ -136,10 +143,13 @@ func (b Budget) atLeast(stay, size int) int {
 
 func (b Budget) excludes(g *surgery.Group) bool {
 	return slices.ContainsFunc(b.Exclude, func(e string) bool {
-		return g.Name == e || slices.ContainsFunc(g.Members, func(m surgery.Member) bool {
-			return m.Path == e || len(m.Path) > len(e) && m.Path[:len(e)] == e && (m.Path[len(e)] == '/' || e[len(e)-1] == '/')
-		})
+		return g.Name == e || slices.ContainsFunc(g.Members, func(m surgery.Member) bool { return inside(m.Path, e) })
 	})
+}
+
+// inside tells whether a path is that of a variable, or below that of a scope, with or without a separator at its end.
+func inside(path, by string) bool {
+	return path == by || under(path, strings.TrimSuffix(by, model.ScopeSeparator))
 }
 
 // ConfigError says which field of a configuration can't be used. Nothing was changed.

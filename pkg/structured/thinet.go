@@ -49,7 +49,7 @@ func (c ThiNet) Choose(ctx context.Context, n *surgery.Network, data train.Datas
 	if c.Batches < 0 {
 		return nil, &ConfigError{"ThiNet.Batches", fmt.Sprintf("it is %d", c.Batches), "give a positive number, or 0 for the default"}
 	}
-	if err := c.Budget.check(); err != nil {
+	if err := c.Budget.check(n); err != nil {
 		return nil, err
 	}
 	if c.Batches == 0 {
