@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -67,7 +68,7 @@ func (r *PFPResult) CheckBound(ctx context.Context, data train.Dataset, group st
 			}
 			return x
 		})(scope, in)
-		return []*graph.Node{terms}
+		return []*graph.Node{graph.ConvertDType(terms, dtypes.Float32)}
 	})
 	if err != nil {
 		return nil, err

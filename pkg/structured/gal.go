@@ -234,7 +234,9 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 		}
 		v.SetTrainable(false) // by FISTA
 	}
-	frozen, err := runner(n.Backend(), teacher, c.Compatible, func(scope *model.Scope, in []*graph.Node) []*graph.Node { return n.ModelFn()(scope, in)[:1] })
+	frozen, err := runner(n.Backend(), teacher, c.Compatible, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
+		return []*graph.Node{graph.ConvertDType(n.ModelFn()(scope, in)[0], dtypes.Float32)} // as the discriminator is
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -299,6 +301,9 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	for i, k := range masks {
 		r.Masks[k.name] = f.m[i]
 		for _, m := range f.m[i] {
+			if math.IsNaN(float64(m)) {
+				return nil, &DivergedError{"GAL", c.Steps, "a mask of " + k.name}
+			}
 			if m == 0 {
 				r.Zeros++
 			}
@@ -381,7 +386,7 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 	return runner(n.Backend(), student, true, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		target, rate := in[0], in[1]
 		g := target.Graph()
-		logits := fn(scope, in[2:])[0]
+		logits := graph.ConvertDType(fn(scope, in[2:])[0], dtypes.Float32)
 		extra := train.TotalLoss(g)
 		// First the discriminator.
 		var params []*model.Variable

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -343,7 +344,8 @@ func relative(s surgery.Site, q *reading) *graph.Node {
 			}
 		}
 	}
-	return graph.Concatenate([]*graph.Node{graph.InsertAxes(graph.MinScalar(worst, 1), 0), graph.InsertAxes(mean, 0)}, 0) // above 1 by rounding only
+	both := graph.Concatenate([]*graph.Node{graph.InsertAxes(graph.MinScalar(worst, 1), 0), graph.InsertAxes(mean, 0)}, 0) // above 1 by rounding only
+	return graph.ConvertDType(both, dtypes.Float32)
 }
 
 // contributions sums what each unit adds to each output. a [rows, positions, in], k [positions, in, out] -> [units, rows, out]

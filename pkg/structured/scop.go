@@ -66,7 +66,8 @@ const scaleScope = "/structured/scop"
 
 // Choose trains scales and plans what goes. Data are those that the network was trained on, with labels; a batch is mixed with as many knockoffs.
 //
-// Errors: *NoGainError if no group has a normalisation with a gain, *NothingError if those that have are excluded; *DataError; *ConfigError; *DivergedError; those of surgery.Network.Choose.
+// Errors: *NoGainError if no group has a normalisation with a gain, *NothingError if those that have are excluded; *DataError; *ConfigError; *DivergedError;
+// *surgery.ValueError for gains that are not in float32; those of surgery.Network.Choose.
 func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset) (*SCOPResult, error) {
 	if c.Steps < 0 || c.Fit < 0 {
 		return nil, &ConfigError{"SCOP.Steps, SCOP.Fit", fmt.Sprintf("they are %d and %d", c.Steps, c.Fit), "give positive numbers, or 0 for the defaults"}
@@ -111,6 +112,9 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 		v.SetTrainable(false)
 	}
 	for _, m := range mixed {
+		if _, err := values(store, m.site.Gain); err != nil { // which scores need, after the training
+			return nil, err
+		}
 		first := make([]float32, len(m.open))
 		for i, open := range m.open {
 			first[i] = 1 - 0.5*open

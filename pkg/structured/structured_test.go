@@ -377,6 +377,38 @@ func TestLabelsAreLogits(t *testing.T) {
 	}
 }
 
+// A network of another type than float32 is chosen from, or it is said that the method can't.
+func TestOtherTypes(t *testing.T) {
+	data := stripes{32, size}
+	n := network(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		return residual(s, graph.ConvertDType(x, dtypes.Float64))
+	}, size, side, side, 3)
+	for _, m := range methods() {
+		p, err := m.choose(n, data, Budget{MACs: 0.6}, 3)
+		var value *surgery.ValueError
+		switch {
+		case slices.Contains([]string{"slimming", "SCOP", "ThiNet"}, m.name):
+			if !errors.As(err, &value) {
+				t.Errorf("%s: %v, want a *surgery.ValueError", m.name, err)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", m.name, err)
+		default:
+			_, err := p.Apply()
+			check(t, err)
+		}
+	}
+}
+
+// Masks that are no numbers choose nothing.
+func TestMasksAreNumbers(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	var diverged *DivergedError
+	if _, err := (GAL{Steps: 4}).Choose(ctx, n, stripes{32, 1}); !errors.As(err, &diverged) {
+		t.Errorf("%v, want a *DivergedError", err)
+	}
+}
+
 // As many examples as were asked for are looked at, or it is an error. An evaluation set of 12 has one whole batch of 8.
 func TestFewerExamplesThanAsked(t *testing.T) {
 	n := network(t, blobs(plain), size, 1, side*side*3, 1)
