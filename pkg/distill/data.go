@@ -82,6 +82,9 @@ func (t *Taught) label(cfg Config, raw shapes.Shape) (train.Dataset, error) {
 		}
 	}
 	s.digest = digestOf(cfg.Train, hex.EncodeToString(h.Sum(nil)))
+	if of, ok := cfg.Train.(epochal); ok {
+		return &streamedEpochs{s, of}, nil
+	}
 	return s, nil
 }
 
@@ -245,9 +248,28 @@ type streamed struct {
 func (s *streamed) Digest() string { return s.digest }
 
 // Iter implements train.Dataset.
-func (s *streamed) Iter() iter.Seq2[train.Batch, error] {
+func (s *streamed) Iter() iter.Seq2[train.Batch, error] { return s.answered(s.Dataset.Iter()) }
+
+// epochal is a data set whose batches are a function of the epoch.
+type epochal interface {
+	Epoch(epoch int) iter.Seq2[train.Batch, error]
+}
+
+// streamedEpochs is streamed for such a data set, and one itself: what looks at data beside the training leaves its epochs alone.
+type streamedEpochs struct {
+	*streamed
+	of epochal
+}
+
+// Epoch is Iter for a given epoch.
+func (s *streamedEpochs) Epoch(epoch int) iter.Seq2[train.Batch, error] {
+	return s.answered(s.of.Epoch(epoch))
+}
+
+// answered yields batches with the teachers' answers.
+func (s *streamed) answered(batches iter.Seq2[train.Batch, error]) iter.Seq2[train.Batch, error] {
 	return func(yield func(train.Batch, error) bool) {
-		for batch, err := range s.Dataset.Iter() {
+		for batch, err := range batches {
 			if err == nil {
 				err = guard.Run("distill", func() error { return s.widen(&batch) })
 			}

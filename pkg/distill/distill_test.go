@@ -587,6 +587,49 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// epochs is a data set that is read batch by batch, another way in each epoch.
+type epochs struct {
+	stream
+	of func(epoch int) iter.Seq2[train.Batch, error]
+}
+
+func (e epochs) Epoch(epoch int) iter.Seq2[train.Batch, error] { return e.of(epoch) }
+
+// An epoch of data that are read batch by batch is still that epoch with a teacher, and asking for it leaves those of the training alone.
+func TestEpochs(t *testing.T) {
+	task := digits(t, narrow(4))
+	plain := task.Train.(interface {
+		Epoch(int) iter.Seq2[train.Batch, error]
+	})
+	task.Train = epochs{stream{task.Train, "data"}, plain.Epoch}
+	teachers := []distill.Teacher{{Model: task.Model, Store: started(t, task, 9)}}
+	lesson, ok := taught(t, task, distill.Config{Teachers: teachers}).Train.(interface {
+		Epoch(int) iter.Seq2[train.Batch, error]
+	})
+	if !ok {
+		t.Fatal("with a teacher, the data set has no epochs")
+	}
+	next, stop := iter.Pull2(lesson.Epoch(3))
+	defer stop()
+	for want, err := range plain.Epoch(3) {
+		got, failed, _ := next()
+		if err != nil || failed != nil {
+			t.Fatal(err, failed)
+		}
+		x, y := tensors.MustCopyFlatData[float32](want.Inputs[0]), tensors.MustCopyFlatData[float32](got.Inputs[0])
+		if !slices.Equal(x, y) || got.Labels[0].Shape().Dim(-1) != 11 {
+			t.Fatalf("with labels %s, want the examples of the epoch and [20, 11]", got.Labels[0].Shape())
+		}
+	}
+	bare := digits(t, narrow(4))
+	bare.Train = stream{bare.Train, "data"}
+	if _, ok := taught(t, bare, distill.Config{Teachers: teachers}).Train.(interface {
+		Epoch(int) iter.Seq2[train.Batch, error]
+	}); ok {
+		t.Error("a data set without epochs has some with a teacher")
+	}
+}
+
 // tokens is a data set of words by their numbers, of three classes, read batch by batch.
 type tokens struct{ class int32 }
 
