@@ -204,10 +204,10 @@ func (cfg Config) check() (*Taught, error) {
 		}
 		soft += term.alpha
 	}
-	if soft > 1 {
+	if soft > 1+1e-9 { // nine times 1/9 is more than 1
 		return nil, &ConfigError{"Config.Terms", fmt.Sprintf("the shares alpha of the terms on logits have the sum %v", soft), "make it at most 1: what is left is the share of the labels"}
 	}
-	t.share = 1 - soft
+	t.share = max(0, 1-soft)
 	// A share of nothing is not computed.
 	t.terms = slices.DeleteFunc(slices.Clone(t.terms), func(term Term) bool { return term.onLogits() && term.alpha == 0 })
 	return t, nil

@@ -458,6 +458,10 @@ func TestShares(t *testing.T) {
 			t.Errorf("%v: the loss is %v, want %v of labels %v, logits %v and %v, distance %v, hint %v", c.terms, got, c.want, labels, soft, squares, distance, hint)
 		}
 	}
+	// Nine ninths are one, though their sum is more by a rounding error.
+	if got := loss(slices.Repeat([]distill.Term{distill.LogitsMSE(1. / 9)}, 9)...); math.Abs(got-squares) > 1e-4*squares {
+		t.Errorf("nine terms of a ninth: the loss is %v, want that of one, %v", got, squares)
+	}
 	// A student that is its own teacher agrees with it, and has the labels' share left.
 	self := []distill.Teacher{{Model: task.Model, Store: started(t, task, 2)}}
 	for _, alpha := range []float64{0.25, 1} {
