@@ -36,7 +36,7 @@ type PFP struct {
 	// Default: 0, for the ε that meets the budget
 	Epsilon float64
 	// Examples is how many examples are looked at, at least; an epoch that has fewer in whole batches is an error. Default: ⌈3·ln(8·units/Failure)⌉ with the smallest Failure of 1e-9, which are 80 to 95,
-	// and at least one batch, or one epoch if that has fewer
+	// or one epoch if that has fewer; a few are looked at at once, 8 at most, so up to 7 more may be
 	Examples int
 	// Failure is δ, the probability with which a bound may be missed. Default: 1e-16, as in the authors' code
 	Failure float64
