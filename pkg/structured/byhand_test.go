@@ -1025,6 +1025,30 @@ func TestThiNetRefits(t *testing.T) {
 	}
 }
 
+// Every head's layers are looked at and refitted, not only those of the first. Units 0 and 3 are the same, so nothing is lost where one of them goes.
+func TestThiNetOfTwoHeads(t *testing.T) {
+	heads := func(s *model.Scope, in []*graph.Node) []*graph.Node {
+		x := activation.Relu(layers.Dense(s.At("in"), in[0], false, 4))
+		return []*graph.Node{layers.Dense(s.At("one"), x, false, 2), layers.Dense(s.At("two"), x, false, 1)}
+	}
+	both := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Concatenate(heads(s, []*graph.Node{x}), 1)
+	}, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 1, 0, 1}, {0, 1, 1, 0}}),
+		"/one/dense/weights": tensors.FromValue([][]float32{{1, 0}, {9, 9}, {5, 0}, {2, 7}}),
+		"/two/dense/weights": tensors.FromValue([][]float32{{1}, {9}, {9}, {4}}),
+	})
+	n, err := surgery.Trace(both.Backend(), both.Store(), heads, both.Inputs()...)
+	check(t, err)
+	r, err := ThiNet{Budget: Budget{Rate: 0.25}, Damp: -1}.Choose(ctx, n, points{{1, 2}, {2, 1}, {1, 1}, {3, 1}})
+	check(t, err)
+	for _, path := range []string{"/one/dense/weights", "/two/dense/weights"} {
+		if e, refitted := r.Errors[path]; !refitted || e > 1e-6 {
+			t.Errorf("%s has the error %g after the refit (%v), want 0", path, e, refitted)
+		}
+	}
+}
+
 // unlabelled is a data set without its labels.
 type unlabelled struct{ points }
 

@@ -71,8 +71,14 @@ func (c ThiNet) Choose(ctx context.Context, n *surgery.Network, data train.Datas
 	if err != nil {
 		return nil, err
 	}
-	source := signal.Source{Backend: n.Backend(), Store: store, Model: func(scope *model.Scope, x *graph.Node) *graph.Node { return n.ModelFn()(scope, []*graph.Node{x})[0] },
-		Data: kept, Batches: c.Batches}
+	source := signal.Source{Backend: n.Backend(), Store: store, Data: kept, Batches: c.Batches, Model: func(scope *model.Scope, x *graph.Node) *graph.Node {
+		out := n.ModelFn()(scope, []*graph.Node{x})
+		y := out[0]
+		for _, other := range out[1:] { // what other heads read is looked at, too
+			y = graph.Add(y, graph.MulScalar(graph.ReduceAllSum(graph.ConvertDType(other, y.DType())), 0))
+		}
+		return y
+	}}
 	cfg := surgery.Config{Criterion: criterion.ThiNet, Normalize: asIs}
 	for _, p := range n.Params(cfg) {
 		if _, err := values(store, p.Path); err != nil {
