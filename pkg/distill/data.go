@@ -77,11 +77,14 @@ func (t *Taught) label(cfg Config, raw shapes.Shape) (train.Dataset, error) {
 	h := sha256.New()
 	for i, l := range t.teachers {
 		fmt.Fprintln(h, i, l.Name, t.said(i), t.weights[i])
-		if err := l.identity(h, raw); err != nil {
+		if err := l.identity(cfg.Backend, h, raw); err != nil {
 			return nil, err
 		}
 	}
 	s.digest = digestOf(cfg.Train, hex.EncodeToString(h.Sum(nil)))
+	if of, ok := cfg.Train.(epochal); ok {
+		return &streamedEpochs{s, of}, nil
+	}
 	return s, nil
 }
 
@@ -119,8 +122,8 @@ func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
 	var wrong error
 	if err := labels.ConstFlatData(func(all any) {
 		for i, class := range all.([]int32) {
-			if wrong == nil && (class < 0 || class > 1<<24 || cfg.Hard == nil && int(class) >= t.classes) {
-				wrong = &ConfigError{"Config.Train", fmt.Sprintf("example %d of %s has the label %d, and the student %d logits", i, r.Name(), class, t.classes), "number the classes from 0, below the number of logits and 2^24"}
+			if wrong == nil {
+				wrong = t.classless(r.Name(), i, class)
 			}
 			wide[i*columns] = float32(class) // exact
 		}
@@ -161,6 +164,14 @@ func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
 	c := &cached{resident: r, labels: tensors.FromFlatDataAndDimensions(wide, n, columns), digest: digestOf(r, hex.EncodeToString(h.Sum(nil)))}
 	c.batch = &gatherer{backend: cfg.Backend, from: c}
 	return c, nil
+}
+
+// classless returns a *ConfigError for a label that is no class. GoMLX's loss takes it for an example without one.
+func (t *Taught) classless(data string, example int, class int32) error {
+	if class >= 0 && class <= 1<<24 && (!t.numbered || int(class) < t.classes) {
+		return nil
+	}
+	return &ConfigError{"Config.Train", fmt.Sprintf("example %d of %s has the label %d, and the student %d logits", example, data, class, t.classes), "number the classes from 0, below the number of logits and 2^24"}
 }
 
 // asked is how many examples of a shape [n, …] a teacher gets at a time: enough to keep the device busy, and fewer of large examples. Where it can it divides n: a last batch of another
@@ -237,9 +248,28 @@ type streamed struct {
 func (s *streamed) Digest() string { return s.digest }
 
 // Iter implements train.Dataset.
-func (s *streamed) Iter() iter.Seq2[train.Batch, error] {
+func (s *streamed) Iter() iter.Seq2[train.Batch, error] { return s.answered(s.Dataset.Iter()) }
+
+// epochal is a data set whose batches are a function of the epoch.
+type epochal interface {
+	Epoch(epoch int) iter.Seq2[train.Batch, error]
+}
+
+// streamedEpochs is streamed for such a data set, and one itself: what looks at data beside the training leaves its epochs alone.
+type streamedEpochs struct {
+	*streamed
+	of epochal
+}
+
+// Epoch is Iter for a given epoch.
+func (s *streamedEpochs) Epoch(epoch int) iter.Seq2[train.Batch, error] {
+	return s.answered(s.of.Epoch(epoch))
+}
+
+// answered yields batches with the teachers' answers.
+func (s *streamed) answered(batches iter.Seq2[train.Batch, error]) iter.Seq2[train.Batch, error] {
 	return func(yield func(train.Batch, error) bool) {
-		for batch, err := range s.Dataset.Iter() {
+		for batch, err := range batches {
 			if err == nil {
 				err = guard.Run("distill", func() error { return s.widen(&batch) })
 			}
@@ -263,6 +293,9 @@ func (s *streamed) widen(batch *train.Batch) error {
 	n, columns := len(classes), 1+t.width
 	wide := make([]float32, n*columns)
 	for i, class := range classes {
+		if err := t.classless("a batch of "+s.Name(), i, class); err != nil {
+			return err
+		}
 		wide[i*columns] = float32(class)
 	}
 	at := 1

@@ -68,6 +68,7 @@ type Taught struct {
 
 	terms    []Term
 	hard     train.LossFn
+	numbered bool    // Config.Hard is unset, so labels are numbers of logits
 	share    float64 // of the labels' loss
 	teachers []*lecturer
 	weights  []float64
@@ -152,7 +153,7 @@ func unwrapped(err error) error {
 
 // check checks what can be without building a network.
 func (cfg Config) check() (*Taught, error) {
-	t := &Taught{terms: cfg.Terms, hard: cfg.Hard, share: 1}
+	t := &Taught{terms: cfg.Terms, hard: cfg.Hard, numbered: cfg.Hard == nil, share: 1}
 	if t.terms == nil {
 		t.terms = []Term{Logits(4, 0.9)}
 	}
@@ -203,10 +204,10 @@ func (cfg Config) check() (*Taught, error) {
 		}
 		soft += term.alpha
 	}
-	if soft > 1 {
+	if soft > 1+1e-9 { // nine times 1/9 is more than 1
 		return nil, &ConfigError{"Config.Terms", fmt.Sprintf("the shares alpha of the terms on logits have the sum %v", soft), "make it at most 1: what is left is the share of the labels"}
 	}
-	t.share = 1 - soft
+	t.share = max(0, 1-soft)
 	// A share of nothing is not computed.
 	t.terms = slices.DeleteFunc(slices.Clone(t.terms), func(term Term) bool { return term.onLogits() && term.alpha == 0 })
 	return t, nil
@@ -250,9 +251,9 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 		for _, term := range t.terms {
 			f := y
 			if term.at.Student != "" {
-				f = term.at.lastly(read("the student", scratch, x.Graph(), term.at.Student))
+				f = term.at.lastly(read("the student", scratch, x, term.at.Student))
 			}
-			students = append(students, f.Shape().Dimensions[1:])
+			students = append(students, perExample("the student", term.at.Student, f, x))
 		}
 	}, scratch)
 	for i, l := range t.teachers {
@@ -274,7 +275,7 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 				if term.onLogits() && logits.Shape().Dim(-1) != t.classes {
 					panic(&ClassesError{l.Name, t.classes, logits.Shape().Dim(-1)})
 				}
-				dims := features[j].Shape().Dimensions[1:]
+				dims := perExample(l.Name, term.at.Teacher, features[j], x)
 				if term.fit != nil {
 					if problem, remedy := term.fit(students[k], dims); problem != "" {
 						panic(&ShapeError{term.String(), students[k], dims, problem, remedy})
@@ -305,6 +306,18 @@ func (t *Taught) fit(cfg Config, decode func(*graph.Node) *graph.Node, raw shape
 	return nil
 }
 
+// perExample returns the dimensions of what a network has for each example of a batch x. Answers are kept by example, so the batch has to come first.
+func perExample(network, path string, f, x *graph.Node) []int {
+	if f.Rank() == 0 || f.Shape().Dimensions[0] != x.Shape().Dimensions[0] {
+		what := "its logits"
+		if path != "" {
+			what = "what " + path + " reads"
+		}
+		panic(&ConfigError{"Config.Terms", fmt.Sprintf("of %d examples, %s makes %s of the shape %s", x.Shape().Dimensions[0], network, what, f.Shape()), "compare what has the examples along its first axis"})
+	}
+	return f.Shape().Dimensions[1:]
+}
+
 // foreign says that a store is not that of a model.
 func foreign(field string, missing []string) *ConfigError {
 	some := strings.Join(missing[:min(3, len(missing))], ", ")
@@ -324,7 +337,7 @@ func (t *Taught) build(student ModelFn, scope *model.Scope, x *graph.Node) *grap
 		case term.at.Student == "":
 			features[i] = y
 		default:
-			features[i] = term.at.lastly(read("the student", scope.Store(), x.Graph(), term.at.Student))
+			features[i] = term.at.lastly(read("the student", scope.Store(), x, term.at.Student))
 		}
 	}
 	t.Lock()

@@ -458,12 +458,65 @@ func TestShares(t *testing.T) {
 			t.Errorf("%v: the loss is %v, want %v of labels %v, logits %v and %v, distance %v, hint %v", c.terms, got, c.want, labels, soft, squares, distance, hint)
 		}
 	}
+	// Nine ninths are one, though their sum is more by a rounding error.
+	if got := loss(slices.Repeat([]distill.Term{distill.LogitsMSE(1. / 9)}, 9)...); math.Abs(got-squares) > 1e-4*squares {
+		t.Errorf("nine terms of a ninth: the loss is %v, want that of one, %v", got, squares)
+	}
 	// A student that is its own teacher agrees with it, and has the labels' share left.
 	self := []distill.Teacher{{Model: task.Model, Store: started(t, task, 2)}}
 	for _, alpha := range []float64{0.25, 1} {
 		if got, want := firstLoss(t, task, self, distill.Logits(4, alpha)), (1-alpha)*labels; math.Abs(got-want) > 1e-4*labels {
 			t.Errorf("alpha %v, no divergence: the loss is %v, want %v of labels %v", alpha, got, want, labels)
 		}
+	}
+}
+
+// rows is a network that takes an image for a sequence of its rows. Dense layers compute them all at once, as [batch·rows, channels].
+func rows(scope *model.Scope, x *graph.Node) *graph.Node {
+	x = graph.Reshape(x, x.Shape().Dimensions[0], 28, 28)                     // [batch, 28, 28, 1] -> [batch, rows, 28]
+	x = activation.Relu(layers.Dense(scope.At("embed"), x, true, 6))          // -> [batch, rows, 6]
+	x = activation.Relu(layers.Dense(scope.At("mix"), x, true, 5))            // -> [batch, rows, 5]
+	return layers.Dense(scope.At("output"), graph.ReduceMean(x, 1), true, 10) // -> [batch, 10]
+}
+
+// A layer that reads sequences reads one for each example, whatever form the product takes them in.
+func TestSequences(t *testing.T) {
+	task := digits(t, rows)
+	const mix = "/mix/dense/weights"
+	at := distill.Between{Student: mix, Teacher: mix}
+	other, self := started(t, task, 9), started(t, task, 2)
+	for _, term := range []distill.Term{distill.RelationalDistance(1, at), distill.RelationalAngle(1, at), distill.Attention(100, at), distill.Hint(1, at)} {
+		lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: rows, Store: other}}, Terms: []distill.Term{term}})
+		width := 28 * 6
+		if strings.HasPrefix(term.String(), "attention") {
+			width = 28
+		}
+		_, labels := lesson.Train.(experiment.Resident).Arrays()
+		if got := labels.Shape().Dimensions; !slices.Equal(got, []int{200, 1 + width}) {
+			t.Errorf("%v: labels are %v, want one and %d answers for each of 200 examples", term, got, width)
+		}
+		if !strings.HasPrefix(term.String(), "hint") { // whose adapter starts anywhere
+			labels := firstLoss(t, task, []distill.Teacher{{Model: rows, Store: self}}, distill.Logits(1, 0))
+			if got := firstLoss(t, task, []distill.Teacher{{Model: rows, Store: self}}, term); math.Abs(got-labels) > 1e-5*labels {
+				t.Errorf("%v: of itself the student learns a loss of %v, want that of the labels, %v", term, got, labels)
+			}
+			if got := firstLoss(t, task, []distill.Teacher{{Model: rows, Store: other}}, term); got <= labels*(1+1e-4) {
+				t.Errorf("%v: of another network the student learns a loss of %v, want more than the labels', %v", term, got, labels)
+			}
+		}
+	}
+	// Where it can't be told which features are which example's, it is said.
+	rolled := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = graph.Reshape(x, -1, 28*7)                                               // [batch, 28, 28, 1] -> [4·batch, 196]
+		x = layers.Dense(scope.At("mix"), activation.Relu(x), true, 5)               // -> [4·batch, 5]
+		return layers.Dense(scope.At("output"), graph.Reshape(x, -1, 4*5), true, 10) // -> [batch, 10]
+	}
+	of := task
+	of.Model = rolled
+	var config *distill.ConfigError
+	if _, err := distill.Teach(distill.Config{Backend: task.Backend, Student: rolled, Train: task.Train, Teachers: []distill.Teacher{{Model: rolled, Store: started(t, of, 1)}},
+		Terms: []distill.Term{distill.RelationalDistance(1, at)}}); !errors.As(err, &config) || !strings.Contains(err.Error(), "first axis") {
+		t.Errorf("examples rolled up: error %v, want a *ConfigError", err)
 	}
 }
 
@@ -535,6 +588,101 @@ func TestStream(t *testing.T) {
 	cfg.Teachers[0].Store = started(t, task, 10)
 	if same, other := taught(t, open(), distill.Config{Teachers: []distill.Teacher{{Model: task.Model, Store: started(t, task, 9)}}}), taught(t, open(), cfg); id(same) != id(streamed) || id(other) == id(streamed) {
 		t.Errorf("digests: %s, with the same teacher %s, with another %s", id(streamed), id(same), id(other))
+	}
+}
+
+// epochs is a data set that is read batch by batch, another way in each epoch.
+type epochs struct {
+	stream
+	of func(epoch int) iter.Seq2[train.Batch, error]
+}
+
+func (e epochs) Epoch(epoch int) iter.Seq2[train.Batch, error] { return e.of(epoch) }
+
+// An epoch of data that are read batch by batch is still that epoch with a teacher, and asking for it leaves those of the training alone.
+func TestEpochs(t *testing.T) {
+	task := digits(t, narrow(4))
+	plain := task.Train.(interface {
+		Epoch(int) iter.Seq2[train.Batch, error]
+	})
+	task.Train = epochs{stream{task.Train, "data"}, plain.Epoch}
+	teachers := []distill.Teacher{{Model: task.Model, Store: started(t, task, 9)}}
+	lesson, ok := taught(t, task, distill.Config{Teachers: teachers}).Train.(interface {
+		Epoch(int) iter.Seq2[train.Batch, error]
+	})
+	if !ok {
+		t.Fatal("with a teacher, the data set has no epochs")
+	}
+	next, stop := iter.Pull2(lesson.Epoch(3))
+	defer stop()
+	for want, err := range plain.Epoch(3) {
+		got, failed, _ := next()
+		if err != nil || failed != nil {
+			t.Fatal(err, failed)
+		}
+		x, y := tensors.MustCopyFlatData[float32](want.Inputs[0]), tensors.MustCopyFlatData[float32](got.Inputs[0])
+		if !slices.Equal(x, y) || got.Labels[0].Shape().Dim(-1) != 11 {
+			t.Fatalf("with labels %s, want the examples of the epoch and [20, 11]", got.Labels[0].Shape())
+		}
+	}
+	bare := digits(t, narrow(4))
+	bare.Train = stream{bare.Train, "data"}
+	if _, ok := taught(t, bare, distill.Config{Teachers: teachers}).Train.(interface {
+		Epoch(int) iter.Seq2[train.Batch, error]
+	}); ok {
+		t.Error("a data set without epochs has some with a teacher")
+	}
+}
+
+// tokens is a data set of words by their numbers, of three classes, read batch by batch.
+type tokens struct{ class int32 }
+
+func (tokens) Name() string { return "tokens" }
+
+func (k tokens) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		words := tensors.FromValue([][]int32{{0, 1, 2, 3}, {3, 3, 2, 1}})
+		yield(train.Batch{Inputs: []*tensors.Tensor{words}, Labels: []*tensors.Tensor{tensors.FromValue([][]int32{{0}, {k.class}})}}, nil)
+	}
+}
+
+// bag is a network that reads words.
+func bag(width int) distill.ModelFn {
+	return func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Embedding(scope.At("words"), x, dtypes.Float32, 4, width)     // [batch, 4] -> [batch, 4, width]
+		return layers.Dense(scope.At("output"), graph.ReduceMean(x, 1), true, 3) // -> [batch, 3]
+	}
+}
+
+// Examples need not be of float32.
+func TestTokens(t *testing.T) {
+	task := digits(t, bag(5))
+	task.Train, task.Validation = tokens{2}, nil
+	teacher := started(t, task, 1)
+	digest := func(fn distill.ModelFn) string {
+		lesson, err := distill.Teach(distill.Config{Backend: task.Backend, Student: bag(3), Train: tokens{2}, Teachers: []distill.Teacher{{Model: fn, Store: teacher}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lesson.Train.(interface{ Digest() string }).Digest()
+	}
+	// Teachers of the same values, of which one reads the words one place on.
+	other := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return bag(5)(scope, graph.AddScalar(x, 1))
+	}
+	if same, second := digest(bag(5)), digest(other); same != digest(bag(5)) || same == second {
+		t.Errorf("the digest of a teacher is %s, of another %s", same, second)
+	}
+	lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: bag(5), Store: teacher}}})
+	trained(t, lesson, started(t, lesson, 2), experiment.Training{Steps: 3})
+	// A label without a logit is refused as for data in memory, when its batch comes.
+	for _, class := range []int32{-1, 3} {
+		task.Train = tokens{class}
+		lesson := taught(t, task, distill.Config{Teachers: []distill.Teacher{{Model: bag(5), Store: teacher}}})
+		var config *distill.ConfigError
+		if _, err := experiment.Train(t.Context(), lesson, started(t, task, 2), experiment.Training{Steps: 1}); !errors.As(err, &config) || !strings.Contains(err.Error(), "example 1 of a batch of tokens") {
+			t.Errorf("label %d: error %v, want a *ConfigError", class, err)
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ func (l *lecturer) features(x *graph.Node, terms []Term) (logits *graph.Node, fe
 		if t.onLogits() || t.at.Teacher == "" {
 			features = append(features, logits)
 		} else {
-			features = append(features, t.at.lastly(read(l.Name, l.Store, x.Graph(), t.at.Teacher)))
+			features = append(features, t.at.lastly(read(l.Name, l.Store, x, t.at.Teacher)))
 		}
 	}
 	return logits, features
@@ -141,7 +141,7 @@ func (l *lecturer) answer(x *tensors.Tensor) ([]float32, error) {
 }
 
 // identity adds to a digest what the teacher is: its values, and what it answers to made-up examples of a shape, which depends on its function.
-func (l *lecturer) identity(h hash.Hash, shape shapes.Shape) error {
+func (l *lecturer) identity(b compute.Backend, h hash.Hash, shape shapes.Shape) error {
 	for _, v := range slices.SortedFunc(l.Store.IterVariables(), func(a, b *model.Variable) int { return strings.Compare(a.Path(), b.Path()) }) {
 		value, err := v.Value()
 		if err != nil {
@@ -157,7 +157,22 @@ func (l *lecturer) identity(h hash.Hash, shape shapes.Shape) error {
 	for i := range x {
 		x[i] = random.Float32()
 	}
-	answers, err := l.answer(tensors.FromFlatDataAndDimensions(x, shape.Dimensions...))
+	asked := tensors.FromFlatDataAndDimensions(x, shape.Dimensions...)
+	if shape.DType != dtypes.Float32 {
+		if err := guard.Run(l.Name, func() (err error) {
+			asked, err = graph.CallOnce(b, func(x *graph.Node) *graph.Node {
+				defer guard.Building()
+				if !shape.DType.IsFloat() {
+					x = graph.Round(x) // 0 and 1 are in any vocabulary
+				}
+				return graph.ConvertDType(x, shape.DType)
+			}, asked)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	answers, err := l.answer(asked)
 	if err != nil {
 		return err
 	}

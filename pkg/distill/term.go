@@ -32,7 +32,8 @@ func (t Term) String() string { return t.name }
 
 // Between names a layer of the student and one of its teacher. A layer is named by the path of its kernel in the network's store, such as "/conv2/conv/weights", and stands for what
 // it reads: the activations that go into the product with the kernel, after normalisation, activation function and pooling of the layers before. That can be said of any
-// model function, also of one that surgery has made smaller, without a change to it. "" stands for the logits.
+// model function, also of one that surgery has made smaller, without a change to it. What dense layers read of a sequence is [batch, positions…, channels], and of a kernel that is used several times the
+// first product counts. "" stands for the logits.
 type Between struct {
 	Student, Teacher string
 	// Of is the teacher's place in Config.Teachers. Default: the first

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -36,6 +37,9 @@ func (r *PFPResult) CheckBound(ctx context.Context, data train.Dataset, group st
 	if trials < 1 || slices.ContainsFunc(draws, func(m int) bool { return m < 1 }) || !(failure > 0 && failure < 1) {
 		return nil, &ConfigError{"CheckBound", fmt.Sprintf("draws are %v, trials %d, failure %v", draws, trials, failure), "give positive numbers, and a probability"}
 	}
+	if r.network == nil {
+		return nil, &ConfigError{"CheckBound", "the result is for no network", "take that of PFP.Choose"}
+	}
 	if r.network.Group(group) == nil {
 		var known []string
 		for _, g := range r.network.Groups() {
@@ -64,7 +68,7 @@ func (r *PFPResult) CheckBound(ctx context.Context, data train.Dataset, group st
 			}
 			return x
 		})(scope, in)
-		return []*graph.Node{terms}
+		return []*graph.Node{graph.ConvertDType(terms, dtypes.Float32)}
 	})
 	if err != nil {
 		return nil, err

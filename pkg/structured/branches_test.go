@@ -1,6 +1,7 @@
 package structured
 
 import (
+	"context"
 	"errors"
 	"iter"
 	"math"
@@ -231,5 +232,61 @@ func TestEstimateNorms(t *testing.T) {
 	var data *DataError
 	if err := EstimateNorms(ctx, n.Backend(), small.Store, small.ModelFn, stripes{2, size}, 1); !errors.As(err, &data) {
 		t.Errorf("without a batch: %v, want a *DataError", err)
+	}
+}
+
+// changed is a data set that is another from its second batch on.
+type changed struct {
+	stripes
+	batch func(b train.Batch) (train.Batch, error)
+}
+
+func (c changed) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		first := true
+		for b, err := range c.stripes.Iter() {
+			if !first && err == nil {
+				b, err = c.batch(b)
+			}
+			first = false
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// Averages that can't be estimated stay as they were, and no weight is made up.
+func TestEstimateNormsChangesAllOrNothing(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	stopped, stop := context.WithCancel(ctx)
+	broken := errors.New("broken disk")
+	for name, batch := range map[string]func(b train.Batch) (train.Batch, error){
+		"a batch of another shape": func(b train.Batch) (train.Batch, error) {
+			b.Inputs[0] = tensors.FromScalarAndDimensions(float32(1), size, side, side, 4)
+			return b, nil
+		},
+		"data that can't be read": func(b train.Batch) (train.Batch, error) { return b, broken },
+		"interrupted":             func(b train.Batch) (train.Batch, error) { stop(); return b, nil },
+	} {
+		before := snapshot(n.Store())
+		of := ctx
+		if name == "interrupted" {
+			of = stopped
+		}
+		if err := EstimateNorms(of, n.Backend(), n.Store(), n.ModelFn(), changed{stripes{64, size}, batch}, 4); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if diff := cmp.Diff(before, snapshot(n.Store())); diff != "" {
+			t.Errorf("%s: the store was changed (-before +after)\n%s", name, diff)
+		}
+	}
+	empty := model.NewStore()
+	var value *surgery.ValueError
+	if err := EstimateNorms(ctx, n.Backend(), empty, n.ModelFn(), stripes{64, size}, 1); !errors.As(err, &value) {
+		t.Errorf("a store without weights: %v, want a *surgery.ValueError", err)
+	}
+	for v := range empty.IterVariables() {
+		t.Errorf("the empty store was given %s", v.Path())
 	}
 }

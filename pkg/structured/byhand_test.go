@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -386,6 +387,92 @@ func TestReweight(t *testing.T) {
 	}
 }
 
+// A budget that can't be meant is an error that names what can't, before anything is trained for it; and where nothing may go, no budget that nobody gave is said to be missed.
+func TestBudgetErrors(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	for _, c := range []struct {
+		budget Budget
+		want   string
+	}{
+		{Budget{Params: -1}, "Budget.Params:"}, {Budget{Params: 0.5, Units: 3}, "Budget.Units:"}, {Budget{MACs: math.NaN()}, "Budget.MACs:"}, {Budget{Compete: 7}, "Budget.Compete:"},
+		{Budget{MACs: 0.5, Rate: 0.5}, "Budget:"}, {Budget{MACs: 0.7, Exclude: []string{"/none"}}, "Config.Exclude:"},
+	} {
+		for _, m := range methods() {
+			if _, err := m.choose(n, nil, c.budget, 1); err == nil || !strings.HasPrefix(err.Error(), c.want) { // without data
+				t.Errorf("%s with %+v: %v, want an error of %s", m.name, c.budget, err, c.want)
+			}
+		}
+		if _, err := (GAL{Blocks: true, Budget: c.budget}).Choose(ctx, n, nil); err == nil || c.budget.Rate == 0 && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("GAL of blocks with %+v: %v, want an error of %s", c.budget, err, c.want)
+		}
+	}
+	data, all := stripes{32, size}, []string{"/"}
+	var none *NothingError
+	for name, f := range map[string]func() error{
+		"growing at a rate": func() error { _, err := Growing{Budget: Budget{Rate: 0.5, Exclude: all}}.Choose(n); return err },
+		"PFP":               func() error { _, err := PFP{Budget: Budget{MACs: 0.7, Exclude: all}}.Choose(ctx, n, data); return err },
+		"GAL without a share": func() error {
+			_, err := GAL{Steps: 2, LearningRate: 1e-3, Budget: Budget{Exclude: all}}.Choose(ctx, n, data)
+			return err
+		},
+	} {
+		if err := f(); !errors.As(err, &none) {
+			t.Errorf("%s, with all groups excluded: %v, want a *NothingError", name, err)
+		}
+	}
+	// A scope is one with a separator at its end, too, also for branches.
+	var missed *surgery.BudgetError
+	for _, scope := range []string{"/b", "/b/"} {
+		if _, err := (GAL{Blocks: true, Steps: 4, LearningRate: 1e-3, Mimic: 0.1, Budget: Budget{MACs: 0.9, Exclude: []string{scope}}}).Choose(ctx, n, data); !errors.As(err, &missed) {
+			t.Errorf("the only branch is excluded by %s: %v, want a *surgery.BudgetError", scope, err)
+		}
+	}
+}
+
+// Plans and results that are not of the network at hand are errors, not panics.
+func TestOfAnother(t *testing.T) {
+	n := byHand(t)
+	r, err := PFP{Budget: Budget{Rate: 0.5}}.Choose(ctx, n, points{{1, 1}, {2, 1}})
+	check(t, err)
+	r.Weights["/in/dense/weights:1"] = []float32{2, 3}
+	r.Plan.Removed["/in/dense/weights:1"] = []int{0} // and three stay
+	edited, err := r.Plan.Apply()
+	check(t, err)
+	before := snapshot(edited.Store)
+	wide := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		return layers.Dense(s.At("out"), layers.Dense(s.At("in"), x, false, 9), false, 2)
+	}, 2, map[string]*tensors.Tensor{"/in/dense/weights": tensors.FromScalarAndDimensions(float32(1), 2, 9), "/out/dense/weights": tensors.FromScalarAndDimensions(float32(1), 9, 2)})
+	foreign := wide.Empty()
+	foreign.Removed["/in/dense/weights:1"] = []int{7}
+	for name, f := range map[string]func() error{
+		"Reweight after an edit":         func() error { return r.Reweight(edited.Store) },
+		"Reweight without a store":       func() error { return r.Reweight(nil) },
+		"Reweight without a result":      func() error { return new(PFPResult).Reweight(edited.Store) },
+		"CheckBound without a result":    func() error { _, err := new(PFPResult).CheckBound(ctx, points{{1, 1}}, "x", 0, nil, 1, 1); return err },
+		"growing by the plan of another": func() error { _, err := Growing{}.Model(n, foreign); return err },
+		"growing by no network's plan":   func() error { _, err := Growing{}.Model(n, &surgery.Plan{}); return err },
+	} {
+		var config *ConfigError
+		if err := f(); !errors.As(err, &config) {
+			t.Errorf("%s: %v, want a *ConfigError", name, err)
+		}
+	}
+	if diff := cmp.Diff(before, snapshot(edited.Store)); diff != "" {
+		t.Errorf("the store was changed (-before +after)\n%s", diff)
+	}
+	var data *DataError
+	if _, err := (PFP{}).Choose(ctx, n, empty{}); !errors.As(err, &data) {
+		t.Errorf("a batch of nil: %v, want a *DataError", err)
+	}
+}
+
+// empty is a data set of tensors that are nil.
+type empty struct{ points }
+
+func (empty) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) { yield(train.Batch{Inputs: make([]*tensors.Tensor, 1)}, nil) }
+}
+
 func TestSCOPByHand(t *testing.T) {
 	if diff := cmp.Diff([]float32{0, -1, 1.2, -0.5}, scopScores([]float32{3, 1, -2, 0.5}, []float32{0.5, 0, 0.8, 0}), near); diff != "" {
 		t.Errorf("|γ|·(2k − 1) (-want +got)\n%s", diff)
@@ -490,7 +577,7 @@ func TestGALStepByHand(t *testing.T) {
 		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 0, 1, 0}, {0, 1, 0, 1}}),
 		"/out/dense/weights": tensors.FromValue([][]float32{{1, 0}, {0, 1}, {0, 0}, {0, 0}}),
 	})
-	c, err := GAL{Mimic: 2}.complete()
+	c, err := GAL{Mimic: 2}.complete(n)
 	check(t, err)
 	masks := c.masks(n)
 	student, err := workspace(n)
@@ -565,6 +652,7 @@ func TestGALKeepsWhatIsRead(t *testing.T) {
 
 // Where no step is one of the masks' nothing is trained; the defaults are 300 steps, and masks every 2 or, if Compatible, every 200.
 func TestMasksMove(t *testing.T) {
+	n := byHand(t)
 	for _, c := range []struct {
 		of    GAL
 		moves bool
@@ -572,7 +660,7 @@ func TestMasksMove(t *testing.T) {
 		{GAL{}, true}, {GAL{Compatible: true}, true}, {GAL{Steps: 2}, true}, {GAL{Steps: 5, MaskEvery: 5}, true}, {GAL{Steps: 200, Compatible: true}, true},
 		{GAL{Steps: 1}, false}, {GAL{Steps: 4, MaskEvery: 5}, false}, {GAL{MaskEvery: 301}, false}, {GAL{Steps: 199, Compatible: true}, false}, {GAL{MaskEvery: 301, Compatible: true}, false},
 	} {
-		_, err := c.of.complete()
+		_, err := c.of.complete(n)
 		var config *ConfigError
 		if c.moves && err != nil || !c.moves && (!errors.As(err, &config) || config.Field != "GAL.MaskEvery") {
 			t.Errorf("%+v: %v, want a *ConfigError of GAL.MaskEvery: %v", c.of, err, !c.moves)
@@ -934,6 +1022,30 @@ func TestThiNetRefits(t *testing.T) {
 	}
 	if diff := cmp.Diff(out(n.Store(), n.ModelFn()), out(small.Store, small.ModelFn), cmpopts.EquateApprox(1e-4, 1e-4)); diff != "" {
 		t.Errorf("outputs (-want +got)\n%s", diff)
+	}
+}
+
+// Every head's layers are looked at and refitted, not only those of the first. Units 0 and 3 are the same, so nothing is lost where one of them goes.
+func TestThiNetOfTwoHeads(t *testing.T) {
+	heads := func(s *model.Scope, in []*graph.Node) []*graph.Node {
+		x := activation.Relu(layers.Dense(s.At("in"), in[0], false, 4))
+		return []*graph.Node{layers.Dense(s.At("one"), x, false, 2), layers.Dense(s.At("two"), x, false, 1)}
+	}
+	both := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Concatenate(heads(s, []*graph.Node{x}), 1)
+	}, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, 1, 0, 1}, {0, 1, 1, 0}}),
+		"/one/dense/weights": tensors.FromValue([][]float32{{1, 0}, {9, 9}, {5, 0}, {2, 7}}),
+		"/two/dense/weights": tensors.FromValue([][]float32{{1}, {9}, {9}, {4}}),
+	})
+	n, err := surgery.Trace(both.Backend(), both.Store(), heads, both.Inputs()...)
+	check(t, err)
+	r, err := ThiNet{Budget: Budget{Rate: 0.25}, Damp: -1}.Choose(ctx, n, points{{1, 2}, {2, 1}, {1, 1}, {3, 1}})
+	check(t, err)
+	for _, path := range []string{"/one/dense/weights", "/two/dense/weights"} {
+		if e, refitted := r.Errors[path]; !refitted || e > 1e-6 {
+			t.Errorf("%s has the error %g after the refit (%v), want 0", path, e, refitted)
+		}
 	}
 }
 

@@ -110,8 +110,8 @@ type galMask struct {
 	group  *surgery.Group // nil for a branch
 }
 
-func (c GAL) complete() (GAL, error) {
-	if err := c.Budget.check(); err != nil {
+func (c GAL) complete(n *surgery.Network) (GAL, error) {
+	if err := c.Budget.check(n); err != nil {
 		return c, err
 	}
 	if c.Blocks && (c.Budget.Rate != 0 || c.Budget.Units != 0) {
@@ -202,7 +202,7 @@ func masked(n *surgery.Network, masks []galMask) trace.ModelFn {
 //
 // Errors: *NothingError where there is nothing to put a mask on; *DataError; *ConfigError; *CollapseError; *DivergedError; those of surgery.Network.Choose.
 func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset) (*GALResult, error) {
-	c, err := c.complete()
+	c, err := c.complete(n)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +234,9 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 		}
 		v.SetTrainable(false) // by FISTA
 	}
-	frozen, err := runner(n.Backend(), teacher, c.Compatible, func(scope *model.Scope, in []*graph.Node) []*graph.Node { return n.ModelFn()(scope, in)[:1] })
+	frozen, err := runner(n.Backend(), teacher, c.Compatible, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
+		return []*graph.Node{graph.ConvertDType(n.ModelFn()(scope, in)[0], dtypes.Float32)} // as the discriminator is
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -299,6 +301,9 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	for i, k := range masks {
 		r.Masks[k.name] = f.m[i]
 		for _, m := range f.m[i] {
+			if math.IsNaN(float64(m)) {
+				return nil, &DivergedError{"GAL", c.Steps, "a mask of " + k.name}
+			}
 			if m == 0 {
 				r.Zeros++
 			}
@@ -381,7 +386,7 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 	return runner(n.Backend(), student, true, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		target, rate := in[0], in[1]
 		g := target.Graph()
-		logits := fn(scope, in[2:])[0]
+		logits := graph.ConvertDType(fn(scope, in[2:])[0], dtypes.Float32)
 		extra := train.TotalLoss(g)
 		// First the discriminator.
 		var params []*model.Variable
@@ -586,6 +591,9 @@ func (c GAL) plan(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 			keep[name] = c.Budget.atLeast(len(m)-zeros, len(m))
 		}
 	}
+	if len(keep) == 0 {
+		return nil, &NothingError{"GAL"}
+	}
 	cfg := c.Budget.config("GAL", WithinGroup)
 	cfg.Keep = keep
 	return s.Choose(cfg, importance)
@@ -603,7 +611,7 @@ func (c GAL) branches(s *surgery.Network, values map[string][]float32) (*surgery
 	var order []surgery.Site
 	zeros := 0
 	for _, site := range s.Sites() {
-		if m := values[site.Kernel]; site.Joins && m != nil && !slices.ContainsFunc(c.Budget.Exclude, func(e string) bool { return site.Kernel == e || under(site.Kernel, e) }) {
+		if m := values[site.Kernel]; site.Joins && m != nil && !slices.ContainsFunc(c.Budget.Exclude, func(e string) bool { return inside(site.Kernel, e) }) {
 			order = append(order, site)
 			if m[0] == 0 {
 				zeros++

@@ -79,11 +79,14 @@ func (c Growing) Model(n *surgery.Network, plan *surgery.Plan) (trace.ModelFn, e
 	}
 	var all []decay
 	if plan != nil {
+		if plan.Network() == nil {
+			return nil, &ConfigError{"plan", "it is for no network", "give one of Choose, or nil for all units"}
+		}
 		if err := plan.Check(); err != nil {
 			return nil, err
 		}
 		for _, name := range slices.Sorted(maps.Keys(plan.Removed)) {
-			if n.Group(name) == nil {
+			if g := n.Group(name); g == nil || g.Size != plan.Network().Group(name).Size {
 				return nil, &ConfigError{"plan", fmt.Sprintf("it removes units of %s, which the network does not have", name), "give a plan of this network"}
 			}
 		}

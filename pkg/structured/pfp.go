@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -35,7 +36,7 @@ type PFP struct {
 	// Default: 0, for the ε that meets the budget
 	Epsilon float64
 	// Examples is how many examples are looked at, at least; an epoch that has fewer in whole batches is an error. Default: ⌈3·ln(8·units/Failure)⌉ with the smallest Failure of 1e-9, which are 80 to 95,
-	// and at least one batch, or one epoch if that has fewer
+	// or one epoch if that has fewer; a few are looked at at once, 8 at most, so up to 7 more may be
 	Examples int
 	// Failure is δ, the probability with which a bound may be missed. Default: 1e-16, as in the authors' code
 	Failure float64
@@ -122,7 +123,7 @@ func (c PFP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 	case c.Budget.Compete == Global:
 		return nil, &ConfigError{"PFP.Budget.Compete", "it is Global, and sensitivities of different layers are not of one scale", "leave it, so that the bound divides the budget, or set WithinGroup"}
 	}
-	if err := c.Budget.check(); err != nil {
+	if err := c.Budget.check(n); err != nil {
 		return nil, err
 	}
 	switch b := c.Budget; {
@@ -343,7 +344,8 @@ func relative(s surgery.Site, q *reading) *graph.Node {
 			}
 		}
 	}
-	return graph.Concatenate([]*graph.Node{graph.InsertAxes(graph.MinScalar(worst, 1), 0), graph.InsertAxes(mean, 0)}, 0) // above 1 by rounding only
+	both := graph.Concatenate([]*graph.Node{graph.InsertAxes(graph.MinScalar(worst, 1), 0), graph.InsertAxes(mean, 0)}, 0) // above 1 by rounding only
+	return graph.ConvertDType(both, dtypes.Float32)
 }
 
 // contributions sums what each unit adds to each output. a [rows, positions, in], k [positions, in, out] -> [units, rows, out]
@@ -462,12 +464,11 @@ func (r *PFPResult) allocate(c PFP, readings []reading) error {
 		}
 		return r.finish(c, p, probabilities, ranked)
 	}
+	if len(keepAt(1)) == 0 { // all that it can score is excluded
+		return &NothingError{"PFP"}
+	}
 	if c.Epsilon > 0 {
-		keep := keepAt(c.Epsilon)
-		if len(keep) == 0 {
-			return &NothingError{"PFP"}
-		}
-		p, err := plan(keep)
+		p, err := plan(keepAt(c.Epsilon))
 		if err != nil {
 			return err
 		}
@@ -601,8 +602,11 @@ func drawUnits(rng *rand.Rand, probabilities []float64, stay int) (counts []int,
 
 // Reweight multiplies the kernels that read units by Weights, in a store that the plan was applied to. It changes nothing where all are 1.
 //
-// Errors: *surgery.ValueError for a store without the kernels, or with others.
+// Errors: *surgery.ValueError for a store without the kernels, or with others; *ConfigError for a plan that was edited since, or none.
 func (r *PFPResult) Reweight(store *model.Store) error {
+	if r.network == nil || r.Plan == nil || store == nil {
+		return &ConfigError{"Reweight", "there is no plan of a network, or no store", "take the result of PFP.Choose, and the store of Plan.Apply"}
+	}
 	removed, err := r.Plan.Indices()
 	if err != nil {
 		return err
@@ -616,6 +620,10 @@ func (r *PFPResult) Reweight(store *model.Store) error {
 		weights := r.Weights[q.group.Name]
 		if !slices.ContainsFunc(weights, func(w float32) bool { return w != 1 }) {
 			continue
+		}
+		kept := keptUnits(q.group.Size, r.Plan.Removed[q.group.Name])
+		if len(kept) != len(weights) {
+			return &ConfigError{"PFPResult.Plan", fmt.Sprintf("it leaves %d units of %s, for which there are %d weights", len(kept), q.group.Name, len(weights)), "leave the plan as it was chosen, or choose again"}
 		}
 		c := changes[q.member.Path]
 		if c == nil {
@@ -633,7 +641,7 @@ func (r *PFPResult) Reweight(store *model.Store) error {
 			return &surgery.ValueError{Path: q.member.Path, Problem: fmt.Sprintf("has %d inputs, the plan leaves %d", dims[q.member.Axis], before-len(gone)), Remedy: "give the store that the plan was applied to"}
 		}
 		scale := slices.Repeat([]float32{1}, dims[q.member.Axis])
-		units, kept := unitOf(q.member, before), keptUnits(q.group.Size, r.Plan.Removed[q.group.Name])
+		units := unitOf(q.member, before)
 		for i, to := 0, 0; i < before; i++ {
 			if _, goes := slices.BinarySearch(gone, i); goes {
 				continue

@@ -1,8 +1,10 @@
 package structured
 
 import (
+	"fmt"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -159,6 +161,9 @@ func values(store *model.Store, path string) ([]float32, error) {
 	v := store.GetVariable(path)
 	if v == nil || !v.HasValue() {
 		return nil, &surgery.ValueError{Path: path, Problem: "has no value", Remedy: "initialise the network, train it, or load its weights before"}
+	}
+	if v.DType() != dtypes.Float32 {
+		return nil, &surgery.ValueError{Path: path, Problem: fmt.Sprintf("is of type %s", v.DType()), Remedy: "convert the network to float32, or choose with a method that takes any, such as PFP, GAL or Growing"}
 	}
 	value, err := v.Value()
 	if err != nil {

@@ -66,7 +66,8 @@ const scaleScope = "/structured/scop"
 
 // Choose trains scales and plans what goes. Data are those that the network was trained on, with labels; a batch is mixed with as many knockoffs.
 //
-// Errors: *NoGainError if no group has a normalisation with a gain, *NothingError if those that have are excluded; *DataError; *ConfigError; *DivergedError; those of surgery.Network.Choose.
+// Errors: *NoGainError if no group has a normalisation with a gain, *NothingError if those that have are excluded; *DataError; *ConfigError; *DivergedError;
+// *surgery.ValueError for gains that are not in float32; those of surgery.Network.Choose.
 func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset) (*SCOPResult, error) {
 	if c.Steps < 0 || c.Fit < 0 {
 		return nil, &ConfigError{"SCOP.Steps, SCOP.Fit", fmt.Sprintf("they are %d and %d", c.Steps, c.Fit), "give positive numbers, or 0 for the defaults"}
@@ -74,7 +75,7 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 	if c.LearningRate < 0 || math.IsNaN(c.LearningRate) {
 		return nil, &ConfigError{"SCOP.LearningRate", fmt.Sprintf("it is %v", c.LearningRate), "give a positive number, or 0 for the default"}
 	}
-	if err := c.Budget.check(); err != nil {
+	if err := c.Budget.check(n); err != nil {
 		return nil, err
 	}
 	if c.Steps == 0 {
@@ -111,6 +112,9 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 		v.SetTrainable(false)
 	}
 	for _, m := range mixed {
+		if _, err := values(store, m.site.Gain); err != nil { // which scores need, after the training
+			return nil, err
+		}
 		first := make([]float32, len(m.open))
 		for i, open := range m.open {
 			first[i] = 1 - 0.5*open
@@ -119,7 +123,8 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 			return nil, err
 		}
 	}
-	exec, err := c.step(n, store, mixed)
+	classes := 0
+	exec, err := c.step(n, store, mixed, &classes)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +143,11 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 		found, err := host(results)
 		if err != nil {
 			return err
+		}
+		if c.Loss == nil {
+			if err := numbered(data, b.Labels[0], classes); err != nil {
+				return err
+			}
 		}
 		l := float64(found[0][0])
 		if math.IsNaN(l) || math.IsInf(l, 0) {
@@ -252,8 +262,36 @@ func mix(x *graph.Node, axis int, k *graph.Node) *graph.Node {
 	return graph.Concatenate([]*graph.Node{graph.Add(graph.Mul(own, k), graph.Mul(knockoff, graph.OneMinus(k))), knockoff}, 0)
 }
 
-// step compiles a training step of the scales: inputs are real and knockoff examples, the number of the step, labels.
-func (c SCOP) step(n *surgery.Network, store *model.Store, mixed []mixing) (*model.Exec, error) {
+// numbered returns a *DataError for a label that is the number of no logit. GoMLX's loss takes it for an example without a class.
+func numbered(data train.Dataset, labels *tensors.Tensor, classes int) error {
+	at, label := -1, int64(0)
+	err := labels.ConstFlatData(func(flat any) {
+		switch all := flat.(type) {
+		case []int32:
+			at, label = outside(all, classes)
+		case []int64:
+			at, label = outside(all, classes)
+		case []uint8:
+			at, label = outside(all, classes)
+		}
+	})
+	if err != nil || at < 0 {
+		return err
+	}
+	return &DataError{data.Name(), fmt.Sprintf("example %d of a batch has the label %d, and the network has %d logits", at, label, classes), "number the classes from 0, or give the network a logit for each"}
+}
+
+// outside returns the first label that is the number of no logit, and where it is; −1 if there is none.
+func outside[T int32 | int64 | uint8](labels []T, classes int) (int, int64) {
+	at := slices.IndexFunc(labels, func(l T) bool { return l < 0 || int64(l) >= int64(classes) })
+	if at < 0 {
+		return at, 0
+	}
+	return at, int64(labels[at])
+}
+
+// step compiles a training step of the scales: inputs are real and knockoff examples, the number of the step, labels. It notes the number of logits when it is built.
+func (c SCOP) step(n *surgery.Network, store *model.Store, mixed []mixing, classes *int) (*model.Exec, error) {
 	return runner(n.Backend(), store, true, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		g := in[0].Graph()
 		scales := make([]*model.Variable, len(mixed))
@@ -272,6 +310,7 @@ func (c SCOP) step(n *surgery.Network, store *model.Store, mixed []mixing) (*mod
 		})(scope, []*graph.Node{x})[0]
 		spec := slices.Repeat([]graph.SliceAxisSpec{graph.AxisRange()}, logits.Rank())
 		spec[0] = graph.AxisRange(0, in[0].Shape().Dimensions[0])
+		*classes = logits.Shape().Dim(-1)
 		l := meanLoss(c.Loss, in[3:], graph.Slice(logits, spec...))
 		grads := graph.Gradient(l, nodes...)
 		for i, v := range scales {

@@ -61,7 +61,7 @@ func (s Slimming) Model(n *surgery.Network) (trace.ModelFn, error) {
 
 // Choose ranks units by |γ| and plans what goes.
 //
-// Errors: *NoGainError; *ConfigError; those of surgery.Network.Choose.
+// Errors: *NoGainError; *ConfigError; *surgery.ValueError for gains that are not in float32; those of surgery.Network.Choose.
 func (s Slimming) Choose(n *surgery.Network) (*surgery.Plan, error) {
 	importance := map[string][]float32{}
 	for name, of := range gainsOf(n) {

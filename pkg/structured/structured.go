@@ -19,6 +19,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/shapes"
@@ -78,14 +79,17 @@ func named(method string) criterion.Criterion {
 	return c
 }
 
-// check returns a *ConfigError for what can't be meant, before anything is trained for it.
-func (b Budget) check() error {
+// check returns an error for what can't be meant of a network, before anything is trained for it.
+func (b Budget) check(n *surgery.Network) error {
 	set := 0
-	for _, share := range []float64{b.MACs, b.Params, b.Units} {
-		if math.IsNaN(share) || share < 0 || share > 1 {
-			return &ConfigError{"Budget." + b.what(), fmt.Sprintf("the share that stays is %v", share), "give one between 0 and 1, for instance 0.5"}
+	for _, s := range []struct {
+		field string
+		share float64
+	}{{"MACs", b.MACs}, {"Params", b.Params}, {"Units", b.Units}} {
+		if math.IsNaN(s.share) || s.share < 0 || s.share > 1 {
+			return &ConfigError{"Budget." + s.field, fmt.Sprintf("the share that stays is %v", s.share), "give one between 0 and 1, for instance 0.5"}
 		}
-		if share != 0 {
+		if s.share != 0 {
 			set++
 		}
 	}
@@ -101,13 +105,16 @@ func (b Budget) check() error {
 		return &ConfigError{"Budget.MinShare", fmt.Sprintf("it is %v", b.MinShare), "give the share of each group that stays at least, between 0 and 1, for instance 0.1"}
 	case b.MinUnits < 0 || b.RoundTo < 0:
 		return &ConfigError{"Budget.MinUnits, Budget.RoundTo", fmt.Sprintf("they are %d and %d", b.MinUnits, b.RoundTo), "give positive numbers, or 0 for 1"}
+	case b.Compete < AsPublished || b.Compete > Global:
+		return &ConfigError{"Budget.Compete", fmt.Sprintf("it is %d", b.Compete), "give AsPublished, WithinGroup or Global"}
 	}
-	return nil
+	_, err := n.Choose(surgery.Config{Units: 1, Exclude: b.Exclude}, nil) // it knows what may be excluded
+	return err
 }
 
 // choose makes a plan of importances.
 func (b Budget) choose(n *surgery.Network, method string, published Competition, importance map[string][]float32) (*surgery.Plan, error) {
-	if err := b.check(); err != nil {
+	if err := b.check(n); err != nil {
 		return nil, err
 	}
 	cfg := b.config(method, published)
@@ -119,7 +126,7 @@ func (b Budget) choose(n *surgery.Network, method string, published Competition,
 			}
 		}
 	}
-	if len(importance) == 0 {
+	if len(importance) == 0 || b.Rate != 0 && len(cfg.Keep) == 0 { // with no number to keep of any group, surgery would take half of the MACs
 		return nil, &NothingError{method}
 	}
 	return n.Choose(cfg, importance)
@@ -136,10 +143,13 @@ func (b Budget) atLeast(stay, size int) int {
 
 func (b Budget) excludes(g *surgery.Group) bool {
 	return slices.ContainsFunc(b.Exclude, func(e string) bool {
-		return g.Name == e || slices.ContainsFunc(g.Members, func(m surgery.Member) bool {
-			return m.Path == e || len(m.Path) > len(e) && m.Path[:len(e)] == e && (m.Path[len(e)] == '/' || e[len(e)-1] == '/')
-		})
+		return g.Name == e || slices.ContainsFunc(g.Members, func(m surgery.Member) bool { return inside(m.Path, e) })
 	})
+}
+
+// inside tells whether a path is that of a variable, or below that of a scope, with or without a separator at its end.
+func inside(path, by string) bool {
+	return path == by || under(path, strings.TrimSuffix(by, model.ScopeSeparator))
 }
 
 // ConfigError says which field of a configuration can't be used. Nothing was changed.
@@ -238,6 +248,8 @@ func epochs(ctx context.Context, of []shapes.Shape, data train.Dataset, count in
 
 func usable(of []shapes.Shape, data train.Dataset, b train.Batch, labels bool) error {
 	switch {
+	case slices.Contains(b.Inputs, nil) || slices.Contains(b.Labels, nil):
+		return &DataError{data.Name(), "an input or a label of a batch is nil", "make it yield tensors"}
 	case len(b.Inputs) == 0 || b.Inputs[0].Shape().Rank() == 0 || b.Inputs[0].Shape().Dimensions[0] == 0:
 		return &DataError{data.Name(), "a batch has no inputs", "make it yield the inputs of the network, each [batch, …]"}
 	case labels && len(b.Labels) == 0:
@@ -382,7 +394,7 @@ func anys(ts ...*tensors.Tensor) []any {
 // see. Everything that the model function updates by itself is updated; no weight is. batches 0 stands for 100. The averages of GoMLX's BatchNorm start anew; others forget their past as
 // fast as their momentum says.
 //
-// Errors: *DataError; what building the network panics with; the context's.
+// Errors: *ConfigError; *DataError; *surgery.ValueError for a store without the network's weights; what building the network panics with; the context's. The store is as it was then.
 func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, fn trace.ModelFn, data train.Dataset, batches int) error {
 	if batches < 0 {
 		return &ConfigError{"batches", fmt.Sprintf("it is %d", batches), "give a positive number, or 0 for 100"}
@@ -392,6 +404,11 @@ func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, f
 	}
 	exec, err := runner(b, store, true, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		out := fn(scope, in)[0]
+		for v := range store.IterVariables() {
+			if v.Trainable && v.InUseByGraph(out.Graph()) && !v.HasValue() { // GoMLX would draw it
+				panic(&surgery.ValueError{Path: v.Path(), Problem: "has no value", Remedy: "give the store that the network was initialised and trained in"})
+			}
+		}
 		train.ExecPerStepUpdateGraphFn(out.Graph())
 		return []*graph.Node{graph.ReduceAllSum(out)}
 	})
@@ -399,8 +416,13 @@ func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, f
 		return err
 	}
 	defer exec.Finalize()
-	return take(ctx, nil, data, batches, false, func(step int, batch train.Batch) error {
+	var undo func() error
+	err = take(ctx, nil, data, batches, false, func(step int, batch train.Batch) error {
 		if step == 0 { // not before there is data
+			var err error
+			if undo, err = rememberUpdated(store); err != nil {
+				return err
+			}
 			if err := norm.ResetBatchNormWeights(b, store); err != nil {
 				return err
 			}
@@ -411,6 +433,48 @@ func EstimateNorms(ctx context.Context, b compute.Backend, store *model.Store, f
 		}
 		return results[0].FinalizeAll()
 	})
+	if err != nil && undo != nil {
+		return errors.Join(err, undo())
+	}
+	return err
+}
+
+// rememberUpdated returns a function that puts back the variables of a store that are not trained, and removes those that it did not have.
+func rememberUpdated(store *model.Store) (func() error, error) {
+	before := map[string]*tensors.Tensor{}
+	for v := range store.IterVariables() {
+		before[v.Path()] = nil
+		if v.Trainable || !v.HasValue() {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return nil, err
+		}
+		if before[v.Path()], err = value.LocalClone(); err != nil {
+			return nil, err
+		}
+	}
+	return func() error {
+		var made []string
+		for v := range store.IterVariables() {
+			value, had := before[v.Path()]
+			switch {
+			case !had:
+				made = append(made, v.Path())
+			case value != nil:
+				if err := v.SetValue(value); err != nil {
+					return err
+				}
+			}
+		}
+		for _, path := range made {
+			if err := store.DeleteVariable(path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
 }
 
 // what names what the budget counts.

@@ -341,6 +341,74 @@ func TestUnusableData(t *testing.T) {
 	}
 }
 
+// mislabelled has a label that is none, of the third example of each batch.
+type mislabelled struct {
+	stripes
+	label int32
+}
+
+func (m mislabelled) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		for b, err := range m.stripes.Iter() {
+			labels := tensors.MustCopyFlatData[int32](b.Labels[0])
+			labels[2] = m.label
+			b.Labels[0] = tensors.FromFlatDataAndDimensions(labels, len(labels), 1)
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// A label without a logit teaches no scale anything, and is an error; a loss of one's own may know what it means.
+func TestLabelsAreLogits(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	for _, label := range []int32{-1, classes} {
+		data := mislabelled{stripes{32, size}, label}
+		var wrong *DataError
+		if _, err := (SCOP{Steps: 2}).Choose(ctx, n, data); !errors.As(err, &wrong) || !strings.Contains(err.Error(), "example 2 of a batch has the label") {
+			t.Errorf("label %d: %v, want a *DataError", label, err)
+		}
+		own := func(labels, predictions []*graph.Node) *graph.Node {
+			return graph.ReduceAllMean(graph.Square(predictions[0]))
+		}
+		_, err := SCOP{Steps: 2, Loss: own}.Choose(ctx, n, data)
+		check(t, err)
+	}
+}
+
+// A network of another type than float32 is chosen from, or it is said that the method can't.
+func TestOtherTypes(t *testing.T) {
+	data := stripes{32, size}
+	n := network(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		return residual(s, graph.ConvertDType(x, dtypes.Float64))
+	}, size, side, side, 3)
+	for _, m := range methods() {
+		p, err := m.choose(n, data, Budget{MACs: 0.6}, 3)
+		var value *surgery.ValueError
+		switch {
+		case slices.Contains([]string{"slimming", "SCOP", "ThiNet"}, m.name):
+			if !errors.As(err, &value) {
+				t.Errorf("%s: %v, want a *surgery.ValueError", m.name, err)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", m.name, err)
+		default:
+			_, err := p.Apply()
+			check(t, err)
+		}
+	}
+}
+
+// Masks that are no numbers choose nothing.
+func TestMasksAreNumbers(t *testing.T) {
+	n := network(t, residual, size, side, side, 3)
+	var diverged *DivergedError
+	if _, err := (GAL{Steps: 4}).Choose(ctx, n, stripes{32, 1}); !errors.As(err, &diverged) {
+		t.Errorf("%v, want a *DivergedError", err)
+	}
+}
+
 // As many examples as were asked for are looked at, or it is an error. An evaluation set of 12 has one whole batch of 8.
 func TestFewerExamplesThanAsked(t *testing.T) {
 	n := network(t, blobs(plain), size, 1, side*side*3, 1)

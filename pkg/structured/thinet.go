@@ -44,12 +44,13 @@ type ThiNetResult struct {
 
 // Choose ranks, removes and refits.
 //
-// Errors: *DataError; *ConfigError; *signal.LayerError for kernels whose products have no rule there, as in groups; *reconstruct.Error; those of surgery.Network.Plan.
+// Errors: *DataError; *ConfigError; *signal.LayerError for kernels whose products have no rule there, as in groups; *reconstruct.Error; *surgery.ValueError for kernels that are not in
+// float32; those of surgery.Network.Plan.
 func (c ThiNet) Choose(ctx context.Context, n *surgery.Network, data train.Dataset) (*ThiNetResult, error) {
 	if c.Batches < 0 {
 		return nil, &ConfigError{"ThiNet.Batches", fmt.Sprintf("it is %d", c.Batches), "give a positive number, or 0 for the default"}
 	}
-	if err := c.Budget.check(); err != nil {
+	if err := c.Budget.check(n); err != nil {
 		return nil, err
 	}
 	if c.Batches == 0 {
@@ -70,9 +71,20 @@ func (c ThiNet) Choose(ctx context.Context, n *surgery.Network, data train.Datas
 	if err != nil {
 		return nil, err
 	}
-	source := signal.Source{Backend: n.Backend(), Store: store, Model: func(scope *model.Scope, x *graph.Node) *graph.Node { return n.ModelFn()(scope, []*graph.Node{x})[0] },
-		Data: kept, Batches: c.Batches}
+	source := signal.Source{Backend: n.Backend(), Store: store, Data: kept, Batches: c.Batches, Model: func(scope *model.Scope, x *graph.Node) *graph.Node {
+		out := n.ModelFn()(scope, []*graph.Node{x})
+		y := out[0]
+		for _, other := range out[1:] { // what other heads read is looked at, too
+			y = graph.Add(y, graph.MulScalar(graph.ReduceAllSum(graph.ConvertDType(other, y.DType())), 0))
+		}
+		return y
+	}}
 	cfg := surgery.Config{Criterion: criterion.ThiNet, Normalize: asIs}
+	for _, p := range n.Params(cfg) {
+		if _, err := values(store, p.Path); err != nil {
+			return nil, err
+		}
+	}
 	sig, err := signal.Collect(source, n.Params(cfg), cfg.Criterion.Needs)
 	if err != nil {
 		return nil, err
