@@ -336,7 +336,7 @@ func parseModel(message []byte) (modelProto, error) {
 	return m, err
 }
 
-// parsePort reads the name, element type and shape of an input or output.
+// parsePort reads the name, element type and shape of an input or output. Without a shape, which a scalar has, the dimensions are nil.
 func parsePort(message []byte) (Port, error) {
 	var p Port
 	tensor := false
@@ -355,6 +355,9 @@ func parsePort(message []byte) (Port, error) {
 					case tensorTypeElem:
 						p.DType = elementType(f.value)
 					case tensorShape:
+						if p.Dims == nil {
+							p.Dims = []Dim{}
+						}
 						return each(f.bytes, func(f field) error {
 							if f.number != shapeDim {
 								return nil

@@ -153,6 +153,32 @@ func TestDescription(t *testing.T) {
 	if _, err := legacy.Shapes(nil); !errors.Is(err, ErrShape) || !strings.Contains(err.Error(), `"batch"`) {
 		t.Errorf("no size for the batch: %v", err)
 	}
+	// An input without a shape is no scalar, and no memory has the other one.
+	m := newBuild(17)
+	element := protowire.AppendVarint(protowire.AppendTag(nil, tensorTypeElem, protowire.VarintType), 1)
+	m.graph = appendBytes(m.graph, graphInput, appendBytes(appendBytes(nil, valueName, []byte("x")), valueType, appendBytes(nil, typeTensor, element)))
+	m.node("Neg", []string{"x"}, "y")
+	m.port(graphOutput, "y", 4)
+	huge := newBuild(17)
+	huge.port(graphInput, "x", 1<<40, 1<<30)
+	huge.node("Neg", []string{"x"}, "y")
+	huge.port(graphOutput, "y", 1<<40, 1<<30)
+	scalar := newBuild(17)
+	scalar.port(graphInput, "x")
+	scalar.node("Neg", []string{"x"}, "y")
+	scalar.port(graphOutput, "y")
+	for _, c := range []struct {
+		m    *build
+		want error
+	}{{m, ErrShape}, {huge, ErrLimit}, {scalar, nil}} {
+		read, err := Parse(c.m.bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all, err := read.Shapes(nil); !errors.Is(err, c.want) {
+			t.Errorf("%v: shapes %v, %v; want %v", read.Inputs, all, err, c.want)
+		}
+	}
 	// What training must not touch.
 	var fixed, free []string
 	for v := range legacy.Store.IterVariables() {
