@@ -364,6 +364,43 @@ func TestRefused(t *testing.T) {
 		return m.bytes()
 	}
 	window, x := attribute{name: "kernel_shape", ints: []int64{3, 3}}, []string{"x"}
+	// What a parser of Protocol Buffers joins, or passes over, is not what each part is by itself.
+	varint := func(to []byte, number protowire.Number, x uint64) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(to, number, protowire.VarintType), x)
+	}
+	large := newBuild(17)
+	large.port(graphInput, "x", 4)
+	large.graph = appendBytes(large.graph, graphInitializer, external(floats("w", -1, 1<<20), "location", "weights.bin"))
+	small := newBuild(17)
+	small.port(graphInput, "w", 4)
+	small.node("Neg", []string{"w"}, "y")
+	small.port(graphOutput, "y", 4)
+	value := varint(appendBytes(nil, attrName, []byte("value")), attrKind, 4)
+	value = appendBytes(appendBytes(value, attrTensor, floats("", 16, 4)), attrTensor, external(floats("", -1, 4), "location", "weights.bin"))
+	joined := newBuild(17)
+	joined.port(graphInput, "x", 4)
+	joined.node("Constant", nil, "w", value)
+	joined.node("Add", []string{"x", "w"}, "y")
+	joined.port(graphOutput, "y", 4)
+	wide := external(floats("w", -1, 1<<20), "location", "weights.bin")
+	wide = protowire.AppendFixed32(protowire.AppendTag(wide, tensorDims, protowire.Fixed32Type), 0)
+	// 1 in half precision is 0x3c00.
+	half := appendBytes(varint(varint(nil, tensorDims, 1), tensorType, 10), tensorName, []byte("w"))
+	half = appendBytes(half, tensorInt32s, protowire.AppendVarint(nil, 0x3c00))
+	twoFields := appendBytes(floats("w", -1, 4), tensorFloats, make([]byte, 16))
+	twoFields = appendBytes(twoFields, tensorDoubles, make([]byte, 32))
+	both := func(inputs []string, constants ...string) []byte {
+		m := newBuild(17)
+		for _, name := range inputs {
+			m.port(graphInput, name, 4)
+		}
+		for _, name := range constants {
+			m.graph = appendBytes(m.graph, graphInitializer, floats(name, 16, 4))
+		}
+		m.node("Neg", []string{"x"}, "y")
+		m.port(graphOutput, "y", 4)
+		return m.bytes()
+	}
 	many := newBuild(17)
 	many.port(graphInput, "x", 4)
 	for i := range 9 {
@@ -397,6 +434,14 @@ func TestRefused(t *testing.T) {
 		"rounded up":           {one("MaxPool", x, window, attribute{name: "ceil_mode", i: 1}), ErrUnsupported, "without ceil_mode"},
 		"padding that counts":  {one("AveragePool", x, window, attribute{name: "count_include_pad", i: 1}, attribute{name: "pads", ints: []int64{1, 1, 1, 1}}), ErrUnsupported, "without count_include_pad"},
 		"in training":          {one("BatchNormalization", []string{"x", "a", "b", "c", "d"}, attribute{name: "training_mode", i: 1}), ErrUnsupported, "model.eval()"},
+		"two graphs":           {append(large.bytes(), small.bytes()...), ErrFormat, "twice"},
+		"two values":           {joined.bytes(), ErrFormat, "twice"},
+		"a wide dimension":     {with(wide), ErrFormat, "width"},
+		"bits as a number":     {with(half), ErrUnsupported, "Float16 as raw data"},
+		"two kinds of numbers": {with(twoFields), ErrFormat, "field 10"},
+		"a constant twice":     {both(x, "w", "w"), ErrFormat, "each constant once"},
+		"one name in two ways": {both(x, "a/b", "a|b"), ErrUnsupported, `"a/b" too`},
+		"an input twice":       {both([]string{"x", "x"}), ErrFormat, "each input once"},
 		"a cycle":              {custom(17, "Neg", "y"), ErrFormat, `"y"`},
 	} {
 		t.Run(name, func(t *testing.T) {
