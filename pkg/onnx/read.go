@@ -289,7 +289,7 @@ func (m *Model) ModelFn(scope *model.Scope, inputs []*graph.Node) []*graph.Node 
 	})
 	if err != nil {
 		panic(error(&Error{Kind: ErrShape, File: m.file, Expected: "inputs and constants that its operations can take", Came: fmt.Sprintf("inputs %v", shapesOf(inputs)), Err: err,
-			Remedy: "fix the size of the axes that the message names when exporting the model"}))
+			Remedy: "where that names an axis, fix its size when exporting the model; where it names an operation, replace it"}))
 	}
 	return outputs
 }
