@@ -68,7 +68,7 @@ func (p Port) String() string {
 			dims[i] = "?"
 		}
 	}
-	return fmt.Sprintf("%s %s[%s]", p.Name, p.DType, strings.Join(dims, ", "))
+	return shown(fmt.Sprintf("%s %s[%s]", p.Name, p.DType, strings.Join(dims, ", ")))
 }
 
 // Model is an ONNX model that was read.

@@ -471,6 +471,30 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// Names of a file do not steer the terminal that they are shown on.
+func TestNamesThatSteer(t *testing.T) {
+	m := newBuild(17)
+	m.port(graphInput, "\x1b[2J", 4)
+	m.node("Neg", []string{"\x1b[2J"}, "\u009b2J")
+	m.port(graphOutput, "\u009b2J", 4)
+	read, err := Parse(m.bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, size := read.Shapes(map[string]int{"\x1b": 1})
+	m.node("Neg", []string{"\x1b"}, "y")
+	_, node := Parse(m.bytes())
+	for _, text := range []string{read.Inputs[0].String(), read.Outputs[0].String(), fmt.Sprint(size), fmt.Sprint(node)} {
+		if strings.ContainsAny(text, "\x1b\u009b") {
+			t.Errorf("%q", text)
+		}
+	}
+	m.node("\u009b", []string{"\x1b[2J"}, "z")
+	if _, err := Parse(m.bytes()); err == nil || strings.ContainsAny(err.Error(), "\x1b\u009b") {
+		t.Errorf("%q", fmt.Sprint(err))
+	}
+}
+
 func TestExternalData(t *testing.T) {
 	dir := t.TempDir()
 	data := make([]byte, 64)
