@@ -415,7 +415,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"nothing":              {nil, ErrFormat, "graph"},
 		"text":                 {[]byte("this is no model"), ErrFormat, "bytes that are none"},
-		"huge dimensions":      {with(floats("w", 16, math.MaxInt64/2, 8)), ErrFormat, "tensor w"},
+		"huge dimensions":      {with(floats("w", 16, math.MaxInt64/2, 8)), ErrFormat, "dimensions that can be"},
 		"negative dimensions":  {with(floats("w", 16, -4)), ErrFormat, "tensor w"},
 		"more than it has":     {with(floats("w", 16, 1<<40)), ErrFormat, "tensor w"},
 		"no content":           {with(floats("w", -1, 4)), ErrFormat, "tensor w"},
@@ -424,7 +424,7 @@ func TestRefused(t *testing.T) {
 		"link out":             {with(external(floats("w", -1, 4), "location", "link.bin")), ErrUnsafe, "link.bin"},
 		"not there":            {with(external(floats("w", -1, 4), "location", "other.bin")), ErrMissing, "other.bin"},
 		"shorter than said":    {with(external(floats("w", -1, 4), "location", "weights.bin", "offset", "56")), ErrFormat, "16 bytes at 56"},
-		"negative offset":      {with(external(floats("w", -1, 4), "location", "weights.bin", "offset", "-8")), ErrFormat, "offset"},
+		"negative offset":      {with(external(floats("w", -1, 4), "location", "weights.bin", "offset", "-8")), ErrFormat, `offset of external data, came "-8"`},
 		"one for many":         {many.bytes(), ErrLimit, "share"},
 		"unknown operation":    {custom(17, "Frobnicate", "x"), ErrUnsupported, `"Frobnicate"`},
 		"would be misread":     {dilated.bytes(), ErrUnsupported, "dilations"},
@@ -469,6 +469,85 @@ func TestRefused(t *testing.T) {
 	if _, err := Read(huge); !errors.Is(err, ErrLimit) {
 		t.Errorf("a file of 3 GB: %v", err)
 	}
+}
+
+// Each is refused before anything is made of it, and by name: most would fail later in words that say nothing, or be read as something else.
+func TestRefusedByName(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "folder"), 0o755), os.WriteFile(filepath.Join(dir, "weights.bin"), make([]byte, 64), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	// made is a small model that is whole, but for what is done to it.
+	made := func(change func(m *build)) []byte {
+		m := newBuild(17)
+		m.port(graphInput, "x", 4)
+		m.node("Neg", []string{"x"}, "y")
+		m.port(graphOutput, "y", 4)
+		change(m)
+		return m.bytes()
+	}
+	constant := func(t []byte) func(m *build) {
+		return func(m *build) { m.graph = appendBytes(m.graph, graphInitializer, t) }
+	}
+	text := protowire.AppendVarint(protowire.AppendTag(floats("w", 16, 4), tensorType, protowire.VarintType), 8) // the last type counts
+	inner := (&build{}).graph
+	for range maxDepth + 2 {
+		b := &build{}
+		b.node("If", []string{"x"}, "r", appendBytes(appendBytes(nil, attrName, []byte("then_branch")), attrGraph, inner))
+		inner = b.graph
+	}
+	for name, c := range map[string]struct {
+		content []byte
+		kind    error
+		want    string
+	}{
+		"whole":              {made(func(*build) {}), nil, ""},
+		"functions":          {made(func(m *build) { m.model = appendBytes(m.model, modelFunctions, nil) }), ErrUnsupported, "functions inlined"},
+		"sparse":             {made(func(m *build) { m.graph = appendBytes(m.graph, graphSparse, nil) }), ErrUnsupported, "dense constants, came sparse"},
+		"deep":               {made(func(m *build) { m.graph = append(m.graph, inner...) }), ErrLimit, fmt.Sprintf("at most %d deep", maxDepth)},
+		"computed twice":     {made(func(m *build) { m.node("Abs", []string{"x"}, "y") }), ErrFormat, `each name once, came "y" again`},
+		"not computed":       {made(func(m *build) { m.port(graphOutput, "z", 4) }), ErrFormat, `"z", which nothing does`},
+		"no output":          {made(func(m *build) { m.graph = appendBytes(m.graph, graphNode, appendBytes(nil, nodeType, []byte("Neg"))) }), ErrFormat, "expected an output, came none"},
+		"text":               {made(constant(text)), ErrUnsupported, "ONNX's type 8"},
+		"in pieces":          {made(constant(appendBytes(floats("w", 16, 4), tensorSegment, nil))), ErrUnsupported, "in one piece"},
+		"of another length":  {made(constant(external(floats("w", -1, 4), "location", "weights.bin", "length", "8"))), ErrFormat, "a length of 8"},
+		"at no number":       {made(constant(external(floats("w", -1, 4), "location", "weights.bin", "offset", "x"))), ErrFormat, `offset of external data, came "x"`},
+		"a folder":           {made(constant(external(floats("w", -1, 4), "location", "folder"))), ErrUnsafe, "expected a regular file"},
+		"input of text":      {made(func(m *build) { m.graph = appendBytes(m.graph, graphInput, typed("z", 8)) }), ErrUnsupported, "input z: expected numbers"},
+		"input of less":      {made(func(m *build) { m.graph = appendBytes(m.graph, graphInput, typed("z", 1, -5)) }), ErrFormat, "-5 for axis 0"},
+		"nothing to compute": {newBuild(17).bytes(), ErrUnsupported, "a model with an input"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(dir, "model.onnx")
+			if err := os.WriteFile(path, c.content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Read(path); !errors.Is(err, c.kind) || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, expected %v with %q", err, c.kind, c.want)
+			}
+		})
+	}
+	if _, err := Parse(made(constant(external(floats("w", -1, 4), "location", "weights.bin")))); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "give the path") {
+		t.Errorf("external data of a model in memory: %v", err)
+	}
+	m, err := Parse(made(func(*build) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = trace.Record(open(t), m.Store, m.ModelFn, trace.Config{}, shapes.Make(dtypes.Float32, 4), shapes.Make(dtypes.Float32, 4))
+	if !errors.Is(err, ErrShape) || !strings.Contains(err.Error(), "expected 1 inputs, came 2") {
+		t.Errorf("an input too many: %v", err)
+	}
+}
+
+// typed is an input of a type and of the sizes of its axes.
+func typed(name string, element uint64, sizes ...int64) []byte {
+	var shape []byte
+	for _, n := range sizes {
+		shape = appendBytes(shape, shapeDim, appendVarint(nil, dimValue, uint64(n)))
+	}
+	tensor := appendBytes(appendVarint(nil, tensorTypeElem, element), tensorShape, shape)
+	return appendBytes(appendBytes(nil, valueName, []byte(name)), valueType, appendBytes(nil, typeTensor, tensor))
 }
 
 // Names of a file do not steer the terminal that they are shown on.
