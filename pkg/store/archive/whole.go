@@ -11,8 +11,8 @@ import (
 	"github.com/espalier-ml/espalier/pkg/internal/durable"
 )
 
-// WriteFile writes a compressed archive in place of the file that has the name, if any: whole, or not at all even where the program is killed. Before the
-// archive gets its name, check is asked about it under another one, in a directory that is removed afterwards; nil: nobody is asked.
+// WriteFile writes a compressed archive in place of the file that has the name, if any: whole, or not at all even where the program is killed, which then
+// leaves a hidden directory beside it, .packing-…. Before the archive gets its name, check is asked about it under another one, in a directory that is removed afterwards; nil: nobody is asked.
 //
 // Where check refuses it with an *Error it is written again with Huffman's codes alone, which leave an eighth at least: what is all but
 // nothing when it is compressed well, as masks of a dense network are, is a bomb to Extract.
