@@ -1,9 +1,11 @@
 package figure
 
 import (
+	"fmt"
 	"image"
 	"image/color"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,11 +16,12 @@ import (
 type recorder struct {
 	fills, strokes map[color.Color][][]point
 	texts          []string
+	at             map[string]point // where the last text of these words stands
 }
 
 func (r *recorder) fill(c color.Color, polygon []point) { r.fills[c] = append(r.fills[c], polygon) }
 func (r *recorder) circle(color.Color, point, float64)  {}
-func (r *recorder) text(_ point, s string, _ style)     { r.texts = append(r.texts, s) }
+func (r *recorder) text(at point, s string, _ style)    { r.texts, r.at[s] = append(r.texts, s), at }
 func (r *recorder) image(float64, float64, image.Image) {}
 func (r *recorder) stroke(c color.Color, _ float64, _ []float64, line []point) {
 	r.strokes[c] = append(r.strokes[c], line)
@@ -29,7 +32,7 @@ func record(t *testing.T, f Figure) *recorder {
 	if err := check(f); err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{fills: map[color.Color][][]point{}, strokes: map[color.Color][][]point{}}
+	r := &recorder{fills: map[color.Color][][]point{}, strokes: map[color.Color][][]point{}, at: map[string]point{}}
 	drawCard(painter{r, &light}, f, cardWidth(f), cardHeight(f))
 	return r
 }
@@ -184,6 +187,79 @@ func TestParetoErrorBarsReachFromLowToHigh(t *testing.T) {
 	at := point{bars[0][0].x, bars[3][0].y}
 	if diff := cmp.Diff([]float64{4, 2}, []float64{(x.hi - at.x) / (at.x - x.lo), (at.y - y.lo) / (y.hi - at.y)}, close6); diff != "" {
 		t.Errorf("ratios of right to left and of up to down (-want +got):\n%s", diff)
+	}
+}
+
+// The name of the axis that goes right stands below everything, that of the one that goes up above it.
+func TestNamesStandAtTheirAxes(t *testing.T) {
+	y := []float64{1, 2, 3}
+	for name, f := range map[string]Figure{
+		"line":      Line{XLabel: "right", YLabel: "up", Series: []Series{{Y: y}}},
+		"area":      Area{XLabel: "right", YLabel: "up", Series: []Series{{Y: y}}},
+		"bar":       Bar{XLabel: "right", YLabel: "up", Labels: []string{"a", "b", "c"}, Series: []Series{{Y: y}}},
+		"histogram": Histogram{XLabel: "right", YLabel: "up", Samples: []Sample{{"", y}}},
+		"pareto":    Pareto{XLabel: "right", YLabel: "up", Options: []Option{{X: 1, Y: 2}}},
+	} {
+		r := record(t, f)
+		right, up := r.at["right"].y, r.at["up"].y
+		for text, at := range r.at {
+			if text != "right" && at.y >= right || text != "up" && text != "best for its cost" && at.y <= up {
+				t.Errorf("%s: %q stands at a height of %g, not between the names of the axes at %g and %g", name, text, at.y, right, up)
+			}
+		}
+		text, err := f.MIMEBundle()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain := text["text/plain"].(string); !strings.Contains(plain, "right") || !strings.Contains(plain, "y: up\n") {
+			t.Errorf("%s: the text does not name the axes:\n%s", name, plain)
+		}
+	}
+}
+
+// A value is read at its option: the labels of the axes stand where those values are, as fractions of one hundred where they are.
+func TestParetoIsReadAtItsAxes(t *testing.T) {
+	f := Pareto{YPercent: true, Options: []Option{{X: 10, Y: 0.2}, {X: 30, Y: 0.8}, {X: 30, Y: 0.4}}}
+	for _, c := range []struct {
+		moreX, lessY bool
+		front        []int // by x
+		direction    string
+	}{
+		{false, false, []int{0, 1}, "better: less x, more y"}, {true, false, []int{1}, "better: more x, more y"},
+		{false, true, []int{0}, "better: less x, less y"}, {true, true, []int{0, 2}, "better: more x, less y"},
+	} {
+		f.MoreX, f.LessY = c.moreX, c.lessY
+		r := record(t, f)
+		lines := r.strokes[light.muted]
+		front := lines[len(lines)-1] // behind that of the legend
+		if c.moreX {
+			front = front[1:] // from the axis
+		} else {
+			front = front[:len(front)-1] // to the end
+		}
+		for i, option := range c.front { // between two of them is the corner of a step
+			o := f.Options[option]
+			across, up := fmt.Sprint(o.X), fmt.Sprintf("%g%%", 100*o.Y)
+			middle := r.at[across].x + textWidth(across, textSize, false)/2
+			if diff := cmp.Diff([]float64{middle, r.at[up].y - 4}, []float64{front[2*i].x, front[2*i].y}, close6); diff != "" {
+				t.Errorf("%s: option %d of the front (-where the axes say +where it is):\n%s", c.direction, option, diff)
+			}
+		}
+		for i := 2; i < len(front); i += 2 { // until the next one is paid for, the one before is what there is
+			want := point{front[i].x, front[i-2].y}
+			if c.moreX {
+				want = point{front[i-2].x, front[i].y}
+			}
+			if front[i-1] != want {
+				t.Errorf("%s: the corner before point %d is at %v, want %v", c.direction, i, front[i-1], want)
+			}
+		}
+		if len(front) != 2*len(c.front)-1 {
+			t.Errorf("%s: a front of %d points, want %d options with a corner between", c.direction, len(front), len(c.front))
+		}
+		if text := f.describe(); !strings.Contains(text, c.direction+"\n") {
+			t.Errorf("want %q in\n%s", c.direction, text)
+		}
 	}
 }
 

@@ -80,8 +80,12 @@ func (c *checker) graph(message []byte, outer map[string]bool, depth int) error 
 		if err != nil {
 			return err
 		}
+		if known[p.Name] && !outer[p.Name] {
+			return c.bad(ErrFormat, "graph "+g.name, "each input once", fmt.Sprintf("%q again", p.Name), "export the file again", nil)
+		}
 		known[p.Name] = true
 	}
+	variables := map[string]string{} // constants by what they become
 	for _, constant := range g.initializers {
 		t, err := parseTensor(constant)
 		if err != nil {
@@ -90,6 +94,12 @@ func (c *checker) graph(message []byte, outer map[string]bool, depth int) error 
 		if err := c.tensor(t); err != nil {
 			return err
 		}
+		if other, found := variables[variable(t.name)]; found && other == t.name {
+			return c.bad(ErrFormat, "tensor "+t.name, "each constant once", "another of this name", "export the file again", nil)
+		} else if found {
+			return c.bad(ErrUnsupported, "tensor "+t.name, "names that differ in more than / and |, which are one in a variable's name", fmt.Sprintf("%q too", other), "rename one of them", nil)
+		}
+		variables[variable(t.name)] = t.name
 		known[t.name] = true
 	}
 	for _, node := range g.nodes {
@@ -250,6 +260,14 @@ func (c *checker) tensor(t tensorProto) error {
 			return c.bad(ErrFormat, where, fmt.Sprintf("%d bytes for %s%v", bytes, d, t.dims), fmt.Sprint(t.raw), "export or fetch the file again", nil)
 		}
 	default:
+		for number, n := range t.counts {
+			if n > 0 && number != stored(d) {
+				return c.bad(ErrFormat, where, fmt.Sprintf("numbers in the field for %s, %d", d, stored(d)), fmt.Sprintf("some in field %d", number), "export or fetch the file again", nil)
+			}
+		}
+		if elements > 0 && (d == dtypes.Float16 || d == dtypes.BFloat16) { // the importer takes their bits for a number
+			return c.bad(ErrUnsupported, where, fmt.Sprintf("%s as raw data", d), "as numbers of 32 bits", "write it again by onnx.numpy_helper: from_array(to_array(t), t.name)", nil)
+		}
 		n := t.counts[stored(d)]
 		if d == dtypes.Complex64 || d == dtypes.Complex128 {
 			n /= 2

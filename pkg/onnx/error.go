@@ -3,6 +3,7 @@ package onnx
 import (
 	"errors"
 	"strings"
+	"unicode"
 )
 
 // The kinds of an Error, for errors.Is.
@@ -40,7 +41,17 @@ func (e *Error) Error() string {
 	if e.Remedy != "" {
 		b.WriteString("; " + e.Remedy)
 	}
-	return b.String()
+	return shown(b.String())
+}
+
+// shown is text that may hold names of a file, without what would steer a terminal.
+func shown(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 // Unwrap returns kind and cause.

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -92,10 +93,20 @@ func each(message []byte, f func(field) error) error {
 	return nil
 }
 
+// A message that comes twice where there is one is joined by the importer's parser, and a number of another width is passed over by it: what was checked here would
+// not be what is read.
+var (
+	errTwice = errors.New("a message twice where there is one")
+	errWidth = errors.New("a number of another width")
+)
+
 // numbers appends those of a repeated field of varints, which may be packed.
 func (f field) numbers(to []int64) ([]int64, error) {
-	if f.kind != protowire.BytesType {
+	if f.kind == protowire.VarintType {
 		return append(to, int64(f.value)), nil
+	}
+	if f.kind != protowire.BytesType {
+		return to, errWidth
 	}
 	for rest := f.bytes; len(rest) > 0; {
 		v, n := protowire.ConsumeVarint(rest)
@@ -109,9 +120,12 @@ func (f field) numbers(to []int64) ([]int64, error) {
 
 // count returns how many numbers a repeated field has, each of width bytes, or varints if that is 0.
 func (f field) count(width int) (int64, error) {
+	single := map[int]protowire.Type{0: protowire.VarintType, 4: protowire.Fixed32Type, 8: protowire.Fixed64Type}[width]
 	switch {
-	case f.kind != protowire.BytesType:
+	case f.kind == single:
 		return 1, nil
+	case f.kind != protowire.BytesType:
+		return 0, errWidth
 	case width > 0:
 		if len(f.bytes)%width != 0 {
 			return 0, fmt.Errorf("%d bytes for numbers of %d", len(f.bytes), width)
@@ -204,7 +218,12 @@ type attributeProto struct {
 
 func parseAttribute(message []byte) (attributeProto, error) {
 	var a attributeProto
+	seen := map[protowire.Number]bool{}
 	err := each(message, func(f field) (err error) {
+		if (f.number == attrTensor || f.number == attrGraph) && seen[f.number] {
+			return errTwice
+		}
+		seen[f.number] = true
 		switch f.number {
 		case attrName:
 			a.name = string(f.bytes)
@@ -309,6 +328,9 @@ func parseModel(message []byte) (modelProto, error) {
 		case modelProducer:
 			m.producer = string(f.bytes)
 		case modelGraph:
+			if m.graph != nil {
+				return errTwice
+			}
 			m.graph = f.bytes
 		case modelFunctions:
 			m.functions = true
@@ -336,7 +358,7 @@ func parseModel(message []byte) (modelProto, error) {
 	return m, err
 }
 
-// parsePort reads the name, element type and shape of an input or output.
+// parsePort reads the name, element type and shape of an input or output. Without a shape, which a scalar has, the dimensions are nil.
 func parsePort(message []byte) (Port, error) {
 	var p Port
 	tensor := false
@@ -355,6 +377,9 @@ func parsePort(message []byte) (Port, error) {
 					case tensorTypeElem:
 						p.DType = elementType(f.value)
 					case tensorShape:
+						if p.Dims == nil {
+							p.Dims = []Dim{}
+						}
 						return each(f.bytes, func(f field) error {
 							if f.number != shapeDim {
 								return nil

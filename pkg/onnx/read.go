@@ -68,7 +68,7 @@ func (p Port) String() string {
 			dims[i] = "?"
 		}
 	}
-	return fmt.Sprintf("%s %s[%s]", p.Name, p.DType, strings.Join(dims, ", "))
+	return shown(fmt.Sprintf("%s %s[%s]", p.Name, p.DType, strings.Join(dims, ", ")))
 }
 
 // Model is an ONNX model that was read.
@@ -217,11 +217,15 @@ func (m *Model) ports(c *checker, cleaned []byte) error {
 }
 
 // Shapes returns the shapes of the inputs with sizes for the axes that have none of their own, by their names; for axes without a name, by the input's name and the number
-// of the axis: "x:0". The error is an *Error that names an axis which is not among them, or a size that is for none; the name "" is passed over.
+// of the axis: "x:0". The error is an *Error that names an axis which is not among them, a size that is for none, an input without a shape or with more bytes than
+// there can be; the name "" is passed over.
 func (m *Model) Shapes(sizes map[string]int) ([]shapes.Shape, error) {
 	var all []shapes.Shape
 	var free []string
 	for _, in := range m.Inputs {
+		if in.Dims == nil {
+			return nil, &Error{Kind: ErrShape, File: m.file, Where: "input " + in.Name, Expected: "a shape", Came: "none, so that it may have any number of axes", Remedy: "export it with the shapes of its inputs"}
+		}
 		dims := make([]int, len(in.Dims))
 		for i, d := range in.Dims {
 			dims[i] = d.Size
@@ -237,6 +241,13 @@ func (m *Model) Shapes(sizes map[string]int) ([]shapes.Shape, error) {
 					Came: fmt.Sprintf("sizes for %q", known), Remedy: "give one: a network is compiled for sizes, one after the other"}
 			}
 			dims[i] = size
+		}
+		bytes := in.DType.Size()
+		for _, d := range dims {
+			if d > 0 && bytes > math.MaxInt/d {
+				return nil, &Error{Kind: ErrLimit, File: m.file, Where: "input " + in.String(), Expected: "sizes whose product a memory can have", Came: fmt.Sprint(dims), Remedy: "give smaller ones, or export it with smaller ones"}
+			}
+			bytes *= d
 		}
 		all = append(all, shapes.Make(in.DType, dims...))
 	}
@@ -278,7 +289,7 @@ func (m *Model) ModelFn(scope *model.Scope, inputs []*graph.Node) []*graph.Node 
 	})
 	if err != nil {
 		panic(error(&Error{Kind: ErrShape, File: m.file, Expected: "inputs and constants that its operations can take", Came: fmt.Sprintf("inputs %v", shapesOf(inputs)), Err: err,
-			Remedy: "fix the size of the axes that the message names when exporting the model"}))
+			Remedy: "where that names an axis, fix its size when exporting the model; where it names an operation, replace it"}))
 	}
 	return outputs
 }

@@ -153,6 +153,32 @@ func TestDescription(t *testing.T) {
 	if _, err := legacy.Shapes(nil); !errors.Is(err, ErrShape) || !strings.Contains(err.Error(), `"batch"`) {
 		t.Errorf("no size for the batch: %v", err)
 	}
+	// An input without a shape is no scalar, and no memory has the other one.
+	m := newBuild(17)
+	element := protowire.AppendVarint(protowire.AppendTag(nil, tensorTypeElem, protowire.VarintType), 1)
+	m.graph = appendBytes(m.graph, graphInput, appendBytes(appendBytes(nil, valueName, []byte("x")), valueType, appendBytes(nil, typeTensor, element)))
+	m.node("Neg", []string{"x"}, "y")
+	m.port(graphOutput, "y", 4)
+	huge := newBuild(17)
+	huge.port(graphInput, "x", 1<<40, 1<<30)
+	huge.node("Neg", []string{"x"}, "y")
+	huge.port(graphOutput, "y", 1<<40, 1<<30)
+	scalar := newBuild(17)
+	scalar.port(graphInput, "x")
+	scalar.node("Neg", []string{"x"}, "y")
+	scalar.port(graphOutput, "y")
+	for _, c := range []struct {
+		m    *build
+		want error
+	}{{m, ErrShape}, {huge, ErrLimit}, {scalar, nil}} {
+		read, err := Parse(c.m.bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all, err := read.Shapes(nil); !errors.Is(err, c.want) {
+			t.Errorf("%v: shapes %v, %v; want %v", read.Inputs, all, err, c.want)
+		}
+	}
 	// What training must not touch.
 	var fixed, free []string
 	for v := range legacy.Store.IterVariables() {
@@ -338,6 +364,43 @@ func TestRefused(t *testing.T) {
 		return m.bytes()
 	}
 	window, x := attribute{name: "kernel_shape", ints: []int64{3, 3}}, []string{"x"}
+	// What a parser of Protocol Buffers joins, or passes over, is not what each part is by itself.
+	varint := func(to []byte, number protowire.Number, x uint64) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(to, number, protowire.VarintType), x)
+	}
+	large := newBuild(17)
+	large.port(graphInput, "x", 4)
+	large.graph = appendBytes(large.graph, graphInitializer, external(floats("w", -1, 1<<20), "location", "weights.bin"))
+	small := newBuild(17)
+	small.port(graphInput, "w", 4)
+	small.node("Neg", []string{"w"}, "y")
+	small.port(graphOutput, "y", 4)
+	value := varint(appendBytes(nil, attrName, []byte("value")), attrKind, 4)
+	value = appendBytes(appendBytes(value, attrTensor, floats("", 16, 4)), attrTensor, external(floats("", -1, 4), "location", "weights.bin"))
+	joined := newBuild(17)
+	joined.port(graphInput, "x", 4)
+	joined.node("Constant", nil, "w", value)
+	joined.node("Add", []string{"x", "w"}, "y")
+	joined.port(graphOutput, "y", 4)
+	wide := external(floats("w", -1, 1<<20), "location", "weights.bin")
+	wide = protowire.AppendFixed32(protowire.AppendTag(wide, tensorDims, protowire.Fixed32Type), 0)
+	// 1 in half precision is 0x3c00.
+	half := appendBytes(varint(varint(nil, tensorDims, 1), tensorType, 10), tensorName, []byte("w"))
+	half = appendBytes(half, tensorInt32s, protowire.AppendVarint(nil, 0x3c00))
+	twoFields := appendBytes(floats("w", -1, 4), tensorFloats, make([]byte, 16))
+	twoFields = appendBytes(twoFields, tensorDoubles, make([]byte, 32))
+	both := func(inputs []string, constants ...string) []byte {
+		m := newBuild(17)
+		for _, name := range inputs {
+			m.port(graphInput, name, 4)
+		}
+		for _, name := range constants {
+			m.graph = appendBytes(m.graph, graphInitializer, floats(name, 16, 4))
+		}
+		m.node("Neg", []string{"x"}, "y")
+		m.port(graphOutput, "y", 4)
+		return m.bytes()
+	}
 	many := newBuild(17)
 	many.port(graphInput, "x", 4)
 	for i := range 9 {
@@ -352,7 +415,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"nothing":              {nil, ErrFormat, "graph"},
 		"text":                 {[]byte("this is no model"), ErrFormat, "bytes that are none"},
-		"huge dimensions":      {with(floats("w", 16, math.MaxInt64/2, 8)), ErrFormat, "tensor w"},
+		"huge dimensions":      {with(floats("w", 16, math.MaxInt64/2, 8)), ErrFormat, "dimensions that can be"},
 		"negative dimensions":  {with(floats("w", 16, -4)), ErrFormat, "tensor w"},
 		"more than it has":     {with(floats("w", 16, 1<<40)), ErrFormat, "tensor w"},
 		"no content":           {with(floats("w", -1, 4)), ErrFormat, "tensor w"},
@@ -361,7 +424,7 @@ func TestRefused(t *testing.T) {
 		"link out":             {with(external(floats("w", -1, 4), "location", "link.bin")), ErrUnsafe, "link.bin"},
 		"not there":            {with(external(floats("w", -1, 4), "location", "other.bin")), ErrMissing, "other.bin"},
 		"shorter than said":    {with(external(floats("w", -1, 4), "location", "weights.bin", "offset", "56")), ErrFormat, "16 bytes at 56"},
-		"negative offset":      {with(external(floats("w", -1, 4), "location", "weights.bin", "offset", "-8")), ErrFormat, "offset"},
+		"negative offset":      {with(external(floats("w", -1, 4), "location", "weights.bin", "offset", "-8")), ErrFormat, `offset of external data, came "-8"`},
 		"one for many":         {many.bytes(), ErrLimit, "share"},
 		"unknown operation":    {custom(17, "Frobnicate", "x"), ErrUnsupported, `"Frobnicate"`},
 		"would be misread":     {dilated.bytes(), ErrUnsupported, "dilations"},
@@ -371,6 +434,14 @@ func TestRefused(t *testing.T) {
 		"rounded up":           {one("MaxPool", x, window, attribute{name: "ceil_mode", i: 1}), ErrUnsupported, "without ceil_mode"},
 		"padding that counts":  {one("AveragePool", x, window, attribute{name: "count_include_pad", i: 1}, attribute{name: "pads", ints: []int64{1, 1, 1, 1}}), ErrUnsupported, "without count_include_pad"},
 		"in training":          {one("BatchNormalization", []string{"x", "a", "b", "c", "d"}, attribute{name: "training_mode", i: 1}), ErrUnsupported, "model.eval()"},
+		"two graphs":           {append(large.bytes(), small.bytes()...), ErrFormat, "twice"},
+		"two values":           {joined.bytes(), ErrFormat, "twice"},
+		"a wide dimension":     {with(wide), ErrFormat, "width"},
+		"bits as a number":     {with(half), ErrUnsupported, "Float16 as raw data"},
+		"two kinds of numbers": {with(twoFields), ErrFormat, "field 10"},
+		"a constant twice":     {both(x, "w", "w"), ErrFormat, "each constant once"},
+		"one name in two ways": {both(x, "a/b", "a|b"), ErrUnsupported, `"a/b" too`},
+		"an input twice":       {both([]string{"x", "x"}), ErrFormat, "each input once"},
 		"a cycle":              {custom(17, "Neg", "y"), ErrFormat, `"y"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -397,6 +468,109 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := Read(huge); !errors.Is(err, ErrLimit) {
 		t.Errorf("a file of 3 GB: %v", err)
+	}
+}
+
+// Each is refused before anything is made of it, and by name: most would fail later in words that say nothing, or be read as something else.
+func TestRefusedByName(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "folder"), 0o755), os.WriteFile(filepath.Join(dir, "weights.bin"), make([]byte, 64), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	// made is a small model that is whole, but for what is done to it.
+	made := func(change func(m *build)) []byte {
+		m := newBuild(17)
+		m.port(graphInput, "x", 4)
+		m.node("Neg", []string{"x"}, "y")
+		m.port(graphOutput, "y", 4)
+		change(m)
+		return m.bytes()
+	}
+	constant := func(t []byte) func(m *build) {
+		return func(m *build) { m.graph = appendBytes(m.graph, graphInitializer, t) }
+	}
+	text := protowire.AppendVarint(protowire.AppendTag(floats("w", 16, 4), tensorType, protowire.VarintType), 8) // the last type counts
+	inner := (&build{}).graph
+	for range maxDepth + 2 {
+		b := &build{}
+		b.node("If", []string{"x"}, "r", appendBytes(appendBytes(nil, attrName, []byte("then_branch")), attrGraph, inner))
+		inner = b.graph
+	}
+	for name, c := range map[string]struct {
+		content []byte
+		kind    error
+		want    string
+	}{
+		"whole":              {made(func(*build) {}), nil, ""},
+		"functions":          {made(func(m *build) { m.model = appendBytes(m.model, modelFunctions, nil) }), ErrUnsupported, "functions inlined"},
+		"sparse":             {made(func(m *build) { m.graph = appendBytes(m.graph, graphSparse, nil) }), ErrUnsupported, "dense constants, came sparse"},
+		"deep":               {made(func(m *build) { m.graph = append(m.graph, inner...) }), ErrLimit, fmt.Sprintf("at most %d deep", maxDepth)},
+		"computed twice":     {made(func(m *build) { m.node("Abs", []string{"x"}, "y") }), ErrFormat, `each name once, came "y" again`},
+		"not computed":       {made(func(m *build) { m.port(graphOutput, "z", 4) }), ErrFormat, `"z", which nothing does`},
+		"no output":          {made(func(m *build) { m.graph = appendBytes(m.graph, graphNode, appendBytes(nil, nodeType, []byte("Neg"))) }), ErrFormat, "expected an output, came none"},
+		"text":               {made(constant(text)), ErrUnsupported, "ONNX's type 8"},
+		"in pieces":          {made(constant(appendBytes(floats("w", 16, 4), tensorSegment, nil))), ErrUnsupported, "in one piece"},
+		"of another length":  {made(constant(external(floats("w", -1, 4), "location", "weights.bin", "length", "8"))), ErrFormat, "a length of 8"},
+		"at no number":       {made(constant(external(floats("w", -1, 4), "location", "weights.bin", "offset", "x"))), ErrFormat, `offset of external data, came "x"`},
+		"a folder":           {made(constant(external(floats("w", -1, 4), "location", "folder"))), ErrUnsafe, "expected a regular file"},
+		"input of text":      {made(func(m *build) { m.graph = appendBytes(m.graph, graphInput, typed("z", 8)) }), ErrUnsupported, "input z: expected numbers"},
+		"input of less":      {made(func(m *build) { m.graph = appendBytes(m.graph, graphInput, typed("z", 1, -5)) }), ErrFormat, "-5 for axis 0"},
+		"nothing to compute": {newBuild(17).bytes(), ErrUnsupported, "a model with an input"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(dir, "model.onnx")
+			if err := os.WriteFile(path, c.content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Read(path); !errors.Is(err, c.kind) || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, expected %v with %q", err, c.kind, c.want)
+			}
+		})
+	}
+	if _, err := Parse(made(constant(external(floats("w", -1, 4), "location", "weights.bin")))); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "give the path") {
+		t.Errorf("external data of a model in memory: %v", err)
+	}
+	m, err := Parse(made(func(*build) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = trace.Record(open(t), m.Store, m.ModelFn, trace.Config{}, shapes.Make(dtypes.Float32, 4), shapes.Make(dtypes.Float32, 4))
+	if !errors.Is(err, ErrShape) || !strings.Contains(err.Error(), "expected 1 inputs, came 2") {
+		t.Errorf("an input too many: %v", err)
+	}
+}
+
+// typed is an input of a type and of the sizes of its axes.
+func typed(name string, element uint64, sizes ...int64) []byte {
+	var shape []byte
+	for _, n := range sizes {
+		shape = appendBytes(shape, shapeDim, appendVarint(nil, dimValue, uint64(n)))
+	}
+	tensor := appendBytes(appendVarint(nil, tensorTypeElem, element), tensorShape, shape)
+	return appendBytes(appendBytes(nil, valueName, []byte(name)), valueType, appendBytes(nil, typeTensor, tensor))
+}
+
+// Names of a file do not steer the terminal that they are shown on.
+func TestNamesThatSteer(t *testing.T) {
+	m := newBuild(17)
+	m.port(graphInput, "\x1b[2J", 4)
+	m.node("Neg", []string{"\x1b[2J"}, "\u009b2J")
+	m.port(graphOutput, "\u009b2J", 4)
+	read, err := Parse(m.bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, size := read.Shapes(map[string]int{"\x1b": 1})
+	m.node("Neg", []string{"\x1b"}, "y")
+	_, node := Parse(m.bytes())
+	for _, text := range []string{read.Inputs[0].String(), read.Outputs[0].String(), fmt.Sprint(size), fmt.Sprint(node)} {
+		if strings.ContainsAny(text, "\x1b\u009b") {
+			t.Errorf("%q", text)
+		}
+	}
+	m.node("\u009b", []string{"\x1b[2J"}, "z")
+	if _, err := Parse(m.bytes()); err == nil || strings.ContainsAny(err.Error(), "\x1b\u009b") {
+		t.Errorf("%q", fmt.Sprint(err))
 	}
 }
 

@@ -103,9 +103,12 @@ func (s *Store) exportObject(t *tar.Writer, d Digest, size int64) error {
 		return &ArgumentError{"object", string(d), fmt.Sprintf("it has %d bytes", size),
 			fmt.Sprintf("an export takes objects of %d at most; split it", int64(maxObject))}
 	}
-	f, err := s.root.Open(d.rel())
+	f, err := s.openFile(d.rel())
 	if errors.Is(err, fs.ErrNotExist) {
 		return &MissingError{s.path(d.rel()), d}
+	}
+	if errors.Is(err, errIrregular) {
+		return s.damagedObject(d, err.Error())
 	}
 	if err != nil {
 		return err

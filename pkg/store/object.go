@@ -109,16 +109,13 @@ func (s *Store) place(staged string, d Digest) error {
 	return nil
 }
 
-// check reads an object and compares its digest, in little memory. The error is fs.ErrNotExist, one of reading, or errDigest.
+// check reads an object and compares its digest, in little memory. The error is fs.ErrNotExist, one of reading, errIrregular or errDigest.
 func (s *Store) check(d Digest) error {
-	f, err := s.root.Open(d.rel())
+	f, err := s.openFile(d.rel())
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return errors.Join(errDigest, err)
-	}
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return err
@@ -144,9 +141,12 @@ func (s *Store) get(d Digest, size int64) ([]byte, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
-	f, err := s.root.Open(d.rel())
+	f, err := s.openFile(d.rel())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingError{s.path(d.rel()), d}
+	}
+	if errors.Is(err, errIrregular) {
+		return nil, s.damagedObject(d, err.Error())
 	}
 	if err != nil {
 		return nil, err
@@ -155,9 +155,6 @@ func (s *Store) get(d Digest, size int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, s.damagedObject(d, "it is no regular file")
 	}
 	if size >= 0 && info.Size() != size {
 		return nil, s.damagedObject(d, fmt.Sprintf("it has %d bytes and had %d", info.Size(), size))

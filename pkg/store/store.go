@@ -198,9 +198,23 @@ func exists(path string) bool {
 
 func (s *Store) path(rel string) string { return filepath.Join(s.dir, filepath.FromSlash(rel)) }
 
+var errIrregular = errors.New("it is no regular file")
+
+// openFile opens a regular file. It asks before: who opens a pipe waits for one who writes to it.
+func (s *Store) openFile(rel string) (*os.File, error) {
+	info, err := s.root.Stat(rel)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errIrregular
+	}
+	return s.root.Open(rel)
+}
+
 // read reads a regular file of at most limit bytes; the size is known before anything is allocated.
 func (s *Store) read(rel string, limit int64) ([]byte, error) {
-	f, err := s.root.Open(rel)
+	f, err := s.openFile(rel)
 	if err != nil {
 		return nil, err
 	}
@@ -208,9 +222,6 @@ func (s *Store) read(rel string, limit int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
 	}
 	if info.Size() > limit {
 		return nil, fmt.Errorf("%d bytes, more than the %d that it may have", info.Size(), limit)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -270,6 +271,41 @@ func TestGC(t *testing.T) {
 	cancel()
 	if _, err := s.GC(done, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled GC: %v", err)
+	}
+}
+
+// Of two dead runs the one goes first that began when less had been bound, whatever their names.
+func TestGCTakesTheOlderRunFirst(t *testing.T) {
+	for _, names := range [][]string{{"a", "b"}, {"b", "a"}} {
+		s := fresh(t)
+		dead := errors.New("dead")
+		for i, name := range names {
+			bound(t, s, fmt.Sprint("between/", i), "k", "")
+			_, err := Do(t.Context(), name, Inputs{Code: "c", Store: s}, func(_ context.Context, run *Run) (int, error) {
+				return 0, errors.Join(dead, os.WriteFile(filepath.Join(run.Dir, "w"), make([]byte, 1000), 0o644))
+			})
+			if !errors.Is(err, dead) {
+				t.Fatal(err)
+			}
+		}
+		u, err := s.Usage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := s.GC(t.Context(), u.Bytes-1); err != nil || c.Runs != 1 {
+			t.Fatalf("GC removed %+v, %v; want one run", c, err)
+		}
+		for i, name := range names {
+			_, err := Do(t.Context(), name, Inputs{Code: "c", Store: s}, func(_ context.Context, run *Run) (int, error) {
+				if run.Resumed != (i == 1) {
+					t.Errorf("of %q, %s is there: %v; want the last one's work alone", names, name, run.Resumed)
+				}
+				return 0, dead
+			})
+			if !errors.Is(err, dead) {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package surgery
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/espalier-ml/espalier/pkg/trace"
@@ -85,7 +86,13 @@ func (l *labels) freshAxis(n int, why reasonID) axis {
 	return axis{n: n, sets: l.freshSets(n)}
 }
 
+// maxAxis is how many indices an axis may have, each of which takes some fifty bytes. A file of a hundred bytes can ask for more of them than a memory has.
+const maxAxis = 1 << 26
+
 func (l *labels) freshSets(n int) []set {
+	if n > maxAxis {
+		panic(fmt.Errorf("expected axes of at most %d indices, came one of %d; make it smaller, or leave what has it out of the model", maxAxis, n))
+	}
 	sets := make([]set, n)
 	for i := range sets {
 		sets[i] = l.fresh()

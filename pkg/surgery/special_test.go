@@ -226,6 +226,16 @@ func TestUnstableFunctions(t *testing.T) {
 	}
 }
 
+// A few bytes of a model that ask for more labels than there is memory are an error, and not the end of the program.
+func TestHugeAxesAreRefused(t *testing.T) {
+	_, err := Trace(open(t), model.NewStore(), trace.Single(func(_ *model.Scope, x *graph.Node) *graph.Node {
+		return graph.BroadcastToDims(graph.ReduceAllSum(x), 1<<40)
+	}), float(2))
+	if err == nil || !strings.Contains(err.Error(), "came one of 1099511627776") {
+		t.Errorf("an axis of 2^40: %v", err)
+	}
+}
+
 // Losses that a model adds, settings that it leaves, and what it asks to be done after each step are those of the smaller network too.
 func TestSideEffects(t *testing.T) {
 	b := open(t)

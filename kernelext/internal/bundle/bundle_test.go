@@ -468,6 +468,49 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// A compressed archive of something else is not taken for a bundle of before, not even where it has the name that a bundle would get.
+func TestOtherArchivesStay(t *testing.T) {
+	project(t, plain)
+	var data bytes.Buffer
+	z := gzip.NewWriter(&data)
+	if err := errors.Join(archive.Write(z, []archive.File{{Name: "images", Size: 2, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("ab")), nil }}}), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{data.String(), "\x1f\x8b\x08", ""} {
+		write(t, "nb.tar.gz", content)
+		var e *Error
+		if err := Export(t.Context(), []string{"nb.ipynb"}, io.Discard); !errors.As(err, &e) || !strings.Contains(err.Error(), "is no bundle; give another name") {
+			t.Errorf("over %q: %v", content, err)
+		}
+		if got, err := os.ReadFile("nb.tar.gz"); err != nil || string(got) != content {
+			t.Errorf("%q became %q, %v", content, got, err)
+		}
+	}
+}
+
+// restless changes a file whenever it is asked, as a run that goes on does.
+type restless struct {
+	context.Context
+	n int
+}
+
+func (r *restless) Err() error {
+	r.n++
+	return os.WriteFile("state/compare/table.csv", fmt.Appendf(nil, "%08d\n", r.n), 0o644)
+}
+
+func TestFileThatChangesMeanwhile(t *testing.T) {
+	project(t, plain)
+	err := Export(&restless{Context: t.Context()}, []string{"nb.ipynb", "-o", "one.tar.gz", "--run", "state/compare"}, io.Discard)
+	var e *Error
+	if !errors.As(err, &e) || !strings.HasSuffix(e.Path, "table.csv") || !strings.Contains(err.Error(), "export it again") {
+		t.Errorf("want an error that says what to do here, got %v", err)
+	}
+	if _, err := os.Lstat("one.tar.gz"); err == nil {
+		t.Error("a bundle was made")
+	}
+}
+
 func TestInterrupted(t *testing.T) {
 	project(t, plain)
 	exported(t, "-o", "one.tar.gz")

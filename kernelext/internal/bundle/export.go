@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -66,6 +67,10 @@ func Export(ctx context.Context, args []string, out io.Writer) error {
 
 	err = archive.WriteFile(e.output, files, func(path string) error {
 		_, _, err := unpack(ctx, path, filepath.Join(filepath.Dir(path), "check"))
+		var differs *Error // from the index that was made of it just now
+		if errors.As(err, &differs) {
+			return &Error{differs.Path, "was changed while it was packed: it " + differs.Problem, "export it again when nothing writes to it"}
+		}
 		return err
 	})
 	if err != nil {
@@ -163,9 +168,14 @@ func occupied(e exporting) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	magic := make([]byte, 2)
-	if _, err := io.ReadFull(f, magic); err != nil || string(magic) != "\x1f\x8b" {
-		return "is there and is no bundle", nil // a bundle is made anew
+	// A bundle is made anew. It begins with the name of its index, and other archives, such as data, are compressed too.
+	first := make([]byte, len(indexName)+1)
+	z, err := gzip.NewReader(f)
+	if err == nil {
+		_, err = io.ReadFull(z, first)
+	}
+	if err != nil || string(first) != indexName+"\x00" {
+		return "is there and is no bundle", nil
 	}
 	return "", nil
 }

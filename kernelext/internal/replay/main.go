@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/espalier-ml/espalier/datasets/cifar10"
 	"github.com/espalier-ml/espalier/datasets/mnist"
@@ -63,6 +64,10 @@ func repeat(ctx context.Context, path string, out, problems io.Writer) (code int
 		fmt.Fprintln(problems, "espalier replay:", err)
 		return impossible
 	}
+	if name, ok := printable(m); !ok {
+		fmt.Fprintf(problems, "espalier replay: %s: expected names that can be printed, came %q; ask who made it\n", path, name)
+		return impossible
+	}
 	c, err := comparison(m)
 	if err != nil {
 		fmt.Fprintln(problems, "espalier replay:", err)
@@ -86,6 +91,21 @@ func repeat(ctx context.Context, path string, out, problems io.Writer) (code int
 	return same
 }
 
+// printable returns a text of a manifest that is shown as it is and would steer a terminal, if there is one: the file may be anybody's.
+func printable(m experiment.Manifest) (text string, ok bool) {
+	all := []string{m.Contender}
+	for name, version := range m.Versions {
+		all = append(all, name, version)
+	}
+	at := slices.IndexFunc(all, func(text string) bool {
+		return strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+	})
+	if at < 0 {
+		return "", true
+	}
+	return all[at], false
+}
+
 // judge compares what came out with what is written down.
 func judge(m, again experiment.Manifest) (verdict string, equal bool) {
 	for _, name := range slices.Sorted(maps.Keys(m.Versions)) {
@@ -93,6 +113,9 @@ func judge(m, again experiment.Manifest) (verdict string, equal bool) {
 		if again.Versions[name] != v {
 			verdict += fmt.Sprintf("made with %s %s, repeated with %s\n", name, v, again.Versions[name])
 		}
+	}
+	if m.Code != "" && again.Code != m.Code {
+		verdict += fmt.Sprintf("the recipe's parts compute otherwise than those of these names did: %s\n", again.Recipe)
 	}
 	a, b := m.Results["accuracy"], again.Results["accuracy"]
 	near := math.Abs(a-b) <= tolerance+1e-9 // 0.981 − 0.980 is a little more than 0.001

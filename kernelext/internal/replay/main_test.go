@@ -102,6 +102,9 @@ func TestReplay(t *testing.T) {
 		"other versions":           {"gradual", func(m *experiment.Manifest) { m.Versions["go"] = "go1.0" }, 0, "made with go go1.0"},
 		"another start":            {"gradual", func(m *experiment.Manifest) { m.Examples = "0" }, 1, "starts from something else"},
 		"other data":               {"gradual", func(m *experiment.Manifest) { m.Data.Seed = 5 }, 1, "starts from something else"},
+		"another criterion":        {"gradual", func(m *experiment.Manifest) { m.Code, m.Masks, m.Results["accuracy"] = "0", "0", 2 }, 1, "parts compute otherwise"},
+		"a name that steers":       {"gradual", func(m *experiment.Manifest) { m.Contender = "\x1b[2J" }, 2, `came "\x1b[2J"`},
+		"a version that steers":    {"gradual", func(m *experiment.Manifest) { m.Versions["go"] = "\u009b2J" }, 2, `came "\u009b2J"`},
 		"unknown data":             {"gradual", func(m *experiment.Manifest) { m.Data.Name = "letters" }, 2, `data set "letters"`},
 		"unknown network":          {"gradual", func(m *experiment.Manifest) { m.Network = "x" }, 2, `network "x"`},
 		"unknown budget":           {"gradual", func(m *experiment.Manifest) { m.Parts.Budget = "x" }, 2, `budget "x"`},
@@ -114,7 +117,7 @@ func TestReplay(t *testing.T) {
 		"touched":                  {"gradual", func(m *experiment.Manifest) { m.Version = 2 }, 2, "damaged or changed"},
 		"the same, measured worse": {"gradual", func(m *experiment.Manifest) { m.Results["accuracy"] = 2 }, 1, "different: masks and weights are the same"},
 	} {
-		if code, out := replay(t, change(t, files[test.from], test.change)); code != test.code || !strings.Contains(out, test.want) {
+		if code, out := replay(t, change(t, files[test.from], test.change)); code != test.code || !strings.Contains(out, test.want) || strings.ContainsAny(out, "\x1b\u009b") {
 			t.Errorf("%s: exit code %d, want %d and %q:\n%s", reason, code, test.code, test.want, out)
 		}
 	}

@@ -173,7 +173,7 @@ func show(_ context.Context, s *store.Store, args []string, out io.Writer) error
 		fmt.Fprintf(out, "inputs   %s\n", indented(ref.Inputs))
 	}
 	for _, name := range slices.Sorted(maps.Keys(ref.Versions)) {
-		fmt.Fprintf(out, "version  %s %s\n", name, ref.Versions[name])
+		fmt.Fprintf(out, "version  %s %s\n", word(name), word(ref.Versions[name]))
 	}
 	switch {
 	case *file != "":
@@ -198,9 +198,18 @@ func printable(text []byte) bool {
 	return utf8.Valid(text) && !bytes.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 })
 }
 
+// word is text for a line, quoted where it is not plain.
+func word(text string) string {
+	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
+		return quoted
+	}
+	return text
+}
+
+// indented is JSON for people, quoted where a text in it has what JSON leaves as it is and a terminal does not.
 func indented(text []byte) string {
 	var b bytes.Buffer
-	if json.Indent(&b, text, "         ", "  ") != nil {
+	if json.Indent(&b, text, "         ", "  ") != nil || !printable(b.Bytes()) {
 		return strconv.Quote(string(text))
 	}
 	return b.String()
@@ -243,9 +252,15 @@ func gc(ctx context.Context, s *store.Store, args []string, out io.Writer) error
 	}
 	fmt.Fprintf(out, "%s: %d results, %d objects, %d unfinished runs, %d damaged and %d left-over files removed, %s; %s left\n",
 		s.Dir(), len(c.Refs), c.Objects, c.Runs, c.Aside, c.Litter, sizeText(c.Bytes), sizeText(c.Left))
-	if err == nil && most >= 0 && c.Left > most {
-		fmt.Fprintf(out, "that is more than %s: the rest is held by runs that are going on\n", sizeText(most))
+	if err != nil || most < 0 || c.Left <= most {
+		return err
 	}
+	u, err := s.Usage()
+	rest := "is the store's own, or of what is being written"
+	if u.Runs > 0 {
+		rest = "is held by runs that are going on"
+	}
+	fmt.Fprintf(out, "that is more than %s: the rest %s\n", sizeText(most), rest)
 	return err
 }
 

@@ -3,7 +3,9 @@ package storecmd
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,6 +122,54 @@ func TestShowByKey(t *testing.T) {
 	}
 	if _, err := run(t, dir, "show", "mask@0000000000"); err == nil || !strings.Contains(err.Error(), "espalier store ls") {
 		t.Errorf("no such key: %v", err)
+	}
+}
+
+// What somebody else made does not steer a terminal: not by a version, not by what it was computed from, not by characters that JSON has in text as they are.
+func TestShowDoesNotSteerATerminal(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s, err := store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const csi = "\u009b2J" // ESC [ in one character
+	for name, content := range map[string]string{"json": `{"a": "` + csi + `"}`, "bytes": "{\"a\": \"\x9b2J\"}", "lines": "{\"a\":\r\n 1}"} {
+		object, size, err := s.Put(func(w io.Writer) error { _, err := io.WriteString(w, content); return err })
+		if err == nil {
+			err = s.Bind(store.Ref{Name: name, Key: "k", Object: object, Size: size, Inputs: json.RawMessage(`{"recipe":"` + csi + `"}`), Versions: map[string]string{"go": "\x1b[2J"}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := run(t, dir, "show", name)
+		if err != nil || strings.ContainsAny(out, "\x1b\u009b\r") || strings.Contains(out, "\x9b2J") && !strings.Contains(out, csi) || !strings.Contains(out, `\x1b[2J`) || !strings.Contains(out, `\u009b2J`) {
+			t.Errorf("%s: %v\n%q", name, err, out)
+		}
+	}
+	if out, _ := run(t, dir, "show", "lines"); !strings.Contains(out, `"a": 1`) {
+		t.Errorf("lines of Windows are no reason not to show it:\n%s", out)
+	}
+}
+
+// What is left of a store in which nothing runs is not said to be held by runs.
+func TestCollectingAll(t *testing.T) {
+	dir := filled(t)
+	if out, err := run(t, dir, "gc", "--max", "0"); err != nil || strings.Contains(out, "going on") {
+		t.Errorf("nothing is going on: %v\n%s", err, out)
+	}
+	s, err := store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Do(t.Context(), "live", store.Inputs{Store: s}, func(context.Context, *store.Run) (int, error) {
+		out, err := run(t, dir, "gc", "--max", "0")
+		if err != nil || !strings.Contains(out, "held by runs that are going on") {
+			t.Errorf("a run is going on: %v\n%s", err, out)
+		}
+		return 1, nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

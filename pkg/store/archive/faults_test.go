@@ -293,6 +293,20 @@ func TestNewDirectory(t *testing.T) {
 	}
 }
 
+// Who made the directory for nobody else to see has it so.
+func TestNewDirectoryKeepsItsMode(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "private")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := ExtractNew(bytes.NewReader(packed(t, file("a", "1"))), dir, Limits{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v; want that of before, 0700", info.Mode(), err)
+	}
+}
+
 // A file of an archive is the new one or the old one, wherever writing fails.
 func TestFileIsWholeOrAsItWas(t *testing.T) {
 	old, files := []byte("old"), []File{file("a", "1")}

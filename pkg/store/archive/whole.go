@@ -11,8 +11,8 @@ import (
 	"github.com/espalier-ml/espalier/pkg/internal/durable"
 )
 
-// WriteFile writes a compressed archive in place of the file that has the name, if any: whole, or not at all even where the program is killed. Before the
-// archive gets its name, check is asked about it under another one, in a directory that is removed afterwards; nil: nobody is asked.
+// WriteFile writes a compressed archive in place of the file that has the name, if any: whole, or not at all even where the program is killed, which then
+// leaves a hidden directory beside it, .packing-…. Before the archive gets its name, check is asked about it under another one, in a directory that is removed afterwards; nil: nobody is asked.
 //
 // Where check refuses it with an *Error it is written again with Huffman's codes alone, which leave an eighth at least: what is all but
 // nothing when it is compressed well, as masks of a dense network are, is a bomb to Extract.
@@ -63,8 +63,8 @@ func writeFile(fs durable.FS, path string, files []File, check func(path string)
 	return refused
 }
 
-// ExtractNew is Extract into a directory that is new, or empty, and that is there whole or not at all even where the program is killed. Before the
-// directory gets its name, check is asked about it, with the names of the files in the archive's order; nil: nobody is asked.
+// ExtractNew is Extract into a directory that is new, or empty, and that is there whole or not at all even where the program is killed, which
+// then leaves a hidden directory beside it, .unpacking-…. One that is there keeps its mode. Before the directory gets its name, check is asked about it, with the names of the files in the archive's order; nil: nobody is asked.
 //
 // Errors: those of Extract and check, and of the file system. The directory is as it was then; only where its name can't be made to last is it there.
 func ExtractNew(r io.Reader, dir string, limits Limits, check func(root *os.Root, names []string) error) error {
@@ -93,14 +93,17 @@ func extractNew(fs durable.FS, r io.Reader, dir string, limits Limits, check fun
 	if err := fill(fs, r, whole, limits, check); err != nil {
 		return err
 	}
-	if there {
+	if there != nil {
+		if err := os.Chmod(whole, there.Mode().Perm()|0o700); err != nil { // it may be for its owner alone, who has to move it
+			return err
+		}
 		if err := os.Remove(dir); err != nil { // a directory can't get a name that is there, not even an empty one's
 			return err
 		}
 	}
 	if err := fs.Rename(whole, dir); err != nil {
-		if there {
-			err = errors.Join(err, os.Mkdir(dir, 0o755))
+		if there != nil {
+			err = errors.Join(err, os.Mkdir(dir, there.Mode().Perm()))
 		}
 		return err
 	}
@@ -120,27 +123,27 @@ func fill(fs durable.FS, r io.Reader, dir string, limits Limits, check func(root
 	return check(root, names)
 }
 
-// vacant tells whether a directory is there, which must be empty then.
-func vacant(dir string) (there bool, err error) {
+// vacant describes a directory, which must be empty; nil where there is none.
+func vacant(dir string) (there os.FileInfo, err error) {
 	info, err := os.Lstat(dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	taken := func(why string) (bool, error) {
-		return true, &Error{"", fmt.Sprintf("can't be unpacked into %s, which %s", dir, why), "give another directory"}
+	taken := func(why string) (os.FileInfo, error) {
+		return nil, &Error{"", fmt.Sprintf("can't be unpacked into %s, which %s", dir, why), "give another directory"}
 	}
 	if !info.IsDir() {
 		return taken("is there and no directory")
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return true, err
+		return nil, err
 	}
 	if len(entries) > 0 {
 		return taken("is not empty")
 	}
-	return true, nil
+	return info, nil
 }

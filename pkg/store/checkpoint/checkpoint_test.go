@@ -494,6 +494,27 @@ func TestEachStepFails(t *testing.T) {
 	}
 }
 
+// A mask of nothing is saved and loaded, wherever the zero stands among its dimensions.
+func TestEmptyMasks(t *testing.T) {
+	d, store := quiet(t.TempDir()), model.NewStore()
+	for i, dims := range [][]int{{0}, {3, 0}, {0, 3}, {2, 0, 3}} {
+		if _, err := store.CreateVariable(fmt.Sprint("/mask", i), tensors.FromShape(shapes.Make(dtypes.Bool, dims...))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Save(store, State{Step: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Load(store); err != nil {
+		t.Error(err)
+	}
+	for _, b := range []bits{{[]int{0, -1}, nil}, {[]int{3, 0}, []byte{0}}} {
+		if _, err := b.tensor(); err == nil {
+			t.Errorf("%v of %d bytes is taken", b.Shape, len(b.Bits))
+		}
+	}
+}
+
 // What another's hand leaves in the directory is no obstacle.
 func TestStrangeNames(t *testing.T) {
 	d := quiet(t.TempDir())

@@ -304,6 +304,9 @@ func pack(value *tensors.Tensor) (bits, error) {
 
 func (b bits) tensor() (*tensors.Tensor, error) {
 	size := 1
+	if slices.Contains(b.Shape, 0) { // wherever it stands: before it there may be any number
+		size = 0
+	}
 	for _, d := range b.Shape {
 		if d < 0 || d > 0 && size > 8*len(b.Bits)/d {
 			return nil, fmt.Errorf("shape %v in %d bytes", b.Shape, len(b.Bits))
