@@ -18,6 +18,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train/loss"
 
 	"github.com/espalier-ml/espalier/pkg/backend"
+	"github.com/espalier-ml/espalier/pkg/internal/labels"
 )
 
 // ModelFn is a network: it gets a batch of examples as its data set decodes them, [batch, …] in float32, and returns logits [batch, classes].
@@ -87,23 +88,14 @@ func (t Task) complete() (Task, error) {
 	return t, nil
 }
 
-// labelled returns a *ConfigError for the first example of a data set whose label is the number of no logit. GoMLX's loss takes it for an example without a class.
-func labelled(r Resident, classes int) error {
-	_, labels := r.Arrays()
-	var wrong error
-	err := labels.ConstFlatData(func(flat any) {
-		all, ok := flat.([]int32)
-		if !ok {
-			return
-		}
-		for i, label := range all {
-			if label < 0 || int(label) >= classes {
-				wrong = &ConfigError{"labels of " + r.Name(), fmt.Sprintf("example %d has the label %d, and the network has %d logits", i, label, classes), "number the classes from 0, or give the network a logit for each"}
-				return
-			}
-		}
-	})
-	return errors.Join(err, wrong)
+// labelled returns a *ConfigError for the first example of a data set whose label is the number of no logit.
+func labelled(r Resident, logits int) error {
+	_, of := r.Arrays()
+	at, label, err := labels.Outside(of, logits)
+	if err != nil || at < 0 {
+		return err
+	}
+	return &ConfigError{"labels of " + r.Name(), fmt.Sprintf("example %d has the label %d, and the network has %d logits", at, label, logits), "number the classes from 0, or give the network a logit for each"}
 }
 
 // meanLoss returns the task's loss as one number, whatever form its function gives it in.

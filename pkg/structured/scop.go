@@ -14,6 +14,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 
+	"github.com/espalier-ml/espalier/pkg/internal/labels"
 	"github.com/espalier-ml/espalier/pkg/surgery"
 )
 
@@ -123,8 +124,8 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 			return nil, err
 		}
 	}
-	classes := 0
-	exec, err := c.step(n, store, mixed, &classes)
+	logits := 0
+	exec, err := c.step(n, store, mixed, &logits)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 			return err
 		}
 		if c.Loss == nil {
-			if err := numbered(data, b.Labels[0], classes); err != nil {
+			if err := numbered(data, b.Labels[0], logits); err != nil {
 				return err
 			}
 		}
@@ -262,32 +263,13 @@ func mix(x *graph.Node, axis int, k *graph.Node) *graph.Node {
 	return graph.Concatenate([]*graph.Node{graph.Add(graph.Mul(own, k), graph.Mul(knockoff, graph.OneMinus(k))), knockoff}, 0)
 }
 
-// numbered returns a *DataError for a label that is the number of no logit. GoMLX's loss takes it for an example without a class.
-func numbered(data train.Dataset, labels *tensors.Tensor, classes int) error {
-	at, label := -1, int64(0)
-	err := labels.ConstFlatData(func(flat any) {
-		switch all := flat.(type) {
-		case []int32:
-			at, label = outside(all, classes)
-		case []int64:
-			at, label = outside(all, classes)
-		case []uint8:
-			at, label = outside(all, classes)
-		}
-	})
+// numbered returns a *DataError for a label that is the number of no logit.
+func numbered(data train.Dataset, of *tensors.Tensor, logits int) error {
+	at, label, err := labels.Outside(of, logits)
 	if err != nil || at < 0 {
 		return err
 	}
-	return &DataError{data.Name(), fmt.Sprintf("example %d of a batch has the label %d, and the network has %d logits", at, label, classes), "number the classes from 0, or give the network a logit for each"}
-}
-
-// outside returns the first label that is the number of no logit, and where it is; −1 if there is none.
-func outside[T int32 | int64 | uint8](labels []T, classes int) (int, int64) {
-	at := slices.IndexFunc(labels, func(l T) bool { return l < 0 || int64(l) >= int64(classes) })
-	if at < 0 {
-		return at, 0
-	}
-	return at, int64(labels[at])
+	return &DataError{data.Name(), fmt.Sprintf("example %d of a batch has the label %d, and the network has %d logits", at, label, logits), "number the classes from 0, or give the network a logit for each"}
 }
 
 // step compiles a training step of the scales: inputs are real and knockoff examples, the number of the step, labels. It notes the number of logits when it is built.

@@ -1,0 +1,32 @@
+// Package labels looks at labels that are numbers of logits.
+package labels
+
+import (
+	"slices"
+
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// Outside returns the place and the value of the first label that is the number of none of so many logits, −1 for the place if there is none. GoMLX's loss takes such a label for an
+// example without a class, and learns nothing of it. Labels that are no integers are not looked at.
+func Outside(of *tensors.Tensor, logits int) (at int, label int64, err error) {
+	at = -1
+	err = of.ConstFlatData(func(flat any) {
+		switch all := flat.(type) {
+		case []int32:
+			at, label = first(all, logits)
+		case []int64:
+			at, label = first(all, logits)
+		case []uint8:
+			at, label = first(all, logits)
+		}
+	})
+	return at, label, err
+}
+
+func first[T int32 | int64 | uint8](labels []T, logits int) (at int, label int64) {
+	if at = slices.IndexFunc(labels, func(l T) bool { return l < 0 || int64(l) >= int64(logits) }); at >= 0 {
+		label = int64(labels[at])
+	}
+	return at, label
+}
