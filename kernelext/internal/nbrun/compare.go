@@ -56,6 +56,20 @@ func compare(before, after *Notebook) (compared int, differences []Difference) {
 	return compared, differences
 }
 
+// others are the differences that are failures where outputs should be the same, and that there is nothing to compare with.
+func others(compared int, differences []Difference) []Failure {
+	if compared == 0 {
+		return []Failure{{Problem: "it holds no outputs to compare with; execute it without --same"}}
+	}
+	var failures []Failure
+	for _, d := range differences {
+		if !d.Measured {
+			failures = append(failures, Failure{d.Cell, "its output is not what the notebook held: " + d.what()})
+		}
+	}
+	return failures
+}
+
 // said returns the lines of text that a cell puts out.
 func (c *Cell) said() []string {
 	var lines []string

@@ -1,7 +1,6 @@
 package nbrun
 
 import (
-	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -49,15 +48,7 @@ func TestCompare(t *testing.T) {
 func TestCompareCountsAllCells(t *testing.T) {
 	cells := func(text string) *Notebook {
 		code := map[string]any{"cell_type": "code", "source": "run()", "metadata": map[string]any{}, "outputs": []any{stream("stdout", text)}}
-		data, err := json.Marshal(map[string]any{"nbformat": 4, "metadata": map[string]any{}, "cells": []any{map[string]any{"cell_type": "markdown", "source": text}, code}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		nb, err := read("test.ipynb", data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return nb
+		return ofCells(t, map[string]any{}, map[string]any{"cell_type": "markdown", "source": text}, code)
 	}
 	compared, got := compare(cells("a"), cells("b"))
 	if compared != 1 || len(got) != 1 || got[0].Cell != 2 {
@@ -84,6 +75,17 @@ func TestTell(t *testing.T) {
 		if diff := cmp.Diff(test.want, got.String()); diff != "" {
 			t.Errorf("failures told: %v (-want +got):\n%s", test.failures, diff)
 		}
+	}
+}
+
+func TestOthers(t *testing.T) {
+	got := others(3, []Difference{{Cell: 4, Line: 2, Was: "1", Is: "2"}, {Cell: 9, Measured: true}})
+	want := []Failure{{4, `its output is not what the notebook held: line 2 was "1" and is "2"`}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("failures (-want +got):\n%s", diff)
+	}
+	if got := others(0, nil); len(got) != 1 || !strings.Contains(got[0].Problem, "no outputs") {
+		t.Errorf("of a notebook without outputs: %v, want one failure that says so", got)
 	}
 }
 

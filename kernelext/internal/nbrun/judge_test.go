@@ -41,10 +41,12 @@ func notebook(t *testing.T, metadata map[string]any, tags []string, outputs ...m
 	if outputs == nil {
 		outputs = []map[string]any{}
 	}
-	data, err := json.Marshal(map[string]any{
-		"nbformat": 4, "nbformat_minor": 5, "metadata": metadata,
-		"cells": []any{map[string]any{"cell_type": "code", "source": "%%\nrun()", "execution_count": 7, "metadata": map[string]any{"tags": tags}, "outputs": outputs}},
-	})
+	return ofCells(t, metadata, map[string]any{"cell_type": "code", "source": "%%\nrun()", "execution_count": 7, "metadata": map[string]any{"tags": tags}, "outputs": outputs})
+}
+
+func ofCells(t *testing.T, metadata map[string]any, cells ...map[string]any) *Notebook {
+	t.Helper()
+	data, err := json.Marshal(map[string]any{"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": cells})
 	if err != nil {
 		t.Fatal(err)
 	}

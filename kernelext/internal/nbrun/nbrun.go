@@ -62,7 +62,7 @@ type Result struct {
 // A notebook finds nothing of an earlier run, unless --state names a directory: then one that was interrupted or killed goes on, and checkpoints, records and
 // manifests stay.
 //
-// In full mode it says which cells put out something else than the notebook held; with --same that is a failure.
+// In full mode it says which cells put out something else than the notebook held; with --same that is a failure, and nothing is written in place.
 func Run(ctx context.Context, p setup.Paths, args []string) error {
 	var o Options
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
@@ -101,9 +101,13 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	}
 	var failed []string
 	for _, path := range notebooks {
-		o.Output = path
-		if *dir != "" {
+		switch {
+		case *dir != "":
 			o.Output = filepath.Join(*dir, filepath.Base(path))
+		case o.Same: // what it is compared with stays
+			o.Output = ""
+		default:
+			o.Output = path
 		}
 		r, err := Execute(ctx, p, path, o, os.Stdout)
 		if err != nil {
@@ -260,10 +264,8 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 	}
 	if !o.Fast && ctx.Err() == nil {
 		r.Compared, r.Differences = compare(source, nb)
-		for _, d := range r.Differences {
-			if o.Same && !d.Measured {
-				r.Failures = append(r.Failures, Failure{d.Cell, "its output is not what the notebook held: " + d.what()})
-			}
+		if o.Same {
+			r.Failures = append(r.Failures, others(r.Compared, r.Differences)...)
 		}
 	}
 	if o.Output != "" {
@@ -277,7 +279,11 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 		}
 	}
 	if ctx.Err() != nil {
-		fmt.Fprintf(progress, "\n  interrupted; %s holds what was done\n", o.Output)
+		fmt.Fprint(progress, "\n  interrupted")
+		if o.Output != "" {
+			fmt.Fprintf(progress, "; %s holds what was done", o.Output)
+		}
+		fmt.Fprintln(progress)
 		return r, context.Cause(ctx)
 	}
 	for _, f := range r.Failures {
