@@ -1,6 +1,7 @@
 package distill
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -69,9 +70,9 @@ func classLabels(ds train.Dataset, batch train.Batch) error {
 }
 
 // label returns the data set with the teachers' answers as further labels.
-func (t *Taught) label(cfg Config, raw shapes.Shape) (train.Dataset, error) {
+func (t *Taught) label(ctx context.Context, cfg Config, raw shapes.Shape) (train.Dataset, error) {
 	if r, ok := cfg.Train.(resident); ok {
-		return t.cache(cfg, r)
+		return t.cache(ctx, cfg, r)
 	}
 	s := &streamed{Dataset: cfg.Train, taught: t}
 	h := sha256.New()
@@ -108,7 +109,7 @@ type cached struct {
 }
 
 // cache runs the teachers over all examples.
-func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
+func (t *Taught) cache(ctx context.Context, cfg Config, r resident) (*cached, error) {
 	inputs, labels := r.Arrays()
 	n, columns := inputs.Shape().Dimensions[0], 1+t.width
 	limit := cfg.Limit
@@ -131,6 +132,12 @@ func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
 		return nil, firstOf(err, wrong)
 	}
 	size := asked(inputs.Shape())
+	asks, done := 0, 0
+	for i := range t.teachers {
+		if len(t.said(i)) > 0 {
+			asks++
+		}
+	}
 	at := 1
 	for i, l := range t.teachers {
 		width := 0
@@ -143,6 +150,9 @@ func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
 			continue
 		}
 		for start := 0; start < n; start += size {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			part, err := rows(inputs, start, min(size, n-start))
 			if err != nil {
 				return nil, err
@@ -153,6 +163,9 @@ func (t *Taught) cache(cfg Config, r resident) (*cached, error) {
 			}
 			for k := 0; k*width < len(answers); k++ {
 				copy(wide[(start+k)*columns+at:], answers[k*width:(k+1)*width])
+			}
+			if done += len(answers) / width; cfg.Progress != nil {
+				cfg.Progress(done, asks*n, l.Name)
 			}
 		}
 		at += width

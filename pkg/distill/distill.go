@@ -6,7 +6,7 @@
 // trained, pruned or saved with the student; loops over many steps, resume and checkpoints are those of plain training; and because labels are part of a run's digest, another
 // teacher is another run.
 //
-//	taught, err := distill.Teach(distill.Config{
+//	taught, err := distill.Teach(ctx, distill.Config{
 //		Student: small.Single, Train: data.Train,
 //		Teachers: []distill.Teacher{{Model: nets.LeNet300, Store: store}},
 //		Terms:    []distill.Term{distill.Logits(4, 0.9)},
@@ -17,6 +17,7 @@
 package distill
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -54,6 +55,8 @@ type Config struct {
 	Train train.Dataset
 	// Limit is the most memory, in bytes, for answers that are kept. Default: 1 GiB
 	Limit int64
+	// Progress is called as examples in memory are answered, with the name of the teacher; total is all examples of all teachers. nil: not
+	Progress func(done, total int, note string)
 }
 
 // Taught is a student's training: give an experiment.Task its Model, Loss and Train. It must not build two graphs at once.
@@ -89,10 +92,11 @@ type lecture struct {
 	dims          []int // of an example
 }
 
-// Teach prepares a student's training. Networks are built once to see that they fit; for data in memory, teachers are run over all examples.
+// Teach prepares a student's training. Networks are built once to see that they fit; for data in memory, teachers are run over all examples,
+// until ctx is cancelled: nothing of that is kept.
 //
-// Errors: *ConfigError, *ClassesError, *LayerError, *ShapeError, *TooLargeError; what building and running the networks returns.
-func Teach(cfg Config) (*Taught, error) {
+// Errors: *ConfigError, *ClassesError, *LayerError, *ShapeError, *TooLargeError; ctx.Err(); what building and running the networks returns.
+func Teach(ctx context.Context, cfg Config) (*Taught, error) {
 	t, err := cfg.check()
 	if err != nil {
 		return nil, err
@@ -126,8 +130,10 @@ func Teach(cfg Config) (*Taught, error) {
 	}
 	t.Model = func(scope *model.Scope, x *graph.Node) *graph.Node { return t.build(cfg.Student, scope, x) }
 	t.Loss = t.loss
-	t.Train, err = t.label(cfg, raw)
-	return t, err
+	if t.Train, err = t.label(ctx, cfg, raw); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // unwrapped is an error of this package without what was being done.

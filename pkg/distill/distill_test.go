@@ -96,7 +96,7 @@ func trained(t testing.TB, task experiment.Task, store *model.Store, training ex
 func taught(t testing.TB, task experiment.Task, cfg distill.Config) experiment.Task {
 	t.Helper()
 	cfg.Backend, cfg.Student, cfg.Train = task.Backend, task.Model, task.Train
-	lesson, err := distill.Teach(cfg)
+	lesson, err := distill.Teach(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,11 +193,11 @@ func TestAlphaZero(t *testing.T) {
 	if diff := cmp.Diff(bits(t, plain), bits(t, store)); diff != "" {
 		t.Errorf("alpha 0 (-plain +distilled):\n%s", diff)
 	}
-	want, err := experiment.Evaluate(task, plain, task.Validation)
+	want, err := experiment.Evaluate(t.Context(), task, plain, task.Validation)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := experiment.Evaluate(lesson, store, task.Validation)
+	got, err := experiment.Evaluate(t.Context(), lesson, store, task.Validation)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -514,7 +514,7 @@ func TestSequences(t *testing.T) {
 	of := task
 	of.Model = rolled
 	var config *distill.ConfigError
-	if _, err := distill.Teach(distill.Config{Backend: task.Backend, Student: rolled, Train: task.Train, Teachers: []distill.Teacher{{Model: rolled, Store: started(t, of, 1)}},
+	if _, err := distill.Teach(t.Context(), distill.Config{Backend: task.Backend, Student: rolled, Train: task.Train, Teachers: []distill.Teacher{{Model: rolled, Store: started(t, of, 1)}},
 		Terms: []distill.Term{distill.RelationalDistance(1, at)}}); !errors.As(err, &config) || !strings.Contains(err.Error(), "first axis") {
 		t.Errorf("examples rolled up: error %v, want a *ConfigError", err)
 	}
@@ -660,7 +660,7 @@ func TestTokens(t *testing.T) {
 	task.Train, task.Validation = tokens{2}, nil
 	teacher := started(t, task, 1)
 	digest := func(fn distill.ModelFn) string {
-		lesson, err := distill.Teach(distill.Config{Backend: task.Backend, Student: bag(3), Train: tokens{2}, Teachers: []distill.Teacher{{Model: fn, Store: teacher}}})
+		lesson, err := distill.Teach(t.Context(), distill.Config{Backend: task.Backend, Student: bag(3), Train: tokens{2}, Teachers: []distill.Teacher{{Model: fn, Store: teacher}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -757,14 +757,14 @@ func TestBadInput(t *testing.T) {
 		if c.cfg.Teachers == nil {
 			c.cfg.Teachers = good
 		}
-		_, err := distill.Teach(c.cfg)
+		_, err := distill.Teach(t.Context(), c.cfg)
 		if err == nil || !errors.As(err, c.want) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: error %v (%T), want %T that says %q", c.name, err, err, c.want, c.says)
 		}
 	}
 	for _, cfg := range []distill.Config{{Teachers: good, Train: task.Train}, {Student: task.Model, Train: task.Train}, {Student: task.Model, Teachers: good}} {
 		var wrong *distill.ConfigError
-		if _, err := distill.Teach(cfg); !errors.As(err, &wrong) {
+		if _, err := distill.Teach(t.Context(), cfg); !errors.As(err, &wrong) {
 			t.Errorf("error %v, want *ConfigError", err)
 		}
 	}
@@ -775,12 +775,52 @@ func TestBadInput(t *testing.T) {
 	}
 	var shape *distill.ShapeError
 	between := distill.Between{Student: maps, Teacher: maps}
-	if _, err := distill.Teach(distill.Config{Backend: task.Backend, Student: conv(4), Train: task.Train, Teachers: teacher(larger), Terms: one(distill.Hint(1, between))}); !errors.As(err, &shape) {
+	if _, err := distill.Teach(t.Context(), distill.Config{Backend: task.Backend, Student: conv(4), Train: task.Train, Teachers: teacher(larger), Terms: one(distill.Hint(1, between))}); !errors.As(err, &shape) {
 		t.Errorf("error %v, want *ShapeError", err)
 	}
 	// The other way round the adapter is a convolution.
-	if _, err := distill.Teach(distill.Config{Backend: task.Backend, Student: larger, Train: task.Train, Teachers: ofConv, Terms: one(distill.Hint(1, between))}); err != nil {
+	if _, err := distill.Teach(t.Context(), distill.Config{Backend: task.Backend, Student: larger, Train: task.Train, Teachers: ofConv, Terms: one(distill.Hint(1, between))}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTeachStops: cancelling stops the teachers between two batches of examples, and progress counts the examples of those teachers that say something.
+func TestTeachStops(t *testing.T) {
+	task := digits(t, mlp(8, 10))
+	of := digits(t, mlp(32, 10))
+	var teachers []distill.Teacher
+	for _, name := range []string{"first", "second"} {
+		teachers = append(teachers, distill.Teacher{Name: name, Model: of.Model, Store: started(t, of, 1)})
+	}
+	var got []string
+	cfg := distill.Config{Backend: task.Backend, Student: task.Model, Train: task.Train, Teachers: teachers,
+		Progress: func(done, total int, note string) { got = append(got, fmt.Sprintf("%s %d/%d", note, done, total)) }}
+	if _, err := distill.Teach(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"first 200/400", "second 400/400"}, got); diff != "" {
+		t.Error("progress (-want +got):", diff)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	got = nil
+	cfg.Progress = func(done, total int, note string) { got = append(got, note); cancel() }
+	if lesson, err := distill.Teach(ctx, cfg); !errors.Is(err, context.Canceled) || lesson != nil {
+		t.Errorf("lesson %v, error %v; want none, and context.Canceled", lesson, err)
+	}
+	if diff := cmp.Diff([]string{"first"}, got); diff != "" {
+		t.Error("teachers asked (-want +got):", diff)
+	}
+
+	// A teacher without a say is not asked.
+	cfg.Terms = []distill.Term{distill.Hint(1, distill.Between{Student: hidden, Teacher: hidden, Of: 1})}
+	got = nil
+	cfg.Progress = func(done, total int, note string) { got = append(got, fmt.Sprintf("%s %d/%d", note, done, total)) }
+	if _, err := distill.Teach(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"second 200/200"}, got); diff != "" {
+		t.Error("progress (-want +got):", diff)
 	}
 }
 
@@ -801,7 +841,7 @@ func ExampleTeach() {
 		return
 	}
 
-	lesson, err := distill.Teach(distill.Config{
+	lesson, err := distill.Teach(context.Background(), distill.Config{
 		Student: mlp(8, 10), Train: data.Train,
 		Teachers: []distill.Teacher{{Model: large.Model, Store: parent}},
 		Terms:    []distill.Term{distill.Logits(4, 0.9), distill.RelationalDistance(1, distill.Between{Student: hidden, Teacher: hidden})},

@@ -541,7 +541,7 @@ func (b *bench) measure(ctx context.Context, r run) (report.Record, error) {
 	if err != nil {
 		return report.Record{}, err
 	}
-	metrics, err := b.trainer.Evaluate(b.on)
+	metrics, err := b.trainer.Evaluate(ctx, b.on)
 	if err != nil {
 		return report.Record{}, err
 	}

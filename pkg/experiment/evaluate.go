@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
@@ -35,18 +36,19 @@ type Metrics struct {
 type evalKey struct{ resident Resident } // nil: a data set that yields batches
 
 // Evaluate is NewTrainer and Trainer.Evaluate, for a single evaluation.
-func Evaluate(task Task, store *model.Store, ds train.Dataset) (Metrics, error) {
+func Evaluate(ctx context.Context, task Task, store *model.Store, ds train.Dataset) (Metrics, error) {
 	tr, err := NewTrainer(task, store)
 	if err != nil {
 		return Metrics{}, err
 	}
-	return tr.Evaluate(ds)
+	return tr.Evaluate(ctx, ds)
 }
 
-// Evaluate computes the network's loss and accuracy on a data set, in inference mode. It changes no variable.
-func (tr *Trainer) Evaluate(ds train.Dataset) (Metrics, error) {
+// Evaluate computes the network's loss and accuracy on a data set, in inference mode. It changes no variable. Where ctx is cancelled it stops between
+// two batches, with ctx.Err().
+func (tr *Trainer) Evaluate(ctx context.Context, ds train.Dataset) (Metrics, error) {
 	if r, ok := ds.(Resident); ok {
-		folds, err := tr.evaluateFolds(r, 1)
+		folds, err := tr.evaluateFolds(ctx, r, 1)
 		if err != nil {
 			return Metrics{}, err
 		}
@@ -56,7 +58,7 @@ func (tr *Trainer) Evaluate(ds train.Dataset) (Metrics, error) {
 		return Metrics{}, ErrNoData
 	}
 	var m Metrics
-	if err := guard.Run(fmt.Sprintf("evaluate on %q", ds.Name()), func() error { return tr.evaluateBatches(ds, &m) }); err != nil {
+	if err := guard.Run(fmt.Sprintf("evaluate on %q", ds.Name()), func() error { return tr.evaluateBatches(ctx, ds, &m) }); err != nil {
 		return Metrics{}, err
 	}
 	return m, m.mean(ds)
@@ -64,7 +66,7 @@ func (tr *Trainer) Evaluate(ds train.Dataset) (Metrics, error) {
 
 // EvaluateFolds is Evaluate on n parts of a data set of equal size, always the same: what several networks have on them can be compared in pairs. What is left over by
 // the division, fewer than n examples at the end, is not looked at.
-func (tr *Trainer) EvaluateFolds(ds train.Dataset, n int) ([]Metrics, error) {
+func (tr *Trainer) EvaluateFolds(ctx context.Context, ds train.Dataset, n int) ([]Metrics, error) {
 	r, ok := ds.(Resident)
 	if !ok {
 		return nil, &ConfigError{"data set", "it does not say how many examples it has", "use one that implements Resident, as those of this project do"}
@@ -72,10 +74,10 @@ func (tr *Trainer) EvaluateFolds(ds train.Dataset, n int) ([]Metrics, error) {
 	if inputs, _ := r.Arrays(); n < 1 || n > inputs.Shape().Dimensions[0] {
 		return nil, &ConfigError{"folds", fmt.Sprintf("%d of %q", n, r.Name()), "give at least one, and no more than there are examples"}
 	}
-	return tr.evaluateFolds(r, n)
+	return tr.evaluateFolds(ctx, r, n)
 }
 
-func (tr *Trainer) evaluateFolds(r Resident, n int) ([]Metrics, error) {
+func (tr *Trainer) evaluateFolds(ctx context.Context, r Resident, n int) ([]Metrics, error) {
 	folds := make([]Metrics, n)
 	err := guard.Run(fmt.Sprintf("evaluate on %q", r.Name()), func() error {
 		exec, err := tr.evaluator(evalKey{r}, func(scope *model.Scope, nodes []*graph.Node) []*graph.Node {
@@ -97,7 +99,7 @@ func (tr *Trainer) evaluateFolds(r Resident, n int) ([]Metrics, error) {
 				for i := range indices {
 					indices[i] = int32(at + i)
 				}
-				if err := folds[fold].add(tr, exec, size, inputs, labels, tensors.FromFlatDataAndDimensions(indices, size)); err != nil {
+				if err := folds[fold].add(ctx, tr, exec, size, inputs, labels, tensors.FromFlatDataAndDimensions(indices, size)); err != nil {
 					return err
 				}
 				at += size
@@ -121,7 +123,7 @@ func (m *Metrics) mean(ds train.Dataset) error {
 	return nil
 }
 
-func (tr *Trainer) evaluateBatches(ds train.Dataset, m *Metrics) error {
+func (tr *Trainer) evaluateBatches(ctx context.Context, ds train.Dataset, m *Metrics) error {
 	exec, err := tr.evaluator(evalKey{}, func(scope *model.Scope, nodes []*graph.Node) []*graph.Node {
 		return tr.scores(nodes[0], nodes[1])
 	})
@@ -136,7 +138,7 @@ func (tr *Trainer) evaluateBatches(ds train.Dataset, m *Metrics) error {
 			return err
 		}
 		size := batch.Inputs[0].Shape().Dimensions[0]
-		if err := m.add(tr, exec, size, batch.Inputs[0], batch.Labels[0]); err != nil {
+		if err := m.add(ctx, tr, exec, size, batch.Inputs[0], batch.Labels[0]); err != nil {
 			return err
 		}
 		if err := batch.Finalize(); err != nil {
@@ -173,7 +175,10 @@ func (tr *Trainer) evaluator(key evalKey, build func(*model.Scope, []*graph.Node
 }
 
 // add evaluates one batch and adds its sums.
-func (m *Metrics) add(tr *Trainer, exec *model.Exec, size int, args ...any) error {
+func (m *Metrics) add(ctx context.Context, tr *Trainer, exec *model.Exec, size int, args ...any) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	results, err := tr.turn.call(tr.task.Backend, exec, args...)
 	if err != nil {
 		return err

@@ -45,7 +45,7 @@ func Example() {
 	learn := func() {
 		result, err := trainer.Train(context.Background(), training)
 		must(err)
-		m, err := trainer.Evaluate(xor)
+		m, err := trainer.Evaluate(context.Background(), xor)
 		must(err)
 		fmt.Printf("%d steps: %.0f%% of %d right\n", result.Steps, 100*m.Accuracy, m.N)
 	}
@@ -83,7 +83,7 @@ func ExampleTrainTogether() {
 	results, err := experiment.TrainTogether(context.Background(), runs...)
 	must(err)
 	for seed, run := range runs {
-		m, err := run.Trainer.Evaluate(data.Validation)
+		m, err := run.Trainer.Evaluate(context.Background(), data.Validation)
 		must(err)
 		fmt.Printf("seed %d: %d steps, more than 80%% right: %v\n", seed, results[seed].Steps, m.Accuracy > 0.8)
 	}

@@ -246,7 +246,7 @@ func closeTo(t *testing.T, want, got map[string][]float32, tolerance float64) {
 func TestTrainLearns(t *testing.T) {
 	task := newTask(t)
 	store, result := trained(t, task, Training{Epochs: 60, Optimizer: optimizer.Adam().LearningRate(0.01).Done()})
-	m, err := Evaluate(task, store, task.Validation)
+	m, err := Evaluate(t.Context(), task, store, task.Validation)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestEvaluateCountsEveryExample(t *testing.T) {
 	task := newTask(t)
 	store := newStore(t, task, 1)
 	task.Validation = newPoints(1003, 16) // one whole evaluation batch and three examples
-	m, err := Evaluate(task, store, task.Validation)
+	m, err := Evaluate(t.Context(), task, store, task.Validation)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestEvaluateCountsEveryExample(t *testing.T) {
 func TestEvaluateDoesNotTrain(t *testing.T) {
 	task := newTask(t)
 	store := newStore(t, task, 1)
-	want, err := Evaluate(task, store, task.Validation)
+	want, err := Evaluate(t.Context(), task, store, task.Validation)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,18 +304,18 @@ func TestEvaluateDoesNotTrain(t *testing.T) {
 		train.AddRegularizationLoss(graph.ReduceAllSum(graph.Square(x)))
 		return mlp(scope, layers.DropoutStatic(scope, x, 0.5))
 	}
-	got, err := Evaluate(task, store, task.Validation)
+	got, err := Evaluate(t.Context(), task, store, task.Validation)
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("-without +with: %v\n%s", err, diff)
 	}
 	// Batches that are fed give the same means.
 	task.Model = mlp
 	whole := newPoints(96, 16)
-	want, err = Evaluate(task, store, whole)
+	want, err = Evaluate(t.Context(), task, store, whole)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fed, err := Evaluate(task, store, streamed{whole}.plain())
+	fed, err := Evaluate(t.Context(), task, store, streamed{whole}.plain())
 	if diff := cmp.Diff(want, fed, cmpopts.EquateApprox(1e-6, 0)); err != nil || diff != "" {
 		t.Errorf("-resident +fed: %v\n%s", err, diff)
 	}
@@ -732,7 +732,7 @@ func TestSeveralInputsAreRefused(t *testing.T) {
 	if _, err := Train(t.Context(), task, store, Training{Steps: 1}); !errors.As(err, &bad) {
 		t.Errorf("Train: got %v, want a *ConfigError", err)
 	}
-	if _, err := Evaluate(task, store, task.Train); !errors.As(err, &bad) {
+	if _, err := Evaluate(t.Context(), task, store, task.Train); !errors.As(err, &bad) {
 		t.Errorf("Evaluate: got %v, want a *ConfigError", err)
 	}
 	task.Validation = nil
@@ -831,11 +831,11 @@ func TestEvaluateFolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := tr.Evaluate(task.Validation)
+	all, err := tr.Evaluate(t.Context(), task.Validation)
 	if err != nil {
 		t.Fatal(err)
 	}
-	folds, err := tr.EvaluateFolds(task.Validation, 5)
+	folds, err := tr.EvaluateFolds(t.Context(), task.Validation, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -851,7 +851,7 @@ func TestEvaluateFolds(t *testing.T) {
 	}
 	for _, n := range []int{0, 101} {
 		var bad *ConfigError
-		if _, err := tr.EvaluateFolds(task.Validation, n); !errors.As(err, &bad) {
+		if _, err := tr.EvaluateFolds(t.Context(), task.Validation, n); !errors.As(err, &bad) {
 			t.Errorf("%d folds of 100 examples: %v", n, err)
 		}
 	}

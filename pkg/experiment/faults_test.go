@@ -230,7 +230,7 @@ func TestManyTrials(t *testing.T) {
 		if _, err := tr.Train(t.Context(), Training{Steps: 500, Seed: seed, Pruner: p, Dir: t.TempDir(), Schedule: schedule.Cubic(0, 400, 0, 0.8), When: schedule.Every(100, 100, 400)}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tr.Evaluate(task.Validation); err != nil {
+		if _, err := tr.Evaluate(t.Context(), task.Validation); err != nil {
 			t.Fatal(err)
 		}
 	}

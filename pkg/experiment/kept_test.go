@@ -77,7 +77,7 @@ func TestKeptNetworks(t *testing.T) {
 	if err := Restore(store, result.Kept[result.Best]); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := Evaluate(task, store, task.Validation); err != nil || m.Loss != least.Value {
+	if m, err := Evaluate(t.Context(), task, store, task.Validation); err != nil || m.Loss != least.Value {
 		t.Errorf("the best network has validation loss %v, want %v (%v)", m.Loss, least.Value, err)
 	}
 

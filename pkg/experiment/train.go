@@ -300,7 +300,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			if last := len(n.Losses); last > 0 {
 				result.Loss = n.Losses[last-1].Value
 			}
-			result.Loaded = step == total
+			result.Loaded = step == total && !t.unmeasured(result, total)
 			return nil
 		}
 		if err := goOn(); err != nil || result.Loaded {
@@ -390,12 +390,57 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			least = p.Value
 		}
 	}
+	// measure does what is due beside training after a step, and tells.
+	measure := func(now report.Progress) error {
+		if t.unmeasured(result, total) {
+			m, err := tr.Evaluate(ctx, tr.task.Validation)
+			if err != nil {
+				return err
+			}
+			now.Accuracy = m.Accuracy
+			result.Accuracies = append(result.Accuracies, Point{Step: result.Steps, Value: m.Accuracy})
+			result.ValidationLosses = append(result.ValidationLosses, Point{Step: result.Steps, Value: m.Loss})
+			if m.Loss < least {
+				least = m.Loss
+				if t.KeepBest {
+					if !slices.Contains(t.Keep, result.Best) {
+						delete(result.Kept, result.Best)
+					}
+					if err := keep(); err != nil {
+						return err
+					}
+				}
+				result.Best = result.Steps
+			}
+		}
+		if slices.Contains(t.Keep, result.Steps) {
+			if err := keep(); err != nil {
+				return err
+			}
+		}
+		now.Step, now.Total = result.Steps, total
+		watch.now(now)
+		return nil
+	}
+	// stopped saves what there is, where err comes of the context's end.
+	stopped := func(err error) error {
+		if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+			return err
+		}
+		if err := last(); err != nil {
+			return err
+		}
+		return &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, causes: []error{ctx.Err(), context.Cause(ctx)}}
+	}
+	if t.unmeasured(result, total) { // it was interrupted while that was measured
+		if err := measure(report.Progress{Loss: math.NaN(), Accuracy: math.NaN()}); err != nil {
+			return result, stopped(err)
+		}
+		saved = -1
+	}
 	for result.Steps < total {
 		if err := ctx.Err(); err != nil {
-			if err := last(); err != nil {
-				return result, err
-			}
-			return result, &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, causes: []error{err, context.Cause(ctx)}}
+			return result, stopped(err)
 		}
 		start := result.Steps / block * block
 		end := min(start+block, total)
@@ -407,7 +452,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			rated = start
 		}
 		n := t.untilEvent(result.Steps, tr.step.limit(end-result.Steps))
-		now := report.Progress{Total: total, Loss: math.NaN(), Accuracy: math.NaN()}
+		now := report.Progress{Loss: math.NaN(), Accuracy: math.NaN()}
 		if sum, err = batches.run(result.Steps, n, sum); err != nil {
 			return result, err
 		}
@@ -443,34 +488,9 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			}
 			now.Layers = watch.pruned(result.Steps, stats)
 		}
-		if t.Validate > 0 && (result.Steps%t.Validate == 0 || result.Steps == total) {
-			m, err := tr.Evaluate(tr.task.Validation)
-			if err != nil {
-				return result, err
-			}
-			now.Accuracy = m.Accuracy
-			result.Accuracies = append(result.Accuracies, Point{Step: result.Steps, Value: m.Accuracy})
-			result.ValidationLosses = append(result.ValidationLosses, Point{Step: result.Steps, Value: m.Loss})
-			if m.Loss < least {
-				least = m.Loss
-				if t.KeepBest {
-					if !slices.Contains(t.Keep, result.Best) {
-						delete(result.Kept, result.Best)
-					}
-					if err := keep(); err != nil {
-						return result, err
-					}
-				}
-				result.Best = result.Steps
-			}
+		if err := measure(now); err != nil {
+			return result, stopped(err)
 		}
-		if slices.Contains(t.Keep, result.Steps) {
-			if err := keep(); err != nil {
-				return result, err
-			}
-		}
-		now.Step = result.Steps
-		watch.now(now)
 		if result.Steps < total && time.Since(lastSave) >= saveEvery {
 			if err := save(); err != nil {
 				return result, err
@@ -535,6 +555,12 @@ func CosineDecay(done float64) float64 { return (1 + math.Cos(math.Pi*done)) / 2
 
 // LinearDecay falls from 1 to 0 on a line.
 func LinearDecay(done float64) float64 { return 1 - done }
+
+// unmeasured tells whether a run is at a step after which validation is due, and has not been done.
+func (t Training) unmeasured(r Result, total int) bool {
+	due := t.Validate > 0 && r.Steps > 0 && (r.Steps%t.Validate == 0 || r.Steps == total)
+	return due && (len(r.Accuracies) == 0 || r.Accuracies[len(r.Accuracies)-1].Step != r.Steps)
+}
 
 // event tells whether masks are to change after a step.
 func (t Training) event(step int) bool {

@@ -57,7 +57,7 @@ func (t *Trial) Connect(ctx context.Context, n, points int, ds train.Dataset) (L
 		if err := experiment.Restore(t.store, network); err != nil {
 			return Line{}, err
 		}
-		m, err := t.trainer.Evaluate(ds)
+		m, err := t.trainer.Evaluate(ctx, ds)
 		if err != nil {
 			return Line{}, err
 		}

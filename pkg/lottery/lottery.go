@@ -355,7 +355,7 @@ func (t *Trial) train(ctx context.Context, p plan) (*Run, error) {
 		return nil, err
 	}
 	run.Record = t.record(p, run)
-	return run, t.score(run)
+	return run, t.score(ctx, run)
 }
 
 // rate returns the factor of the learning rate of a run that leaves out the first steps of the schedule.
@@ -426,7 +426,7 @@ const recordFile = "record.json"
 const testLabel = "test data"
 
 // score adds what is measured on test data to a run's record: once for the same data, unless the run is not saved.
-func (t *Trial) score(run *Run) error {
+func (t *Trial) score(ctx context.Context, run *Run) error {
 	test := t.cfg.Task.Test
 	if test == nil {
 		return nil
@@ -444,7 +444,7 @@ func (t *Trial) score(run *Run) error {
 		}
 	}
 	run.Record.Labels[testLabel] = of
-	end, err := t.trainer.Evaluate(test)
+	end, err := t.trainer.Evaluate(ctx, test)
 	if err != nil {
 		return err
 	}
@@ -452,7 +452,7 @@ func (t *Trial) score(run *Run) error {
 		if err := experiment.Restore(t.store, best); err != nil {
 			return err
 		}
-		stopped, err := t.trainer.Evaluate(test)
+		stopped, err := t.trainer.Evaluate(ctx, test)
 		if err != nil {
 			return err
 		}

@@ -233,7 +233,7 @@ func TestBranches(t *testing.T) {
 		if err := experiment.Restore(trial.store, run.EarlyStop()); err != nil {
 			t.Fatal(err)
 		}
-		m, err := trial.Trainer().Evaluate(cfg.Task.Test)
+		m, err := trial.Trainer().Evaluate(t.Context(), cfg.Task.Test)
 		if err != nil || m.Accuracy != run.Record.Values["testAccuracy"] {
 			t.Errorf("run %d: test accuracy %v at the early stop, want %v (%v)", i, run.Record.Values["testAccuracy"], m.Accuracy, err)
 		}
@@ -460,7 +460,7 @@ func TestRecords(t *testing.T) {
 		if err := experiment.Restore(trial.store, network); err != nil {
 			t.Fatal(err)
 		}
-		m, err := trial.Trainer().Evaluate(ds)
+		m, err := trial.Trainer().Evaluate(t.Context(), ds)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -651,19 +651,19 @@ func TestSupermask(t *testing.T) {
 		masks Masks
 		want  experiment.Values
 	}{"all": {nil, trial.first}, "a ticket": {run.Masks, run.Start}} {
-		got, err := trial.Supermask(test.masks, Initial, cfg.Task.Validation)
+		got, err := trial.Supermask(t.Context(), test.masks, Initial, cfg.Task.Validation)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := experiment.Restore(trial.store, test.want); err != nil {
 			t.Fatal(err)
 		}
-		want, err := trial.Trainer().Evaluate(cfg.Task.Validation)
+		want, err := trial.Trainer().Evaluate(t.Context(), cfg.Task.Validation)
 		if err != nil || got != want {
 			t.Errorf("%s: %+v, want %+v (%v)", what, got, want, err)
 		}
 	}
-	if _, err := trial.Supermask(run.Masks, SignedConstant, cfg.Task.Validation); err != nil {
+	if _, err := trial.Supermask(t.Context(), run.Masks, SignedConstant, cfg.Task.Validation); err != nil {
 		t.Fatal(err)
 	}
 	size := float32(0)

@@ -1,6 +1,7 @@
 package lottery
 
 import (
+	"context"
 	"math"
 	"strings"
 
@@ -35,7 +36,7 @@ const (
 
 // Supermask measures masks on the network that was never trained, on a data set: whether finding them is a training by itself. Zhou et al. 2019, supermasks. Weights that are
 // not pruned, such as biases, are as the network started with.
-func (t *Trial) Supermask(masks Masks, values Untrained, ds train.Dataset) (experiment.Metrics, error) {
+func (t *Trial) Supermask(ctx context.Context, masks Masks, values Untrained, ds train.Dataset) (experiment.Metrics, error) {
 	if err := experiment.Restore(t.store, t.first); err != nil {
 		return experiment.Metrics{}, err
 	}
@@ -56,7 +57,7 @@ func (t *Trial) Supermask(masks Masks, values Untrained, ds train.Dataset) (expe
 	if err := t.pruner.Enforce(); err != nil {
 		return experiment.Metrics{}, err
 	}
-	return t.trainer.Evaluate(ds)
+	return t.trainer.Evaluate(ctx, ds)
 }
 
 // signed gives all weights the same size, their standard deviation.

@@ -156,7 +156,7 @@ func TestTrainPlanApplyTrainRebuild(t *testing.T) {
 			training := experiment.Training{Steps: 150, Optimizer: adam, Dir: dir, Name: name}
 			result, err := trainer.Train(context.Background(), training)
 			check(t, err)
-			metrics, err := trainer.Evaluate(data)
+			metrics, err := trainer.Evaluate(t.Context(), data)
 			check(t, err)
 			if result.Steps != 150 || metrics.Accuracy < 0.85 {
 				t.Errorf("%d steps, accuracy %.2f", result.Steps, metrics.Accuracy)

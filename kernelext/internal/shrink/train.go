@@ -64,7 +64,7 @@ func (j *job) train(ctx context.Context, small *surgery.Small, fits bool) (*accu
 		if !fits || held.Len() == 0 {
 			return 0, nil
 		}
-		m, err := experiment.Evaluate(task, s, held)
+		m, err := experiment.Evaluate(ctx, task, s, held)
 		return m.Accuracy, err
 	}
 	a := &accuracies{n: held.Len()}
@@ -91,7 +91,7 @@ func (j *job) train(ctx context.Context, small *surgery.Small, fits bool) (*accu
 	}
 	learning := task
 	if j.distill {
-		lesson, err := distill.Teach(distill.Config{
+		lesson, err := distill.Teach(ctx, distill.Config{
 			Backend: j.backend, Student: task.Model, Store: small.Store, Train: j.images.Train,
 			Teachers: []distill.Teacher{{Name: "the large network", Model: large.Model, Store: j.large.Store}},
 			Terms:    []distill.Term{distill.Logits(temperature, 1)}, // nothing from the classes of the images, which may be others

@@ -72,7 +72,7 @@ func (r *run) learn(ctx context.Context, n *net, task experiment.Task, spec expe
 	if err != nil {
 		return err
 	}
-	m, err := experiment.Evaluate(task, n.store, r.data.Validation)
+	m, err := experiment.Evaluate(ctx, task, n.store, r.data.Validation)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (r *run) fresh(ctx context.Context, name string, widths []int, teacher *net
 func (r *run) taught(ctx context.Context, n, teacher *net, spec experiment.Spec) error {
 	task := r.task(n.widths)
 	if teacher != nil {
-		lesson, err := distill.Teach(distill.Config{
+		lesson, err := distill.Teach(ctx, distill.Config{
 			Backend: r.backend, Student: task.Model, Store: n.store, Train: task.Train,
 			Teachers: []distill.Teacher{{Model: r.model(teacher.widths), Store: teacher.store}},
 			Terms:    []distill.Term{distill.Logits(temperature, alpha)},
@@ -271,15 +271,15 @@ func (r *run) cost(n net) (surgery.Cost, error) {
 }
 
 // records evaluates the networks: on test data last, when nothing is chosen any more.
-func (r *run) records(nets []net) ([]report.Record, error) {
+func (r *run) records(ctx context.Context, nets []net) ([]report.Record, error) {
 	var records []report.Record
 	for _, n := range nets {
 		task := r.task(n.widths)
-		validation, err := experiment.Evaluate(task, n.store, task.Validation)
+		validation, err := experiment.Evaluate(ctx, task, n.store, task.Validation)
 		if err != nil {
 			return nil, err
 		}
-		test, err := experiment.Evaluate(task, n.store, task.Test)
+		test, err := experiment.Evaluate(ctx, task, n.store, task.Test)
 		if err != nil {
 			return nil, err
 		}
@@ -316,7 +316,7 @@ func trainAll(ctx context.Context, s settings) error {
 			if err != nil {
 				return fmt.Errorf("%s, seed %d: %w", f.name, seed, err)
 			}
-			records, err := r.records(nets)
+			records, err := r.records(ctx, nets)
 			if err != nil {
 				return err
 			}

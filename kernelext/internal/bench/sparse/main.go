@@ -392,13 +392,13 @@ func (b program) run(ctx context.Context, s study, task experiment.Task, j job) 
 		return nil, err
 	}
 	result.Values["loss"] = done.Loss
-	validation, err := trainer.Evaluate(task.Validation)
+	validation, err := trainer.Evaluate(ctx, task.Validation)
 	if err != nil {
 		return nil, err
 	}
 	result.Values["validation"] = validation.Accuracy
 	if !b.validation {
-		test, err := trainer.Evaluate(task.Test)
+		test, err := trainer.Evaluate(ctx, task.Test)
 		if err != nil {
 			return nil, err
 		}

@@ -221,11 +221,11 @@ func TestCropAndFlip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := experiment.Evaluate(plain, store, data.Validation)
+	want, err := experiment.Evaluate(t.Context(), plain, store, data.Validation)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := experiment.Evaluate(task, store, data.Validation); err != nil || got != want {
+	if got, err := experiment.Evaluate(t.Context(), task, store, data.Validation); err != nil || got != want {
 		t.Errorf("evaluated to %+v, the network inside to %+v (%v)", got, want, err)
 	}
 }

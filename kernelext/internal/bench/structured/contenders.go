@@ -332,7 +332,7 @@ func (j *job) measure(name string) (report.Record, error) {
 		return r, err
 	}
 	if name == "dense" {
-		m, err := experiment.Evaluate(j.task(j.study.network.Model), dense, j.study.test)
+		m, err := experiment.Evaluate(j.ctx, j.task(j.study.network.Model), dense, j.study.test)
 		r.Values["accuracy"], r.Values["loss"], r.Values["macs"], r.Values["params"] = m.Accuracy, m.Loss, 1, 1
 		return r, err
 	}
@@ -408,14 +408,14 @@ func (j *job) measure(name string) (report.Record, error) {
 		if err := experiment.Restore(store, result.Kept[step]); err != nil {
 			return r, err
 		}
-		m, err := trainer.Evaluate(j.study.validation)
+		m, err := trainer.Evaluate(j.ctx, j.study.validation)
 		if err != nil {
 			return r, err
 		}
 		r.Values[tuned(step)] = m.Accuracy
 	}
 	r.Step = result.Steps
-	m, err := trainer.Evaluate(j.study.test)
+	m, err := trainer.Evaluate(j.ctx, j.study.test)
 	r.Values["accuracy"], r.Values["loss"] = m.Accuracy, m.Loss
 	return r, err
 }

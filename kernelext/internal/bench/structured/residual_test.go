@@ -191,11 +191,11 @@ func TestFreeBranches(t *testing.T) {
 	if _, err := experiment.Train(t.Context(), j.task(cut.Single), cut.Store, j.study.tune.training(2, 1, "")); err != nil {
 		t.Fatal(err)
 	}
-	want, err := experiment.Evaluate(experiment.Task{Backend: j.backend, Model: cut.Single}, cut.Store, j.study.validation)
+	want, err := experiment.Evaluate(t.Context(), experiment.Task{Backend: j.backend, Model: cut.Single}, cut.Store, j.study.validation)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := experiment.Evaluate(j.task(cut.Single), cut.Store, j.study.validation); err != nil || got != want {
+	if got, err := experiment.Evaluate(t.Context(), j.task(cut.Single), cut.Store, j.study.validation); err != nil || got != want {
 		t.Errorf("the task is evaluated to %+v, the cut network to %+v (%v)", got, want, err)
 	}
 }
