@@ -18,8 +18,10 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/layers/norm"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -1098,6 +1100,109 @@ func TestWithoutLabels(t *testing.T) {
 		}
 		if diff := cmp.Diff([]any{wantFound, want}, []any{found, got}); diff != "" {
 			t.Errorf("%s (-with labels +without)\n%s", name, diff)
+		}
+	}
+}
+
+// twoHeads is a network of four units and two heads: the first reads two of the units and the second the two others, in logits that are a hundred times as large.
+func twoHeads(t *testing.T, normalised bool) *surgery.Network {
+	t.Helper()
+	heads := func(s *model.Scope, in []*graph.Node) []*graph.Node {
+		x := layers.Dense(s.At("in"), in[0], false, 4) // [batch, 2] -> [batch, 4]
+		if normalised {
+			x = norm.BatchNorm(s.At("in"), x, -1).Done()
+		}
+		x = activation.Relu(x)
+		return []*graph.Node{layers.Dense(s.At("one"), x, false, 2), layers.Dense(s.At("two"), x, false, 3)}
+	}
+	weights := map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, -1, 1, -1}, {1, -1, -1, 1}}),
+		"/one/dense/weights": tensors.FromValue([][]float32{{2, -1}, {-1, 2}, {0, 0}, {0, 0}}),
+		"/two/dense/weights": tensors.FromValue([][]float32{{0, 0, 0}, {0, 0, 0}, {200, -100, 0}, {-100, 200, 100}}),
+	}
+	if normalised {
+		for name, x := range map[string]float32{"scale": 1, "offset": 0, "mean": 0, "variance": 1, "avg_weight": 1} {
+			weights["/in/batch_normalization/"+name] = tensors.FromScalarAndDimensions(x, 4)
+		}
+	}
+	joined := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Concatenate(heads(s, []*graph.Node{x}), 1)
+	}, 2, weights)
+	n, err := surgery.Trace(joined.Backend(), joined.Store(), heads, joined.Inputs()...)
+	check(t, err)
+	return n
+}
+
+// cross has two labels for each example: which diagonal it lies on, and on which side.
+type cross int
+
+func (d cross) Name() string { return "cross" }
+func (d cross) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		rng := rand.New(rand.NewPCG(1, 1))
+		for range 10 {
+			x, sum, difference := make([]float32, 2*int(d)), make([]int32, d), make([]int32, d)
+			for i := range int(d) {
+				x[2*i], x[2*i+1] = float32(rng.NormFloat64()), float32(rng.NormFloat64())
+				if x[2*i]+x[2*i+1] < 0 {
+					sum[i] = 1
+				}
+				if x[2*i] < x[2*i+1] {
+					difference[i] = 1
+				}
+			}
+			b := train.Batch{Inputs: []*tensors.Tensor{tensors.FromFlatDataAndDimensions(x, int(d), 2)},
+				Labels: []*tensors.Tensor{tensors.FromFlatDataAndDimensions(sum, int(d), 1), tensors.FromFlatDataAndDimensions(difference, int(d), 1)}}
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
+}
+
+// What only the second head reads is needed as much as what the first reads. The student is to give the answers of both, whatever their size.
+func TestGALOfTwoHeads(t *testing.T) {
+	r, err := GAL{Steps: 600, Sparsity: 0.1, LearningRate: 1e-4, Seed: 1}.Choose(ctx, twoHeads(t, false), cross(32))
+	check(t, err)
+	if len(r.Masks) != 1 {
+		t.Errorf("masks %v, want those of one group", r.Masks)
+	}
+	for name, m := range r.Masks {
+		if slices.Min(m) < 0.2 || len(m) != 4 {
+			t.Errorf("masks of %s are %v, want all of them well above 0", name, m)
+		}
+	}
+	var config *ConfigError
+	flat := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Reshape(layers.Dense(s.At("out"), activation.Relu(layers.Dense(s.At("in"), x, false, 4)), false, 1), x.Shape().Dimensions[0]) // [batch, 1] -> [batch]
+	}, 2, map[string]*tensors.Tensor{
+		"/in/dense/weights":  tensors.FromValue([][]float32{{1, -1, 1, -1}, {1, -1, -1, 1}}),
+		"/out/dense/weights": tensors.FromValue([][]float32{{1}, {2}, {3}, {4}}),
+	})
+	if _, err := (GAL{}).Choose(ctx, flat, cross(32)); !errors.As(err, &config) || !strings.Contains(err.Error(), "[batch, classes]") {
+		t.Errorf("error %v, want a *ConfigError that says what outputs have to be", err)
+	}
+}
+
+// SCOP needs a loss that tells what each output is for: without it, what only the second head reads would have no gradient, and would go first.
+func TestSCOPOfTwoHeads(t *testing.T) {
+	n := twoHeads(t, true)
+	var config *ConfigError
+	if _, err := (SCOP{}).Choose(ctx, n, cross(32)); !errors.As(err, &config) || config.Field != "SCOP.Loss" {
+		t.Errorf("error %v, want a *ConfigError of SCOP.Loss", err)
+	}
+	both := func(labels, logits []*graph.Node) *graph.Node {
+		first := loss.SparseCategoricalCrossEntropyLogits(labels[:1], logits[:1])
+		return graph.Add(graph.ReduceAllMean(first), graph.ReduceAllMean(loss.SparseCategoricalCrossEntropyLogits(labels[1:], logits[1:])))
+	}
+	r, err := SCOP{Steps: 100, LearningRate: 0.02, Knockoffs: Shuffled, Loss: both}.Choose(ctx, n, cross(32))
+	check(t, err)
+	if len(r.Scales) != 1 {
+		t.Errorf("scales %v, want those of one kernel", r.Scales)
+	}
+	for name, k := range r.Scales {
+		if slices.Min(k) < 0.9 || len(k) != 4 {
+			t.Errorf("scales of %s are %v, want all of them near 1: no unit can be replaced", name, k)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // GAL learns which structures go by adversarial learning: Lin et al. 2019, arXiv:1903.09291. A student, which starts as the network with a soft mask m on each structure, is trained to give the logits
 // of the frozen network, the teacher: to mimic them, and to deceive a discriminator that tells the two apart. An L1 price on the masks, taken by FISTA's proximal step, makes some of them exactly
-// 0. No labels are used.
+// 0. No labels are used. Of a network with several outputs all have to be logits: the discriminator sees them side by side, each in units of the teacher's, and each is mimicked.
 //
 // Masks are factors of the last values of each channel before it is added, joined or read (surgery.AtLast); where several kernels make a group, each has the same. What remains, and can be traced,
 // cut and trained on, is the student with its masks as variables: GALResult.Plan is for that network, not for the one that was given.
@@ -149,6 +149,11 @@ func (c GAL) complete(n *surgery.Network) (GAL, error) {
 			c.MaskEvery = 200
 		}
 	}
+	for i, y := range n.Outputs() {
+		if y.Rank() != 2 || !y.DType.IsFloat() {
+			return c, &ConfigError{"GAL", fmt.Sprintf("output %d of the network is %s", i, y), "give a network whose outputs are all logits, [batch, classes]"}
+		}
+	}
 	if c.MaskEvery > c.Steps {
 		return c, &ConfigError{"GAL.MaskEvery", fmt.Sprintf("masks are changed after %d steps, and there are %d in all", c.MaskEvery, c.Steps), "set it to GAL.Steps or less, or take more steps"}
 	}
@@ -235,7 +240,8 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 		v.SetTrainable(false) // by FISTA
 	}
 	frozen, err := runner(n.Backend(), teacher, c.Compatible, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
-		return []*graph.Node{graph.ConvertDType(n.ModelFn()(scope, in)[0], dtypes.Float32)} // as the discriminator is
+		answers, _ := heads(n.ModelFn()(scope, in))
+		return []*graph.Node{answers}
 	})
 	if err != nil {
 		return nil, err
@@ -261,9 +267,6 @@ func (c GAL) Choose(ctx context.Context, n *surgery.Network, data train.Dataset)
 			return err
 		}
 		if classes == 0 {
-			if target.Shape().Rank() != 2 {
-				return &ConfigError{"GAL", fmt.Sprintf("the network's first output has the shape %s", target.Shape()), "give a network whose first output is logits, [batch, classes]"}
-			}
 			classes = target.Shape().Dimensions[1]
 			if err := c.discriminator(student, classes, rng); err != nil {
 				return err
@@ -353,6 +356,36 @@ func (c GAL) discriminator(store *model.Store, classes int, rng *rand.Rand) erro
 
 var galWidths = []int{128, 256, 128, 1}
 
+// heads are a network's outputs side by side, [batch, Σ classes], in the discriminator's type, and the number of classes of each.
+func heads(outputs []*graph.Node) (all *graph.Node, classes []int) {
+	for i, y := range outputs {
+		outputs[i] = graph.ConvertDType(y, dtypes.Float32)
+		classes = append(classes, y.Shape().Dim(-1))
+	}
+	if len(outputs) == 1 {
+		return outputs[0], classes
+	}
+	return graph.Concatenate(outputs, 1), classes
+}
+
+// momentsOf are mean and variance of each head's logits: scalars of one head, [1, Σ classes] of several.
+func momentsOf(logits *graph.Node, classes []int) (mean, variance *graph.Node) {
+	var means, variances []*graph.Node
+	for i, at := 0, 0; i < len(classes); at, i = at+classes[i], i+1 {
+		head := logits
+		if len(classes) > 1 {
+			head = graph.Slice(logits, graph.AxisRange(), graph.AxisRange(at, at+classes[i]))
+		}
+		mean = graph.ReduceAllMean(head)
+		variance = graph.AddScalar(graph.ReduceAllMean(graph.Square(graph.Sub(head, mean))), 1e-12)
+		if len(classes) == 1 {
+			return mean, variance
+		}
+		means, variances = append(means, graph.BroadcastToDims(mean, 1, classes[i])), append(variances, graph.BroadcastToDims(variance, 1, classes[i]))
+	}
+	return graph.Concatenate(means, 1), graph.Concatenate(variances, 1)
+}
+
 // judge is the discriminator with given weights and biases. [batch, classes] -> [batch, 1]
 func (c GAL) judge(layers [][2]*graph.Node, x *graph.Node) *graph.Node {
 	for i, l := range layers {
@@ -386,7 +419,7 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 	return runner(n.Backend(), student, true, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		target, rate := in[0], in[1]
 		g := target.Graph()
-		logits := graph.ConvertDType(fn(scope, in[2:])[0], dtypes.Float32)
+		logits, classes := heads(fn(scope, in[2:]))
 		extra := train.TotalLoss(g)
 		// First the discriminator.
 		var params []*model.Variable
@@ -409,8 +442,8 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 		unit := func(x *graph.Node) *graph.Node { return x }
 		var variance *graph.Node
 		if !c.Compatible {
-			mean := graph.ReduceAllMean(target)
-			variance = graph.AddScalar(graph.ReduceAllMean(graph.Square(graph.Sub(target, mean))), 1e-12)
+			var mean *graph.Node
+			mean, variance = momentsOf(target, classes)
 			unit = func(x *graph.Node) *graph.Node { return graph.Div(graph.Sub(x, mean), graph.Sqrt(variance)) }
 		}
 		teachers, students := c.judge(layer(), unit(target)), c.judge(layer(), unit(graph.StopGradient(logits)))
@@ -420,9 +453,15 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 			params[i].SetNodeValue(nodes[i])
 		}
 		// Then the student, against the new one.
-		mimic := graph.ReduceAllMean(graph.Square(graph.Sub(target, logits)))
-		if !c.Compatible {
-			mimic = graph.Div(mimic, variance)
+		difference := graph.Square(graph.Sub(target, logits))
+		var mimic *graph.Node
+		switch {
+		case c.Compatible:
+			mimic = graph.ReduceAllMean(difference)
+		case len(classes) == 1:
+			mimic = graph.Div(graph.ReduceAllMean(difference), variance)
+		default:
+			mimic = graph.ReduceAllMean(graph.Div(difference, variance))
 		}
 		adversarial := crossEntropy(c.judge(layer(), unit(logits)), 1)
 		l := graph.Add(graph.MulScalar(mimic, c.Mimic), adversarial)

@@ -46,7 +46,7 @@ type SCOP struct {
 	LearningRate float64
 	// Fit is how many examples knockoffs are fitted to. Default: 512
 	Fit int
-	// Loss of labels and logits. nil: sparse categorical cross-entropy of logits
+	// Loss of labels and what the network computes, all its outputs. nil: sparse categorical cross-entropy of the logits that are its only output
 	Loss train.LossFn
 	Seed int64 // of the knockoffs
 }
@@ -93,6 +93,9 @@ func (c SCOP) Choose(ctx context.Context, n *surgery.Network, data train.Dataset
 	}
 	if len(n.Inputs()) != 1 {
 		return nil, &ConfigError{"SCOP", fmt.Sprintf("the network has %d inputs", len(n.Inputs())), "give a network of one input, or choose with another method"}
+	}
+	if outputs := len(n.Outputs()); outputs != 1 && c.Loss == nil { // no gradient would tell what the others need
+		return nil, &ConfigError{"SCOP.Loss", fmt.Sprintf("it is not set, and the network has %d outputs", outputs), "give a loss of labels and all outputs"}
 	}
 	mixed := c.mixed(n)
 	if len(mixed) == 0 {
@@ -283,17 +286,20 @@ func (c SCOP) step(n *surgery.Network, store *model.Store, mixed []mixing, class
 			nodes[i] = scales[i].NodeValue(g)
 		}
 		x := graph.Concatenate([]*graph.Node{in[0], in[1]}, 0) // [2·batch, …]: the halves share the statistics of the normalisation, as in the authors' code
-		logits := n.Intercept(func(s surgery.Site, y *graph.Node) *graph.Node {
+		outputs := n.Intercept(func(s surgery.Site, y *graph.Node) *graph.Node {
 			i := slices.IndexFunc(mixed, func(m mixing) bool { return m.site.Kernel == s.Kernel && m.site.KernelAxis == s.KernelAxis })
 			if i < 0 || s.Place != surgery.AtProduct {
 				return y
 			}
 			return mix(y, s.Axis, graph.ConvertDType(nodes[i], y.DType()))
-		})(scope, []*graph.Node{x})[0]
-		spec := slices.Repeat([]graph.SliceAxisSpec{graph.AxisRange()}, logits.Rank())
-		spec[0] = graph.AxisRange(0, in[0].Shape().Dimensions[0])
-		*classes = logits.Shape().Dim(-1)
-		l := meanLoss(c.Loss, in[3:], graph.Slice(logits, spec...))
+		})(scope, []*graph.Node{x})
+		for i, y := range outputs {
+			spec := slices.Repeat([]graph.SliceAxisSpec{graph.AxisRange()}, y.Rank())
+			spec[0] = graph.AxisRange(0, in[0].Shape().Dimensions[0])
+			outputs[i] = graph.Slice(y, spec...)
+		}
+		*classes = outputs[0].Shape().Dim(-1)
+		l := meanLoss(c.Loss, in[3:], outputs)
 		grads := graph.Gradient(l, nodes...)
 		for i, v := range scales {
 			grad := graph.Mul(grads[i], graph.ConvertDType(graph.Const(g, mixed[i].open), grads[i].DType())) // Adam moves nothing whose gradient is 0 in each step

@@ -310,8 +310,8 @@ func column(labels *graph.Node) *graph.Node {
 	return labels
 }
 
-// meanLoss is the mean of a loss of labels and logits; fn nil is sparse categorical cross-entropy.
-func meanLoss(fn train.LossFn, labels []*graph.Node, logits *graph.Node) *graph.Node {
+// meanLoss is the mean of a loss of labels and outputs; fn nil is sparse categorical cross-entropy.
+func meanLoss(fn train.LossFn, labels, outputs []*graph.Node) *graph.Node {
 	if fn == nil {
 		fn = loss.SparseCategoricalCrossEntropyLogits
 	}
@@ -319,7 +319,7 @@ func meanLoss(fn train.LossFn, labels []*graph.Node, logits *graph.Node) *graph.
 	for i := range with {
 		with[i] = column(with[i])
 	}
-	l := fn(with, []*graph.Node{logits})
+	l := fn(with, outputs)
 	if l.Rank() > 0 {
 		l = graph.ReduceAllMean(l)
 	}

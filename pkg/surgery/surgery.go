@@ -214,3 +214,12 @@ func (n *Network) ModelFn() trace.ModelFn { return n.fn }
 
 // Inputs are the shapes that the network was traced for.
 func (n *Network) Inputs() []shapes.Shape { return slices.Clone(n.inputs) }
+
+// Outputs are the shapes of what the network computes of inputs of these shapes, in inference.
+func (n *Network) Outputs() []shapes.Shape {
+	var all []shapes.Shape
+	for _, o := range n.inference.Outputs {
+		all = append(all, o.Shape())
+	}
+	return all
+}
