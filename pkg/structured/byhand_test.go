@@ -939,6 +939,27 @@ func TestMeansOfSumsByHand(t *testing.T) {
 	}
 }
 
+// A kernel that is used twice has a gain behind each use, and one scale.
+func TestGainsOfAKernelThatIsUsedTwice(t *testing.T) {
+	n := fixed(t, func(s *model.Scope, x *graph.Node) *graph.Node {
+		use := func(x *graph.Node, gain string) *graph.Node {
+			x = graph.Dot(x, s.At("a").VariableWithShape("weights", shapes.Make(dtypes.Float32, 2, 4)).NodeValue(x)).Product()
+			return graph.Mul(x, graph.InsertAxes(s.At("a").VariableWithShape(gain, shapes.Make(dtypes.Float32, 4)).NodeValue(x), 0))
+		}
+		x = activation.Relu(graph.Add(use(x, "first"), use(graph.Neg(x), "second")))
+		return layers.Dense(s.At("out"), x, false, 2)
+	}, 2, map[string]*tensors.Tensor{
+		"/a/weights": tensors.FromScalarAndDimensions(float32(1), 2, 4), "/out/dense/weights": tensors.FromScalarAndDimensions(float32(1), 4, 2),
+		"/a/first": tensors.FromValue([]float32{1, -2, 0, 4}), "/a/second": tensors.FromValue([]float32{3, 2, -1, 0}),
+	})
+	r := &SCOPResult{Importance: map[string][]float32{}, Scales: map[string][]float32{"/a/weights": {1, 0.75, 0, 0.5}}}
+	check(t, r.score(SCOP{}, n, SCOP{}.mixed(n)))
+	// The means of |γ| are 2, 2, 1/2 and 2, and 2k − 1 is 1, 1/2, −1 and 0.
+	if diff := cmp.Diff(map[string][]float32{"/a/weights:1": {2, 1, -0.5, 0}}, r.Importance, near); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 // Where all units compete, a layer of small gains is left with a single unit; MinShare keeps it from that, at the cost of the other layer.
 func TestLeastShareByHand(t *testing.T) {
 	gain := func(s *model.Scope, x *graph.Node) *graph.Node {

@@ -141,13 +141,18 @@ type gain struct {
 	member surgery.Member // of the kernel before it: its indices are those of the gain
 }
 
+// hasGain tells whether behind a kernel there is a gain with a value for each of its channels.
+func hasGain(n *surgery.Network, s surgery.Site) bool {
+	v := n.Store().GetVariable(s.Gain)
+	return s.Gain != "" && v != nil && v.Shape().Size() == s.Channels
+}
+
 // gainsOf returns the gains of each group that has some.
 func gainsOf(n *surgery.Network) map[string][]gain {
 	all := map[string][]gain{}
 	for name, of := range makers(n) {
 		for _, m := range of {
-			v := n.Store().GetVariable(m.site.Gain)
-			if m.site.Gain == "" || v == nil || v.Shape().Size() != m.site.Channels || slices.ContainsFunc(all[name], func(g gain) bool { return g.path == m.site.Gain }) {
+			if !hasGain(n, m.site) || slices.ContainsFunc(all[name], func(g gain) bool { return g.path == m.site.Gain }) {
 				continue
 			}
 			all[name] = append(all[name], gain{m.site.Gain, m.member})

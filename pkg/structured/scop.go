@@ -26,7 +26,7 @@ import (
 // After surgery, estimate the normalisation's averages anew (EstimateNorms), and fine-tune.
 //
 // In the paper each convolution of a block has channels of its own, because what a branch lacks is added as zero to the stream: FreeBranches makes such a network. Where several kernels make a
-// group all the same, it has the mean of their importances, and kernels without a normalisation have no part in it.
+// group all the same, or a kernel is used several times, it has the mean of what each gain says, and kernels without a normalisation have no part in it.
 //
 // The authors leave the first convolution and the 1x1 convolutions of shortcuts as they are; here, every kernel with a gain is mixed whose channels Budget.Exclude does not keep whole, since which these
 // are can't be told from the network. For their setting on a residual network for CIFAR-10, exclude what makes the stream: with the names of nets.CIFARResNet, whose shortcuts are projected,
@@ -190,8 +190,7 @@ func (c SCOP) mixed(n *surgery.Network) []mixing {
 	}
 	for _, g := range n.Groups() {
 		for _, m := range of[g.Name] {
-			v := n.Store().GetVariable(m.site.Gain)
-			if !c.Budget.excludes(g) && m.site.Gain != "" && v != nil && v.Shape().Size() == m.site.Channels && at(m) < 0 {
+			if !c.Budget.excludes(g) && hasGain(n, m.site) && at(m) < 0 {
 				all = append(all, mixing{m.site, slices.Repeat([]float32{1}, m.site.Channels)})
 			}
 		}
@@ -217,12 +216,15 @@ func (r *SCOPResult) score(c SCOP, n *surgery.Network, mixed []mixing) error {
 		}
 		var scores []float32
 		count := 0
+		type gained struct{ kernel, gain string }
+		seen := map[gained]bool{} // a kernel that is used twice has one or two
 		for _, m := range all[g.Name] {
-			i := slices.IndexFunc(mixed, func(o mixing) bool { return o.site.Kernel == m.site.Kernel })
-			if i < 0 || m.site.Use > 0 {
+			of := gained{m.site.Kernel, m.site.Gain}
+			if seen[of] || !hasGain(n, m.site) || !slices.ContainsFunc(mixed, func(o mixing) bool { return o.site.Kernel == of.kernel }) {
 				continue
 			}
-			gamma, err := values(n.Store(), mixed[i].site.Gain)
+			seen[of] = true
+			gamma, err := values(n.Store(), of.gain)
 			if err != nil {
 				return err
 			}
