@@ -212,6 +212,34 @@ func TestLoopsAreRefused(t *testing.T) {
 	}
 }
 
+// A function that holds its variables reads the same values in every store: the masked network would not be masked.
+func TestHeldVariablesAreRefused(t *testing.T) {
+	b := open(t)
+	store := model.NewStore()
+	a := store.RootScope().VariableWithValue("a", [][]float32{{1, 2, 3}, {4, 5, 6}})
+	c := store.RootScope().VariableWithValue("c", [][]float32{{1}, {2}, {3}})
+	fn := trace.Single(func(_ *model.Scope, x *graph.Node) *graph.Node {
+		return graph.MatMul(relu(graph.MatMul(x, a.NodeValue(x.Graph()))), c.NodeValue(x.Graph()))
+	})
+	var held *ReplayError
+	n, err := Trace(b, store, fn, float(4, 2)) // it is the variables' store
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.Empty()
+	p.Removed["/a:1"] = []int{1}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Verify(n, small, noise(1, float(4, 2))); !errors.As(err, &held) {
+		t.Errorf("%s, %v", r, err)
+	}
+	if _, err := Trace(b, model.NewStore(), fn, float(4, 2)); !errors.As(err, &held) || held.Variable != "/a" {
+		t.Errorf("in another store: %v", err)
+	}
+}
+
 func TestUnstableFunctions(t *testing.T) {
 	_, err := Trace(open(t), model.NewStore(), trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node { return graph.MulScalar(x, rand.Float64()) }), float(2))
 	var unstable *UnstableError
