@@ -87,6 +87,9 @@ func (n *Network) Choose(cfg Config, importance map[string][]float32) (*Plan, er
 	if c.note != "" {
 		p.notes = append(p.notes, c.note)
 	}
+	if n := n.costs.uncounted; n > 0 && cfg.MACs != 0 {
+		p.notes = append(p.notes, fmt.Sprintf("transposed convolutions (%d) are not among the MACs, and so not in the budget: Config.Params and Config.Units count what they hold", n))
+	}
 	for i, l := range c.ladders {
 		for _, u := range l.order {
 			if c.gone[l.group.atoms[u]] {
@@ -161,6 +164,9 @@ func (c *chooser) choose() error {
 	}
 	clear(c.gone)
 	whole := cost()
+	if c.cfg.MACs != 0 && whole == 0 && len(c.ranked) > 0 { // a share of nothing would be met by removing nothing
+		return &ConfigError{what, fmt.Sprintf("%g of them are to stay, and the network has none that are counted", part), "set Params or Units instead, or Keep for each group"}
+	}
 	target := quota(part, whole)
 	steps, at := c.bySize, c.sizes()
 	if !c.cfg.Uniform {

@@ -429,6 +429,36 @@ func TestOvershootIsNoted(t *testing.T) {
 	}
 }
 
+// Transposed convolutions have no MACs: a budget of MACs says so where there are others, and is refused where there are none, instead of being met by removing nothing.
+func TestBudgetOfWhatIsNotCounted(t *testing.T) {
+	b := open(t)
+	up := func(s *model.Scope, name string, x *graph.Node, channels int) *graph.Node {
+		w := s.VariableWithShape(name, float(2, 2, x.Shape().Dim(-1), channels))
+		return graph.Convolve(x, w.NodeValue(x.Graph())).InputDilationPerAxis(2, 2).PaddingPerDim([][2]int{{1, 1}, {1, 1}}).Done()
+	}
+	trace1 := func(fn func(*model.Scope, *graph.Node) *graph.Node) *Network {
+		n, err := Trace(b, network(t, b, trace.Single(fn), float(1, 2, 2, 3)), trace.Single(fn), float(1, 2, 2, 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	only := trace1(func(s *model.Scope, x *graph.Node) *graph.Node { return up(s, "b", relu(up(s, "a", x, 6)), 2) })
+	var wrong *ConfigError
+	if p, err := only.Plan(Config{}, nil); !errors.As(err, &wrong) || wrong.Field != "MACs" {
+		t.Errorf("transposed convolutions only: %v, %v", p, err)
+	}
+	if p, err := only.Plan(Config{Params: 0.5}, nil); err != nil || len(p.Removed) == 0 || len(p.Notes()) != 0 {
+		t.Errorf("a budget of parameters: %v, %v", p, err)
+	}
+	some := trace1(func(s *model.Scope, x *graph.Node) *graph.Node {
+		return up(s, "b", relu(conv(s.In("a"), x, 6, 3, 1)), 2)
+	})
+	if p, err := some.Plan(Config{}, nil); err != nil || !strings.Contains(strings.Join(p.Notes(), "\n"), "transposed convolutions (1) are not among the MACs") {
+		t.Errorf("one transposed convolution: %v, %v", p, err)
+	}
+}
+
 func TestVerify(t *testing.T) {
 	n := lenet(t, open(t))
 	p, err := n.Plan(Config{MACs: 0.5}, nil)
@@ -551,6 +581,37 @@ func TestFromMasks(t *testing.T) {
 	var gone *VanishError
 	if _, err := n.FromMasks(); !errors.As(err, &gone) {
 		t.Errorf("all dead: %v", err)
+	}
+}
+
+// A bias is what a masked unit leaves: that it goes with the unit is noted, unless nothing reads it.
+func TestFromMasksNotesConstants(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		return layers.Dense(s.In("b"), relu(layers.Dense(s.In("a"), x, true, 3)), false, 2)
+	})
+	store := network(t, b, fn, float(1, 2))
+	n, err := Trace(b, store, fn, float(1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	makes, reads := params.Param{Path: "/a/dense/weights", Shape: float(2, 3)}, params.Param{Path: "/b/dense/weights", Shape: float(3, 2)}
+	for _, c := range []struct {
+		bias []float32
+		read bool // the readers are alive
+		want string
+	}{{[]float32{1, 0.5, 1}, true, "up to 0.5 in /a/dense/biases"}, {[]float32{1, 0, 1}, true, ""}, {[]float32{1, 0.5, 1}, false, ""}} {
+		setValue(t, store.GetVariable("/a/dense/biases"), tensors.FromValue(c.bias))
+		if err := errors.Join(mask.Set(store, makes, []bool{true, false, true, true, false, true}), mask.Set(store, reads, []bool{true, true, c.read, c.read, true, true})); err != nil {
+			t.Fatal(err)
+		}
+		p, err := n.FromMasks()
+		if err != nil || !cmp.Equal(p.Removed, map[string][]int{"/a/dense/weights:1": {1}}) {
+			t.Fatalf("%v, %v", p, err)
+		}
+		if notes := strings.Join(p.Notes(), "\n"); (notes == "") != (c.want == "") || !strings.Contains(notes, c.want) {
+			t.Errorf("biases %v, read %v: notes %q", c.bias, c.read, notes)
+		}
 	}
 }
 
