@@ -252,6 +252,10 @@ func TestUnstableFunctions(t *testing.T) {
 	if _, err := Trace(open(t), model.NewStore(), trace.Single(func(_ *model.Scope, x *graph.Node) *graph.Node { return x }), dynamic); !errors.As(err, &shape) {
 		t.Errorf("a shape that is not fixed: %v", err)
 	}
+	dense := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node { return layers.Dense(s, x, false, 2) }) // which takes no examples, too
+	if _, err := Trace(open(t), model.NewStore(), dense, float(1, 2), float(0, 2)); !errors.As(err, &shape) || shape.Input != 1 {
+		t.Errorf("a batch of 0: %v", err)
+	}
 }
 
 // A few bytes of a model that ask for more labels than there is memory are an error, and not the end of the program.
