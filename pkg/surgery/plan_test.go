@@ -398,6 +398,64 @@ func TestEditedPlanJSON(t *testing.T) {
 	if diff := cmp.Diff(p, again, cmpopts.IgnoreUnexported(Plan{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+	// Units of another group: the file does not say which shapes that group's variables had.
+	b := open(t)
+	edited = strings.Replace(file.String(), `"removed": []`, `"removed": [1]`, 1)
+	if again, err = n.ReadPlan(strings.NewReader(edited)); err != nil {
+		t.Fatal(err)
+	}
+	small, err := again.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bad *FormatError
+	if _, err := Rebuild(b, small.Store, n.ModelFn(), strings.NewReader(edited)); !errors.As(err, &bad) || !strings.Contains(err.Error(), "write it again") {
+		t.Errorf("rebuilt from an edited file: %v", err)
+	}
+	file.Reset()
+	if err := again.WriteJSON(&file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Rebuild(b, small.Store, n.ModelFn(), &file); err != nil {
+		t.Errorf("rebuilt from a file that was written again: %v", err)
+	}
+	twice := strings.Replace(edited, `"groups": [`, `"groups": [{"name": "/a/dense/weights:1", "units": 8, "removed": [], "places": []},`, 1)
+	if _, err := n.ReadPlan(strings.NewReader(twice)); !errors.As(err, &bad) {
+		t.Errorf("a group that is there twice, first with nothing to remove: %v", err)
+	}
+}
+
+// What was not made by a network, and what is nil, is an error and no panic.
+func TestNothingToPlan(t *testing.T) {
+	n := threeLayers(t)
+	var value *ValueError
+	var config *ConfigError
+	var format *FormatError
+	for name, p := range map[string]*Plan{"nil": nil, "zero": {}} {
+		if _, err := p.Apply(); !errors.As(err, &value) || p.String() == "" {
+			t.Errorf("a plan that is %s: %v", name, err)
+		}
+		if _, err := p.Masked(); !errors.As(err, &value) {
+			t.Errorf("masked by a plan that is %s: %v", name, err)
+		}
+	}
+	x := noise(1, n.Inputs()[0])
+	if _, err := Verify(n, nil, x); !errors.As(err, &value) {
+		t.Errorf("nothing to verify: %v", err)
+	}
+	r := &Report{}
+	if err := r.Measure(t.Context(), n, nil, profile.CompareConfig{}, x); !errors.As(err, &value) {
+		t.Errorf("nothing to measure: %v", err)
+	}
+	if _, err := Verify(n, whole(t, n), nil); !errors.As(err, &config) {
+		t.Errorf("a sample that is nil: %v", err)
+	}
+	if _, err := Rebuild(n.Backend(), nil, n.ModelFn(), nil); !errors.As(err, &value) {
+		t.Errorf("no store: %v", err)
+	}
+	if _, err := Rebuild(n.Backend(), model.NewStore(), n.ModelFn(), nil); !errors.As(err, &format) {
+		t.Errorf("no plan: %v", err)
+	}
 }
 
 // Where a unit is so much of the network that far less stays than was asked for, the plan says so.

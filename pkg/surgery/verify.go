@@ -108,6 +108,9 @@ func (n *Network) fit(samples []*tensors.Tensor) error {
 		return &ConfigError{"samples", fmt.Sprintf("there are %d, and the network has %d inputs", len(samples), len(n.inputs)), "give one for each, in the network's order"}
 	}
 	for i, want := range n.inputs {
+		if !samples[i].Ok() {
+			return &ConfigError{"samples", fmt.Sprintf("number %d is nil, or was finalized", i), "give an input of the network, of any batch size"}
+		}
 		if got := samples[i].Shape(); got.DType != want.DType || got.Rank() != want.Rank() || want.Rank() > 0 && !slices.Equal(got.Dimensions[1:], want.Dimensions[1:]) {
 			return &ConfigError{"samples", fmt.Sprintf("number %d is %s, and the network was traced for %s", i, got, want), "give an input of that type and shape, of any batch size"}
 		}
@@ -117,7 +120,7 @@ func (n *Network) fit(samples []*tensors.Tensor) error {
 
 // plan returns what was removed, as a plan of the network.
 func (s *Small) plan(n *Network) (*Plan, error) {
-	if s.replay == nil {
+	if s == nil || s.replay == nil {
 		return nil, &ValueError{"Small", "was not made by this package", "use what Plan.Apply or Rebuild returns"}
 	}
 	if s.replay.network != n.digest {
@@ -172,6 +175,9 @@ func inputs(samples []*tensors.Tensor) []any {
 // Measure adds the latencies of the original network and of the smaller one, measured in turn, for the samples.
 func (r *Report) Measure(ctx context.Context, n *Network, small *Small, cfg profile.CompareConfig, samples ...*tensors.Tensor) error {
 	if err := n.fit(samples); err != nil {
+		return err
+	}
+	if _, err := small.plan(n); err != nil {
 		return err
 	}
 	var contenders []profile.Contender
