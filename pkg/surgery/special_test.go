@@ -212,6 +212,33 @@ func TestLoopsAreRefused(t *testing.T) {
 	}
 }
 
+// A gradient that uses values of the network besides its arguments belongs to the graph that it was made in: training says so, and what to do.
+func TestGradientsOfOtherGraphs(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(s.In("a"), x, false, 4)
+		gate := graph.Sigmoid(x)
+		x = graph.IdentityWithCustomGradient(x, func(_, v *graph.Node) *graph.Node { return graph.Mul(v, gate) })
+		return layers.Dense(s.In("b"), x, false, 2)
+	})
+	n, err := Trace(b, network(t, b, fn, float(2, 3)), fn, float(2, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, err := half(n, 1).Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = trace.Record(b, small.Store, func(s *model.Scope, in []*graph.Node) []*graph.Node {
+		w := s.Store().GetVariable("/a/dense/weights").NodeValue(in[0].Graph())
+		return graph.Gradient(graph.ReduceAllSum(small.ModelFn(s, in)[0]), w)
+	}, trace.Config{Training: true}, float(2, 3))
+	var failed *ReplayError
+	if !errors.As(err, &failed) || failed.Op != "IdentityWithCustomGradient" {
+		t.Errorf("%v", err)
+	}
+}
+
 // A function that holds its variables reads the same values in every store: the masked network would not be masked.
 func TestHeldVariablesAreRefused(t *testing.T) {
 	b := open(t)
