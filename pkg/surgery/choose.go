@@ -97,6 +97,9 @@ func (n *Network) Choose(cfg Config, importance map[string][]float32) (*Plan, er
 			}
 		}
 		slices.Sort(p.Removed[c.ladders[i].group.Name])
+		if note := l.missed(l.group.Size - len(p.Removed[l.group.Name])); note != "" {
+			p.notes = append(p.notes, note)
+		}
 	}
 	return p, p.Check()
 }
@@ -128,6 +131,18 @@ func (l ladder) removed(wanted int) int {
 		stay = (stay + l.step - 1) / l.step * l.step
 	}
 	return size - min(size, stay)
+}
+
+// missed says how a group was not cut as the configuration has it, because units were brought back; "": it was.
+func (l ladder) missed(stay int) string {
+	const why = "because nothing would be left of a part that the network takes from it"
+	switch {
+	case l.isFixed && stay != l.fixed:
+		return fmt.Sprintf("%s: %d units stay, where Config.Keep asks for %d, %s", l.group.Name, stay, l.fixed, why)
+	case !l.isFixed && stay < l.group.Size && stay%l.step != 0:
+		return fmt.Sprintf("%s: %d units stay, which is no multiple of the %d that Config.RoundTo asks for, %s", l.group.Name, stay, l.step, why)
+	}
+	return ""
 }
 
 type ranked struct {

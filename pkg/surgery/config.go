@@ -30,7 +30,8 @@ type Config struct {
 	// still met: where it would not be, fewer stay. A group that is
 	// whole stays as it is. Default: 1
 	RoundTo int
-	// Keep is how many units stay of a group by its name, whatever the budget says.
+	// Keep is how many units stay of a group by its name, whatever the budget says. More stay of it, and other numbers than RoundTo asks for, where a part that the network takes from a group
+	// would vanish; Plan.Notes says so.
 	Keep map[string]int
 	// Exclude are groups that stay whole: by name, by the path of one of their variables, or by a scope of one.
 	Exclude []string

@@ -748,4 +748,16 @@ func TestPartsDoNotVanish(t *testing.T) {
 	if r, err := Verify(n, small, tensors.FromValue([][]float32{{0.3}})); err != nil || r.MaxDiff > 1e-6 {
 		t.Errorf("%s, %v", r, err)
 	}
+	for want, cfg := range map[string]Config{ // one of units 0 and 1 is brought back
+		"3 units stay, where Config.Keep asks for 2":       {Keep: map[string]int{"/w1:1": 2}},
+		"3 units stay, which is no multiple of the 2 that": {Units: 0.5, RoundTo: 2},
+	} {
+		p, err := n.Plan(cfg, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if notes := strings.Join(p.Notes(), "\n"); !strings.Contains(notes, want) || len(p.Removed["/w1:1"]) != 3 {
+			t.Errorf("%v are removed, notes %q, expected %q", p.Removed, notes, want)
+		}
+	}
 }
