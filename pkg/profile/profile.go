@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/shapes"
@@ -130,6 +131,11 @@ func count(b compute.Backend, store *model.Store, fn trace.ModelFn, inputs []sha
 	failed := func(err error) (Profile, *counter, error) { return Profile{}, nil, &BuildError{inputs, err} }
 	if b == nil || store == nil || fn == nil {
 		return failed(errMissing)
+	}
+	for i, s := range inputs {
+		if slices.ContainsFunc(s.Dimensions, func(d int) bool { return d < 1 }) { // of nothing, all counts are 0
+			return failed(fmt.Errorf("expected fixed dimensions of at least 1, got %s for input %d: give a batch of 1 for counts per example", s, i))
+		}
 	}
 	trained := map[string]bool{}
 	t, err := trace.Record(b, store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {

@@ -424,10 +424,13 @@ func TestBadInput(t *testing.T) {
 	b := pure(t)
 	for name, of := range map[string]func() (Profile, error){
 		"another shape": func() (Profile, error) { return Of(b, model.NewStore(), nets.LeNet300, float(1, 3)) },
-		"no shape":      func() (Profile, error) { return Of(b, model.NewStore(), nets.LeNet300, shapes.Shape{}) },
-		"no backend":    func() (Profile, error) { return Of(nil, model.NewStore(), nets.LeNet300, float(1, 784)) },
-		"no store":      func() (Profile, error) { return Of(b, nil, nets.LeNet300, float(1, 784)) },
-		"no function":   func() (Profile, error) { return Of(b, model.NewStore(), nil, float(1, 784)) },
+		"no example": func() (Profile, error) {
+			return Of(b, model.NewStore(), func(s *model.Scope, x *graph.Node) *graph.Node { return layers.Dense(s, x, false, 2) }, float(0, 3))
+		},
+		"no shape":    func() (Profile, error) { return Of(b, model.NewStore(), nets.LeNet300, shapes.Shape{}) },
+		"no backend":  func() (Profile, error) { return Of(nil, model.NewStore(), nets.LeNet300, float(1, 784)) },
+		"no store":    func() (Profile, error) { return Of(b, nil, nets.LeNet300, float(1, 784)) },
+		"no function": func() (Profile, error) { return Of(b, model.NewStore(), nil, float(1, 784)) },
 		"no output": func() (Profile, error) {
 			return Of(b, model.NewStore(), func(*model.Scope, *graph.Node) *graph.Node { return nil }, float(1, 784))
 		},

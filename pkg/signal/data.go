@@ -10,7 +10,9 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 
+	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/internal/guard"
+	"github.com/espalier-ml/espalier/pkg/internal/labels"
 )
 
 // batch is one batch of calibration data, on the host.
@@ -36,6 +38,9 @@ func read(ds train.Dataset, n int) ([]batch, error) {
 			return nil, &SourceError{"Data", fmt.Sprintf("batches of %q have %d inputs and %d labels", ds.Name(), len(b.Inputs), len(b.Labels)), "make it yield one of each"}
 		}
 		x, labels := b.Inputs[0], b.Labels[0] // which are ours; no backend's, as the data set may have another than the source
+		if !x.Ok() || !labels.Ok() {
+			return nil, &SourceError{"Data", fmt.Sprintf("batch %d of %q has inputs or labels that are nil or were finalized", len(batches), ds.Name()), "make it yield tensors that nothing else owns"}
+		}
 		if err := errors.Join(x.ToLocal(), labels.ToLocal()); err != nil {
 			return nil, err
 		}
@@ -53,6 +58,38 @@ func read(ds train.Dataset, n int) ([]batch, error) {
 	return batches, nil
 }
 
+// labelled are the needs for which the labels of the data are looked at.
+const labelled = criterion.NeedGrad | criterion.NeedGradSquare | criterion.NeedHessianGrad | criterion.NeedInverseFisher
+
+// paired returns a *SourceError unless each example has a label.
+func (s *Signals) paired() error {
+	for i, b := range s.batches {
+		if dims := b.labels.Shape().Dimensions; s.Needs&labelled != 0 && (len(dims) == 0 || dims[0] != b.size) {
+			return &SourceError{"Data", fmt.Sprintf("batch %d of %q has %d examples and labels %v", i, s.Data, b.size, dims), "make it yield a label for each example, [batch, 1]"}
+		}
+	}
+	return nil
+}
+
+// numbered returns a *SourceError for a label that is the number of no logit. GoMLX's loss would take its example for one without a class, and give no gradient for it.
+func (s *Signals) numbered() error {
+	logits, known := s.programs.uses["logits"]
+	if !known || !s.numbers || s.Needs&labelled == 0 {
+		return nil
+	}
+	for i, b := range s.batches {
+		at, label, err := labels.Outside(b.labels, logits)
+		if err != nil {
+			return err
+		}
+		if at >= 0 {
+			return &SourceError{"Data", fmt.Sprintf("example %d of batch %d of %q has the label %d, and the network has %d logits", at, i, s.Data, label, logits),
+				"number the classes from 0, or give the network a logit for each"}
+		}
+	}
+	return nil
+}
+
 // logits builds the network in a graph, in inference mode.
 func (s *Signals) logits(x *graph.Node) *graph.Node {
 	s.source.Store.SetTraining(x.Graph(), false)
@@ -63,6 +100,9 @@ func (s *Signals) logits(x *graph.Node) *graph.Node {
 func (s *Signals) loss(labels, logits *graph.Node) *graph.Node {
 	if labels.Rank() == 1 {
 		labels = graph.InsertAxes(labels, -1) // [batch] -> [batch, 1]
+	}
+	if logits.Rank() > 0 {
+		s.programs.uses["logits"] = logits.Shape().Dim(-1)
 	}
 	l := s.source.Loss([]*graph.Node{labels}, []*graph.Node{logits})
 	if l.Rank() > 0 {
@@ -87,7 +127,7 @@ func (s *Signals) weights(g *graph.Graph) []*graph.Node {
 // programs are compiled once for a source, and serve again when signals are collected anew.
 type programs struct {
 	execs map[string]*model.Exec
-	uses  map[string]int // found while a program was built, by program and parameter: how often the network uses it, or how many patches an example has
+	uses  map[string]int // found while a program was built, by program and parameter: how often the network uses it, or how many patches an example has; "logits": how many there are
 }
 
 // exec compiles a function of nodes, unless the program of that name is there.

@@ -111,6 +111,7 @@ type Signals struct {
 	Examples int             // how many calibration examples there are
 
 	source  Source
+	numbers bool // labels are numbers of logits, as the loss that is the default has them
 	set     params.Set
 	batches []batch
 	values  map[criterion.Needs]map[string][]float32
@@ -139,7 +140,7 @@ func Collect(src Source, set params.Set, needs criterion.Needs) (*Signals, error
 		}
 	}
 	s := &Signals{
-		Needs: needs, source: src.complete(), set: set,
+		Needs: needs, source: src.complete(), numbers: src.Loss == nil, set: set,
 		programs: &programs{map[string]*model.Exec{}, map[string]int{}},
 	}
 	if needs&criterion.NeedData != 0 {
@@ -211,6 +212,9 @@ var collectors = []struct {
 
 func (s *Signals) collect() error {
 	s.values = map[criterion.Needs]map[string][]float32{}
+	if err := s.paired(); err != nil {
+		return err
+	}
 	for _, c := range collectors {
 		if wanted := s.Needs & c.needs; wanted != 0 {
 			if err := guard.Run("collect "+wanted.String(), func() error { return c.collect(s, wanted) }); err != nil {
@@ -218,7 +222,7 @@ func (s *Signals) collect() error {
 			}
 		}
 	}
-	return nil
+	return s.numbered()
 }
 
 // Value returns one signal of one parameter: a value for each weight, in row-major order, or for each channel (criterion.Inputs says which). It belongs

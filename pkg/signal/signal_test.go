@@ -64,6 +64,14 @@ func (d *data) Iter() iter.Seq2[train.Batch, error] {
 	}
 }
 
+// one yields one batch, once.
+type one struct{ batch train.Batch }
+
+func (one) Name() string { return "one batch" }
+func (d one) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) { yield(d.batch, nil) }
+}
+
 func store(t *testing.T, values map[string]*tensors.Tensor) *model.Store {
 	t.Helper()
 	s := model.NewStore()
@@ -718,6 +726,21 @@ func TestBadSources(t *testing.T) {
 			if !errors.As(err, want) {
 				t.Errorf("%s: got %v, want a %T", name, err, want)
 			}
+		}
+	}
+	for name, batch := range map[string]train.Batch{
+		"fewer labels":         {Inputs: []*tensors.Tensor{tensors.FromValue([][]float32{{1, 0}, {0, 1}})}, Labels: []*tensors.Tensor{tensors.FromValue([][]int32{{0}})}},
+		"a class more":         {Inputs: []*tensors.Tensor{tensors.FromValue([][]float32{{1, 0}, {0, 1}})}, Labels: []*tensors.Tensor{tensors.FromValue([][]int32{{0}, {1}})}},
+		"an input that is nil": {Inputs: []*tensors.Tensor{nil}, Labels: []*tensors.Tensor{tensors.FromValue([][]int32{{0}})}},
+	} {
+		src := good
+		src.Loss, src.Data = nil, one{batch}
+		var wrong *SourceError
+		if _, err := Collect(src, set, criterion.NeedGrad); !errors.As(err, &wrong) || wrong.Field != "Data" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := Collect(src, set, criterion.NeedInputNorm); (err == nil) != (name != "an input that is nil") {
+			t.Errorf("%s, for a signal that looks at no labels: %v", name, err)
 		}
 	}
 	if _, err := Collect(good, params.Set{{Path: "/no"}}, criterion.NeedGrad); err == nil || !strings.Contains(err.Error(), "/w/weights") {

@@ -87,6 +87,9 @@ func (n *Network) Choose(cfg Config, importance map[string][]float32) (*Plan, er
 	if c.note != "" {
 		p.notes = append(p.notes, c.note)
 	}
+	if n := n.costs.uncounted; n > 0 && cfg.MACs != 0 {
+		p.notes = append(p.notes, fmt.Sprintf("transposed convolutions (%d) are not among the MACs, and so not in the budget: Config.Params and Config.Units count what they hold", n))
+	}
 	for i, l := range c.ladders {
 		for _, u := range l.order {
 			if c.gone[l.group.atoms[u]] {
@@ -94,6 +97,9 @@ func (n *Network) Choose(cfg Config, importance map[string][]float32) (*Plan, er
 			}
 		}
 		slices.Sort(p.Removed[c.ladders[i].group.Name])
+		if note := l.missed(l.group.Size - len(p.Removed[l.group.Name])); note != "" {
+			p.notes = append(p.notes, note)
+		}
 	}
 	return p, p.Check()
 }
@@ -125,6 +131,18 @@ func (l ladder) removed(wanted int) int {
 		stay = (stay + l.step - 1) / l.step * l.step
 	}
 	return size - min(size, stay)
+}
+
+// missed says how a group was not cut as the configuration has it, because units were brought back; "": it was.
+func (l ladder) missed(stay int) string {
+	const why = "because nothing would be left of a part that the network takes from it"
+	switch {
+	case l.isFixed && stay != l.fixed:
+		return fmt.Sprintf("%s: %d units stay, where Config.Keep asks for %d, %s", l.group.Name, stay, l.fixed, why)
+	case !l.isFixed && stay < l.group.Size && stay%l.step != 0:
+		return fmt.Sprintf("%s: %d units stay, which is no multiple of the %d that Config.RoundTo asks for, %s", l.group.Name, stay, l.step, why)
+	}
+	return ""
 }
 
 type ranked struct {
@@ -161,6 +179,9 @@ func (c *chooser) choose() error {
 	}
 	clear(c.gone)
 	whole := cost()
+	if c.cfg.MACs != 0 && whole == 0 && len(c.ranked) > 0 { // a share of nothing would be met by removing nothing
+		return &ConfigError{what, fmt.Sprintf("%g of them are to stay, and the network has none that are counted", part), "set Params or Units instead, or Keep for each group"}
+	}
 	target := quota(part, whole)
 	steps, at := c.bySize, c.sizes()
 	if !c.cfg.Uniform {

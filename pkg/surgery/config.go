@@ -17,7 +17,7 @@ type Config struct {
 	Criterion criterion.Criterion // default: criterion.Magnitude
 	// Normalize makes the scores of groups comparable. Default: criterion.ByMean, or what the criterion does by itself.
 	Normalize criterion.Normalize
-	// Params, MACs or Units is the share that stays, at most 1: of the network's parameters, of its multiply-accumulates in inference for the traced inputs, or of all units. One of
+	// Params, MACs or Units is the share that stays, at most 1: of the network's parameters, of its multiply-accumulates in inference for the traced inputs (as Cost counts them), or of all units. One of
 	// them is set at most; if none is, and Keep is empty, half of the MACs stay. Units go in the order of their importance, and no more of them than it takes to reach the share; where the last one brings much, as one of many channels does, far less
 	// may stay, and Plan.Notes says so.
 	Params, MACs, Units float64
@@ -30,7 +30,8 @@ type Config struct {
 	// still met: where it would not be, fewer stay. A group that is
 	// whole stays as it is. Default: 1
 	RoundTo int
-	// Keep is how many units stay of a group by its name, whatever the budget says.
+	// Keep is how many units stay of a group by its name, whatever the budget says. More stay of it, and other numbers than RoundTo asks for, where a part that the network takes from a group
+	// would vanish; Plan.Notes says so.
 	Keep map[string]int
 	// Exclude are groups that stay whole: by name, by the path of one of their variables, or by a scope of one.
 	Exclude []string

@@ -13,10 +13,11 @@ import (
 
 // costs counts parameters and multiply-accumulates of what a plan leaves, from the recorded shapes: nothing is recorded again.
 type costs struct {
-	a        *analysis
-	axes     []axis // that can get shorter, each once
-	products []factors
-	params   []factors
+	a         *analysis
+	axes      []axis // that can get shorter, each once
+	products  []factors
+	params    []factors
+	uncounted int // transposed convolutions, and the like, which MACs leaves out
 }
 
 // factors is a product of a number and of the lengths that axes keep.
@@ -58,6 +59,7 @@ func newCosts(a *analysis, t *trace.Trace) *costs {
 			at := op.Attributes.ConvolveAxes("axes")
 			dilated := slices.ContainsFunc(op.Attributes.Ints("inputDilations"), func(d int) bool { return d > 1 })
 			if dilated || op.Attributes.Int("batchGroupCount") > 1 { // positions differ in what they multiply: not counted, as in pkg/profile
+				c.uncounted++
 				continue
 			}
 			for k, ax := range a.of(op.Inputs[1]).axes {

@@ -241,6 +241,10 @@ func (e *emitter) emit(n *graph.Node) *graph.Node {
 		}
 		return graph.BackendGather(in[0], in[1], at.Int("indexVectorAxis"), at.Ints("offsetOutputAxes"), at.Ints("collapsedSliceAxes"), at.Ints("startIndexMap"), sizes,
 			at.Bool("indicesAreSorted"))
+	case graph.NodeTypeIdentity:
+		if n.CustomGradient() != nil {
+			return customGradient(n, in[0])
+		}
 	case graph.NodeTypeSplitNode:
 		x := n.CloneWithInputs(in...)
 		if op.Type == "RNGBitGenerator" {
@@ -249,6 +253,19 @@ func (e *emitter) emit(n *graph.Node) *graph.Node {
 		return x
 	}
 	return n.CloneWithInputs(in...)
+}
+
+// customGradient builds a value with a gradient of its own, as the recorded one has. The function that computes it is the user's, and can't use other values of the recorded graph.
+func customGradient(recorded, x *graph.Node) *graph.Node {
+	return graph.IdentityWithCustomGradient(x, func(x, adjoint *graph.Node) *graph.Node {
+		defer func() {
+			if r := recover(); r != nil {
+				panic(&ReplayError{Op: "IdentityWithCustomGradient", Problem: fmt.Sprintf("the function of its gradient failed: %v", r),
+					Remedy: "let it compute the gradient from its two arguments and from variables of the scope, and not from other values of the network"})
+			}
+		}()
+		return recorded.CustomGradient()(x, []*graph.Node{adjoint}, x.Shape())[0]
+	})
 }
 
 // constant builds what stays of a constant.

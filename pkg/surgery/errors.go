@@ -7,14 +7,14 @@ import (
 	"github.com/gomlx/compute/shapes"
 )
 
-// ShapeError says that an input's shape has no fixed dimensions.
+// ShapeError says that an input's shape has no fixed dimensions, or one of 0.
 type ShapeError struct {
 	Input int // from 0
 	Shape shapes.Shape
 }
 
 func (e *ShapeError) Error() string {
-	return fmt.Sprintf("input %d has shape %s: give it fixed dimensions, for instance a batch of 1; the smaller network takes others too", e.Input, e.Shape)
+	return fmt.Sprintf("input %d has shape %s: give it fixed dimensions of at least 1, for instance a batch of 1; the smaller network takes others too", e.Input, e.Shape)
 }
 
 // UnstableError says that a model function builds another graph each time, so that no plan for one of them fits the next.

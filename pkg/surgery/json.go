@@ -8,9 +8,11 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/ml/model"
 )
 
 // Plans are JSON of this form and version. A plan names all that is needed to build the smaller network again from its weights and the model function.
@@ -57,7 +59,8 @@ type removedJSON struct {
 	Indices []int `json:"indices"`
 }
 
-// WriteJSON writes the plan. To edit it, change what the groups remove; the places and the indices are there to be read, and are made anew when the plan is written again.
+// WriteJSON writes the plan. To edit it, change what the groups remove; the places and the indices are there to be read, and are made anew when the plan is written again, as it has to be for
+// Rebuild after units of other groups were removed.
 func (p *Plan) WriteJSON(w io.Writer) error {
 	removed, err := p.Indices()
 	if err != nil {
@@ -117,6 +120,9 @@ func (n *Network) ReadPlan(r io.Reader) (*Plan, error) {
 
 // readPlan reads a plan's JSON and checks its form.
 func readPlan(r io.Reader) (*planJSON, error) {
+	if r == nil {
+		return nil, &FormatError{errors.New("the reader is nil")}
+	}
 	data, err := io.ReadAll(io.LimitReader(r, largestPlan+1))
 	if err != nil {
 		return nil, &FormatError{err}
@@ -159,10 +165,12 @@ func (n *Network) bind(j *planJSON) (*Plan, error) {
 	}
 	p := n.Empty()
 	p.Criterion, p.Budget = j.Criterion, j.Budget
+	seen := map[string]bool{}
 	for _, g := range j.Groups {
-		if p.Removed[g.Name] != nil {
+		if seen[g.Name] {
 			return nil, &FormatError{fmt.Errorf("the group %s is there twice", g.Name)}
 		}
+		seen[g.Name] = true
 		if len(g.Removed) > 0 {
 			p.Removed[g.Name] = slices.Sorted(slices.Values(g.Removed))
 		}
@@ -171,6 +179,19 @@ func (n *Network) bind(j *planJSON) (*Plan, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// complete returns a *FormatError if the plan does not say which shape a variable of the store had before it was cut, as after groups were edited by hand.
+func (j *planJSON) complete(store *model.Store, before map[string][]int) error {
+	for _, g := range j.Groups {
+		for _, place := range g.Places {
+			path := place[:max(0, strings.LastIndexByte(place, ':'))]
+			if len(g.Removed) > 0 && before[path] == nil && store.GetVariable(path) != nil {
+				return &FormatError{fmt.Errorf("the group %s removes units of %s, which is not among the variables: after an edit, read it with Network.ReadPlan and write it again", g.Name, path)}
+			}
+		}
+	}
+	return nil
 }
 
 // shapes returns the shapes of the inputs.

@@ -26,7 +26,7 @@ func (p *Plan) Masked() (*model.Store, error) {
 // of structured units are such masks.
 //
 // The smaller network computes what the masked one does where the biases of dead units are zero, too, or where their readers are dead: a bias alone makes a constant, which goes
-// with the unit.
+// with the unit. Plan.Notes names the groups in which such constants are lost; Verify does not see them, because Masked has zeros there too.
 //
 // Errors: *MaskError if there are no masks, or none of their units is dead; *VanishError for groups that are dead altogether; *mask.ShapeError.
 func (n *Network) FromMasks() (*Plan, error) {
@@ -52,11 +52,22 @@ func (n *Network) FromMasks() (*Plan, error) {
 	p := n.Empty()
 	p.Criterion = "masks"
 	for _, g := range n.groups {
+		var read []int // of the units that go, those whose readers are alive
 		for u := range g.Size {
-			if n.dead(g, u, Makes, alive) || n.dead(g, u, Reads, alive) {
-				p.Removed[g.Name] = append(p.Removed[g.Name], u)
+			unread := n.dead(g, u, Reads, alive)
+			if !unread && !n.dead(g, u, Makes, alive) {
+				continue
+			}
+			p.Removed[g.Name] = append(p.Removed[g.Name], u)
+			if !unread {
+				read = append(read, u)
 			}
 		}
+		notes, err := n.constants(g, read)
+		if err != nil {
+			return nil, err
+		}
+		p.notes = append(p.notes, notes...)
 	}
 	if len(p.Removed) == 0 {
 		return nil, &MaskError{fmt.Sprintf("no unit of %d groups is dead in all of the kernels that make it, or in all that read it", len(n.groups)),
@@ -91,6 +102,35 @@ func (n *Network) dead(g *Group, u int, role Role, alive map[string][]bool) bool
 		}
 	}
 	return some
+}
+
+// constants says where units of a group whose makers are dead have biases, or offsets of a normalisation, that are not 0.
+func (n *Network) constants(g *Group, units []int) (notes []string, err error) {
+	for _, m := range g.Members {
+		v := n.store.GetVariable(m.Path)
+		if m.Role != Follows || v == nil || !v.Trainable || !v.HasValue() || len(units) == 0 {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return nil, err
+		}
+		whole := cuts{m.Axis: {}}
+		for _, u := range units {
+			whole[m.Axis] = append(whole[m.Axis], m.Indices[u]...)
+		}
+		without, err := cut(value, whole, true)
+		if err != nil {
+			return nil, err
+		}
+		if diff, _, err := difference(value, without); err != nil {
+			return nil, err
+		} else if diff > 0 {
+			notes = append(notes, fmt.Sprintf("%s: of units that go, masked kernels leave constants up to %.3g in %s, which go too and change the outputs: fine-tune the smaller network, or take these units out of Plan.Removed",
+				g.Name, diff, m.Path))
+		}
+	}
+	return notes, nil
 }
 
 // bytesOf is the size of a store's variables.

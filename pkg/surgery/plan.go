@@ -29,8 +29,11 @@ func (p *Plan) Network() *Network { return p.network }
 // Empty returns a plan that removes nothing, for those who choose units by themselves.
 func (n *Network) Empty() *Plan { return &Plan{Removed: map[string][]int{}, network: n} }
 
-// Check says whether the plan can be applied. Errors: *UnknownGroupError, *UnitError, *VanishError.
+// Check says whether the plan can be applied. Errors: *UnknownGroupError, *UnitError, *VanishError; *ValueError for a plan that was not made by a network.
 func (p *Plan) Check() error {
+	if p == nil || p.network == nil {
+		return &ValueError{"Plan", "has no network", "use what Network.Plan, Choose, FromMasks, Empty or ReadPlan returns"}
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.Removed)) {
 		units := p.Removed[name]
 		g := p.network.byName[name]
@@ -146,6 +149,9 @@ func (p *Plan) Table() (report.Table, error) {
 
 // String is a line for each group: how many of its units stay.
 func (p *Plan) String() string {
+	if p == nil || p.network == nil {
+		return "a plan without a network"
+	}
 	var b strings.Builder
 	for _, g := range p.network.groups {
 		fmt.Fprintf(&b, "%s: %d of %d stay\n", g.Name, g.Size-len(p.Removed[g.Name]), g.Size)

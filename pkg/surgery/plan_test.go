@@ -398,6 +398,64 @@ func TestEditedPlanJSON(t *testing.T) {
 	if diff := cmp.Diff(p, again, cmpopts.IgnoreUnexported(Plan{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+	// Units of another group: the file does not say which shapes that group's variables had.
+	b := open(t)
+	edited = strings.Replace(file.String(), `"removed": []`, `"removed": [1]`, 1)
+	if again, err = n.ReadPlan(strings.NewReader(edited)); err != nil {
+		t.Fatal(err)
+	}
+	small, err := again.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bad *FormatError
+	if _, err := Rebuild(b, small.Store, n.ModelFn(), strings.NewReader(edited)); !errors.As(err, &bad) || !strings.Contains(err.Error(), "write it again") {
+		t.Errorf("rebuilt from an edited file: %v", err)
+	}
+	file.Reset()
+	if err := again.WriteJSON(&file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Rebuild(b, small.Store, n.ModelFn(), &file); err != nil {
+		t.Errorf("rebuilt from a file that was written again: %v", err)
+	}
+	twice := strings.Replace(edited, `"groups": [`, `"groups": [{"name": "/a/dense/weights:1", "units": 8, "removed": [], "places": []},`, 1)
+	if _, err := n.ReadPlan(strings.NewReader(twice)); !errors.As(err, &bad) {
+		t.Errorf("a group that is there twice, first with nothing to remove: %v", err)
+	}
+}
+
+// What was not made by a network, and what is nil, is an error and no panic.
+func TestNothingToPlan(t *testing.T) {
+	n := threeLayers(t)
+	var value *ValueError
+	var config *ConfigError
+	var format *FormatError
+	for name, p := range map[string]*Plan{"nil": nil, "zero": {}} {
+		if _, err := p.Apply(); !errors.As(err, &value) || p.String() == "" {
+			t.Errorf("a plan that is %s: %v", name, err)
+		}
+		if _, err := p.Masked(); !errors.As(err, &value) {
+			t.Errorf("masked by a plan that is %s: %v", name, err)
+		}
+	}
+	x := noise(1, n.Inputs()[0])
+	if _, err := Verify(n, nil, x); !errors.As(err, &value) {
+		t.Errorf("nothing to verify: %v", err)
+	}
+	r := &Report{}
+	if err := r.Measure(t.Context(), n, nil, profile.CompareConfig{}, x); !errors.As(err, &value) {
+		t.Errorf("nothing to measure: %v", err)
+	}
+	if _, err := Verify(n, whole(t, n), nil); !errors.As(err, &config) {
+		t.Errorf("a sample that is nil: %v", err)
+	}
+	if _, err := Rebuild(n.Backend(), nil, n.ModelFn(), nil); !errors.As(err, &value) {
+		t.Errorf("no store: %v", err)
+	}
+	if _, err := Rebuild(n.Backend(), model.NewStore(), n.ModelFn(), nil); !errors.As(err, &format) {
+		t.Errorf("no plan: %v", err)
+	}
 }
 
 // Where a unit is so much of the network that far less stays than was asked for, the plan says so.
@@ -426,6 +484,36 @@ func TestOvershootIsNoted(t *testing.T) {
 		if notes := strings.Join(p.Notes(), "\n"); (left < 0.75*c.macs) != c.note || strings.Contains(notes, "were asked for") != c.note {
 			t.Errorf("asked for %v, %v stay, and the notes are %q", c.macs, left, notes)
 		}
+	}
+}
+
+// Transposed convolutions have no MACs: a budget of MACs says so where there are others, and is refused where there are none, instead of being met by removing nothing.
+func TestBudgetOfWhatIsNotCounted(t *testing.T) {
+	b := open(t)
+	up := func(s *model.Scope, name string, x *graph.Node, channels int) *graph.Node {
+		w := s.VariableWithShape(name, float(2, 2, x.Shape().Dim(-1), channels))
+		return graph.Convolve(x, w.NodeValue(x.Graph())).InputDilationPerAxis(2, 2).PaddingPerDim([][2]int{{1, 1}, {1, 1}}).Done()
+	}
+	trace1 := func(fn func(*model.Scope, *graph.Node) *graph.Node) *Network {
+		n, err := Trace(b, network(t, b, trace.Single(fn), float(1, 2, 2, 3)), trace.Single(fn), float(1, 2, 2, 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	only := trace1(func(s *model.Scope, x *graph.Node) *graph.Node { return up(s, "b", relu(up(s, "a", x, 6)), 2) })
+	var wrong *ConfigError
+	if p, err := only.Plan(Config{}, nil); !errors.As(err, &wrong) || wrong.Field != "MACs" {
+		t.Errorf("transposed convolutions only: %v, %v", p, err)
+	}
+	if p, err := only.Plan(Config{Params: 0.5}, nil); err != nil || len(p.Removed) == 0 || len(p.Notes()) != 0 {
+		t.Errorf("a budget of parameters: %v, %v", p, err)
+	}
+	some := trace1(func(s *model.Scope, x *graph.Node) *graph.Node {
+		return up(s, "b", relu(conv(s.In("a"), x, 6, 3, 1)), 2)
+	})
+	if p, err := some.Plan(Config{}, nil); err != nil || !strings.Contains(strings.Join(p.Notes(), "\n"), "transposed convolutions (1) are not among the MACs") {
+		t.Errorf("one transposed convolution: %v, %v", p, err)
 	}
 }
 
@@ -554,6 +642,37 @@ func TestFromMasks(t *testing.T) {
 	}
 }
 
+// A bias is what a masked unit leaves: that it goes with the unit is noted, unless nothing reads it.
+func TestFromMasksNotesConstants(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		return layers.Dense(s.In("b"), relu(layers.Dense(s.In("a"), x, true, 3)), false, 2)
+	})
+	store := network(t, b, fn, float(1, 2))
+	n, err := Trace(b, store, fn, float(1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	makes, reads := params.Param{Path: "/a/dense/weights", Shape: float(2, 3)}, params.Param{Path: "/b/dense/weights", Shape: float(3, 2)}
+	for _, c := range []struct {
+		bias []float32
+		read bool // the readers are alive
+		want string
+	}{{[]float32{1, 0.5, 1}, true, "up to 0.5 in /a/dense/biases"}, {[]float32{1, 0, 1}, true, ""}, {[]float32{1, 0.5, 1}, false, ""}} {
+		setValue(t, store.GetVariable("/a/dense/biases"), tensors.FromValue(c.bias))
+		if err := errors.Join(mask.Set(store, makes, []bool{true, false, true, true, false, true}), mask.Set(store, reads, []bool{true, true, c.read, c.read, true, true})); err != nil {
+			t.Fatal(err)
+		}
+		p, err := n.FromMasks()
+		if err != nil || !cmp.Equal(p.Removed, map[string][]int{"/a/dense/weights:1": {1}}) {
+			t.Fatalf("%v, %v", p, err)
+		}
+		if notes := strings.Join(p.Notes(), "\n"); (notes == "") != (c.want == "") || !strings.Contains(notes, c.want) {
+			t.Errorf("biases %v, read %v: notes %q", c.bias, c.read, notes)
+		}
+	}
+}
+
 // Nothing is left of a copy that fails, and the original is as it was.
 func TestAllOrNothing(t *testing.T) {
 	n := lenet(t, open(t))
@@ -628,5 +747,17 @@ func TestPartsDoNotVanish(t *testing.T) {
 	}
 	if r, err := Verify(n, small, tensors.FromValue([][]float32{{0.3}})); err != nil || r.MaxDiff > 1e-6 {
 		t.Errorf("%s, %v", r, err)
+	}
+	for want, cfg := range map[string]Config{ // one of units 0 and 1 is brought back
+		"3 units stay, where Config.Keep asks for 2":       {Keep: map[string]int{"/w1:1": 2}},
+		"3 units stay, which is no multiple of the 2 that": {Units: 0.5, RoundTo: 2},
+	} {
+		p, err := n.Plan(cfg, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if notes := strings.Join(p.Notes(), "\n"); !strings.Contains(notes, want) || len(p.Removed["/w1:1"]) != 3 {
+			t.Errorf("%v are removed, notes %q, expected %q", p.Removed, notes, want)
+		}
 	}
 }

@@ -29,6 +29,9 @@ func record(b compute.Backend, store *model.Store, fn trace.ModelFn, cfg trace.C
 		}
 	}
 	cfg.Finish = func(g *graph.Graph, store *model.Store) ([]*graph.Node, error) {
+		if err := ownVariables(g, store); err != nil {
+			return nil, err
+		}
 		var also []*graph.Node
 		set := map[string]*graph.Node{}
 		for v := range store.IterVariables() {
@@ -84,6 +87,27 @@ func record(b compute.Backend, store *model.Store, fn trace.ModelFn, cfg trace.C
 	}
 	r.Trace = t
 	return r, nil
+}
+
+// ownVariables returns a *ReplayError if a graph reads a variable that the store does not have: one of another store, which the model function holds. Of a variable that the store has by
+// the same path, GoMLX does not tell whose it is; Verify finds out.
+func ownVariables(g *graph.Graph, store *model.Store) error {
+	for _, n := range g.Nodes() {
+		if n.Type() != graph.NodeTypeParameter {
+			continue
+		}
+		path := n.GetParameterName() // that of an input has no scope
+		if strings.HasPrefix(path, model.ScopeSeparator) && store.GetVariable(path) == nil {
+			return held(path)
+		}
+	}
+	return nil
+}
+
+// held is the error for a model function that brings its own variables.
+func held(path string) error {
+	return &ReplayError{Variable: path, Problem: "expected variables of the scope that the model function is given, came one that it holds by itself, with values that no other store changes",
+		Remedy: "let it ask the scope for its variables each time, as scope.VariableWithShape does"}
 }
 
 // settings describes all that a model function can see besides its inputs: the graph's parameters and the store's.

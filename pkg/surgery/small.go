@@ -37,11 +37,11 @@ func (s *Small) Single(scope *model.Scope, x *graph.Node) *graph.Node {
 //
 // Errors: those of Plan.Check; *ValueError for variables without values; *ReplayError.
 func (p *Plan) Apply() (*Small, error) {
-	n := p.network
 	removed, err := p.Indices()
 	if err != nil {
 		return nil, err
 	}
+	n := p.network
 	for _, path := range n.analysis.order {
 		v := n.store.GetVariable(path)
 		if removed[path] == nil && (v == nil || !v.HasValue()) {
@@ -69,6 +69,9 @@ func (p *Plan) Apply() (*Small, error) {
 //
 // Errors: those of Network.ReadPlan; *ValueError for variables of other shapes than the plan leaves; *ReplayError; those of Trace.
 func Rebuild(b compute.Backend, store *model.Store, fn trace.ModelFn, plan io.Reader) (*Small, error) {
+	if store == nil {
+		return nil, &ValueError{"store", "is nil", "give that of the smaller network, or an empty one, model.NewStore()"}
+	}
 	j, err := readPlan(plan)
 	if err != nil {
 		return nil, err
@@ -80,6 +83,9 @@ func Rebuild(b compute.Backend, store *model.Store, fn trace.ModelFn, plan io.Re
 	dims := map[string][]int{}
 	for _, v := range j.Variables {
 		dims[v.Path] = v.Shape
+	}
+	if err := j.complete(store, dims); err != nil {
+		return nil, err
 	}
 	shadow, err := shadowOf(store, dims)
 	if err != nil {

@@ -212,6 +212,61 @@ func TestLoopsAreRefused(t *testing.T) {
 	}
 }
 
+// A gradient that uses values of the network besides its arguments belongs to the graph that it was made in: training says so, and what to do.
+func TestGradientsOfOtherGraphs(t *testing.T) {
+	b := open(t)
+	fn := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node {
+		x = layers.Dense(s.In("a"), x, false, 4)
+		gate := graph.Sigmoid(x)
+		x = graph.IdentityWithCustomGradient(x, func(_, v *graph.Node) *graph.Node { return graph.Mul(v, gate) })
+		return layers.Dense(s.In("b"), x, false, 2)
+	})
+	n, err := Trace(b, network(t, b, fn, float(2, 3)), fn, float(2, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, err := half(n, 1).Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = trace.Record(b, small.Store, func(s *model.Scope, in []*graph.Node) []*graph.Node {
+		w := s.Store().GetVariable("/a/dense/weights").NodeValue(in[0].Graph())
+		return graph.Gradient(graph.ReduceAllSum(small.ModelFn(s, in)[0]), w)
+	}, trace.Config{Training: true}, float(2, 3))
+	var failed *ReplayError
+	if !errors.As(err, &failed) || failed.Op != "IdentityWithCustomGradient" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A function that holds its variables reads the same values in every store: the masked network would not be masked.
+func TestHeldVariablesAreRefused(t *testing.T) {
+	b := open(t)
+	store := model.NewStore()
+	a := store.RootScope().VariableWithValue("a", [][]float32{{1, 2, 3}, {4, 5, 6}})
+	c := store.RootScope().VariableWithValue("c", [][]float32{{1}, {2}, {3}})
+	fn := trace.Single(func(_ *model.Scope, x *graph.Node) *graph.Node {
+		return graph.MatMul(relu(graph.MatMul(x, a.NodeValue(x.Graph()))), c.NodeValue(x.Graph()))
+	})
+	var held *ReplayError
+	n, err := Trace(b, store, fn, float(4, 2)) // it is the variables' store
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.Empty()
+	p.Removed["/a:1"] = []int{1}
+	small, err := p.Apply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Verify(n, small, noise(1, float(4, 2))); !errors.As(err, &held) {
+		t.Errorf("%s, %v", r, err)
+	}
+	if _, err := Trace(b, model.NewStore(), fn, float(4, 2)); !errors.As(err, &held) || held.Variable != "/a" {
+		t.Errorf("in another store: %v", err)
+	}
+}
+
 func TestUnstableFunctions(t *testing.T) {
 	_, err := Trace(open(t), model.NewStore(), trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node { return graph.MulScalar(x, rand.Float64()) }), float(2))
 	var unstable *UnstableError
@@ -223,6 +278,10 @@ func TestUnstableFunctions(t *testing.T) {
 	var shape *ShapeError
 	if _, err := Trace(open(t), model.NewStore(), trace.Single(func(_ *model.Scope, x *graph.Node) *graph.Node { return x }), dynamic); !errors.As(err, &shape) {
 		t.Errorf("a shape that is not fixed: %v", err)
+	}
+	dense := trace.Single(func(s *model.Scope, x *graph.Node) *graph.Node { return layers.Dense(s, x, false, 2) }) // which takes no examples, too
+	if _, err := Trace(open(t), model.NewStore(), dense, float(1, 2), float(0, 2)); !errors.As(err, &shape) || shape.Input != 1 {
+		t.Errorf("a batch of 0: %v", err)
 	}
 }
 

@@ -51,10 +51,10 @@ type Network struct {
 //
 // The smaller network takes inputs of other shapes too, as far as the function does.
 //
-// Errors: *trace.Error; *ShapeError for inputs without fixed dimensions; *UnstableError for functions that build another graph each time.
+// Errors: *trace.Error; *ShapeError for inputs without fixed dimensions, or with dimensions of 0; *UnstableError for functions that build another graph each time.
 func Trace(b compute.Backend, store *model.Store, fn trace.ModelFn, inputs ...shapes.Shape) (*Network, error) {
 	for i, s := range inputs {
-		if slices.ContainsFunc(s.Dimensions, func(d int) bool { return d < 0 }) {
+		if slices.ContainsFunc(s.Dimensions, func(d int) bool { return d < 1 }) {
 			return nil, &ShapeError{Input: i, Shape: s}
 		}
 	}

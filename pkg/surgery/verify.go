@@ -34,7 +34,8 @@ type Report struct {
 // Verify compares the smaller network with the masked one, which it has to equal, on samples: an input of the network each, in its order. It counts what both cost.
 // Report.Measure adds how long they take.
 //
-// Errors: *ConfigError for samples that are no inputs of the network; *OtherNetworkError for a network that the smaller one was not made of; what running the networks returns.
+// Errors: *ConfigError for samples that are no inputs of the network; *OtherNetworkError for a network that the smaller one was not made of; *ReplayError for a model function that holds
+// variables by itself instead of asking its scope, so that there is no masked network to compare with; what running the networks returns.
 func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error) {
 	r := Report{Before: n.Cost()}
 	if len(samples) == 0 {
@@ -73,7 +74,32 @@ func Verify(n *Network, small *Small, samples ...*tensors.Tensor) (Report, error
 		}
 		r.MaxDiff, r.MaxOutput = math.Max(r.MaxDiff, diff), math.Max(r.MaxOutput, largest)
 	}
+	if r.MaxDiff > suspicious*math.Max(1, r.MaxOutput) {
+		return r, n.reads(masked, want, samples)
+	}
 	return r, nil
+}
+
+// suspicious is a difference, as a share of the largest output, that no rounding makes.
+const suspicious = 1e-2
+
+// reads returns a *ReplayError if the model function does not read a masked store, but variables that it holds: then its outputs there are not those of its recording, which does.
+func (n *Network) reads(masked *model.Store, outputs, samples []*tensors.Tensor) error {
+	whole := &replay{network: n.digest, fn: n.fn, removed: map[string]map[int][]int{}, dims: map[string][]int{}}
+	recorded, err := n.outputs(masked, whole.build, samples)
+	if err != nil {
+		return fmt.Errorf("the masked network, as it was recorded: %w", err)
+	}
+	for i := range outputs {
+		diff, largest, err := difference(outputs[i], recorded[i])
+		if err != nil {
+			return err
+		}
+		if diff > suspicious*math.Max(1, largest) {
+			return held("")
+		}
+	}
+	return nil
 }
 
 // fit returns a *ConfigError for samples that are no inputs of the network. The first axis may be of any size.
@@ -82,6 +108,9 @@ func (n *Network) fit(samples []*tensors.Tensor) error {
 		return &ConfigError{"samples", fmt.Sprintf("there are %d, and the network has %d inputs", len(samples), len(n.inputs)), "give one for each, in the network's order"}
 	}
 	for i, want := range n.inputs {
+		if !samples[i].Ok() {
+			return &ConfigError{"samples", fmt.Sprintf("number %d is nil, or was finalized", i), "give an input of the network, of any batch size"}
+		}
 		if got := samples[i].Shape(); got.DType != want.DType || got.Rank() != want.Rank() || want.Rank() > 0 && !slices.Equal(got.Dimensions[1:], want.Dimensions[1:]) {
 			return &ConfigError{"samples", fmt.Sprintf("number %d is %s, and the network was traced for %s", i, got, want), "give an input of that type and shape, of any batch size"}
 		}
@@ -91,7 +120,7 @@ func (n *Network) fit(samples []*tensors.Tensor) error {
 
 // plan returns what was removed, as a plan of the network.
 func (s *Small) plan(n *Network) (*Plan, error) {
-	if s.replay == nil {
+	if s == nil || s.replay == nil {
 		return nil, &ValueError{"Small", "was not made by this package", "use what Plan.Apply or Rebuild returns"}
 	}
 	if s.replay.network != n.digest {
@@ -146,6 +175,9 @@ func inputs(samples []*tensors.Tensor) []any {
 // Measure adds the latencies of the original network and of the smaller one, measured in turn, for the samples.
 func (r *Report) Measure(ctx context.Context, n *Network, small *Small, cfg profile.CompareConfig, samples ...*tensors.Tensor) error {
 	if err := n.fit(samples); err != nil {
+		return err
+	}
+	if _, err := small.plan(n); err != nil {
 		return err
 	}
 	var contenders []profile.Contender

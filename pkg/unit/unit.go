@@ -163,6 +163,10 @@ type Layout struct {
 func (u Unit) Of(p params.Param) (Layout, error) {
 	dims := p.Shape.Dimensions
 	l := Layout{Count: 1, dims: dims, block: slices.Repeat([]int{1}, len(dims))}
+	if n := len(dims); (u.Block != nil || u.M != 0) && (p.In < 0 || p.In >= n || p.Out < 0 || p.Out >= n) {
+		return Layout{}, &Error{u.Name, p.Path, fmt.Sprintf("expected axes for In and Out among the %d of its shape %v, came %d and %d", n, dims, p.In, p.Out),
+			"set them in params.Param as params.Select does, or leave the parameter out with params.Set.Without"}
+	}
 	if u.Block != nil {
 		block, err := u.Block(p)
 		if err != nil {

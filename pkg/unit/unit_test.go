@@ -145,6 +145,16 @@ func TestWhatDoesNotFit(t *testing.T) {
 			t.Errorf("%s: got %v, want an *Error with a remedy", name, err)
 		}
 	}
+	for name, p := range map[string]params.Param{
+		"no such axis for Out": {Path: "/w", Shape: p.Shape, In: 0, Out: 2}, "no axis for In": {Path: "/w", Shape: p.Shape, In: -1, Out: 1}, "a scalar": {Path: "/w"},
+	} {
+		for _, u := range []Unit{Filter, InChannel, Block(2, 2), Head(2), NofM(1, 2, Out)} {
+			var bad *Error
+			if _, err := u.Of(p); !errors.As(err, &bad) {
+				t.Errorf("%s on %s: got %v, want an *Error", u.Name, name, err)
+			}
+		}
+	}
 	// Heads on an axis of their own.
 	if l := of(t, Head(2), param(6, 2, 5)); l.Count != 2 || l.Size() != 30 || l.Spans(1) || !l.Spans(2) {
 		t.Errorf("two heads on an axis of their own: %+v", l)

@@ -208,7 +208,7 @@ func parse(args []string) (options, error) {
 			*path = filepath.Join(*dir, *path)
 		}
 	}
-	if o.out == o.model {
+	if filepath.Clean(o.out) == filepath.Clean(o.model) {
 		return o, usageError("-o is the model itself: give another file")
 	}
 	return o, nil

@@ -283,6 +283,7 @@ func TestShrinkErrors(t *testing.T) {
 		"no model":           {"-o small.onnx", true, "expected one"},
 		"no output":          {"large.onnx", true, "-o is missing"},
 		"itself":             {"large.onnx -o large.onnx", true, "model itself"},
+		"itself, otherwise":  {"large.onnx -o " + dir + "/./large.onnx", true, "model itself"},
 		"two budgets":        {"large.onnx -o small.onnx --macs 0.5 --params 0.5", true, "one of them"},
 		"nothing":            {"large.onnx -o small.onnx --macs 0", true, "more than 0"},
 		"no parameters":      {"large.onnx -o small.onnx --params 0", true, "more than 0"},

@@ -52,8 +52,16 @@ func Check(b compute.Backend, c criterion.Criterion) error {
 		t := trial{b: b, c: c, param: param(dims)}
 		t.draw(1)
 		scores, shape, err := t.run()
-		if err != nil {
+		var unusable *unusableError
+		switch {
+		case errors.As(err, &unusable):
+			broken("returns scores in "+dtypes.Float32.String(), "pruning ranks such numbers", "on a layer %v: %v", dims, unusable)
+			continue
+		case err != nil && t.asksForTooLittle():
 			broken("needs only what it asks for", "inputs that are not in Needs are nil", "on a layer %v: %v", dims, err)
+			continue
+		case err != nil:
+			broken("can be computed", "it is tried on a dense layer and on a convolution, and has to work for both", "on a layer %v: %v", dims, err)
 			continue
 		}
 		if !slices.Equal(shape, dims) {
@@ -79,6 +87,12 @@ func Check(b compute.Backend, c criterion.Criterion) error {
 		doubled, _, err := t.run()
 		if err != nil || !slices.Equal(order, ranks(doubled)) {
 			broken("does not depend on the unit of the weights", "a layer whose weights are all twice as large must be pruned alike", "doubling all weights of a layer %v changed the order", dims)
+		}
+		for _, axes := range [][]int{nil, {len(dims) - 1}} {
+			if got, err := t.pool(axes...); err != nil || got != t.param.Size()/extent(dims, axes) {
+				broken("pools over the axes that it is given", "units of several weights need one importance each, and single weights, which are pooled over no axes, their own",
+					"the pool makes %d importances of a layer %v over axes %v, error %v", got, dims, axes, err)
+			}
 		}
 		t.zero()
 		zeros, _, err := t.run()
@@ -176,6 +190,35 @@ func (t *trial) run() (scores []float32, shape []int, err error) {
 	})
 }
 
+// asksForTooLittle tells whether the criterion can be computed when it is given all that there is.
+func (t *trial) asksForTooLittle() bool {
+	all := trial{b: t.b, c: t.c, param: t.param}
+	all.c.Needs = criterion.NeedGate<<1 - 1 // of all needs the last
+	all.draw(1)
+	_, _, err := all.run()
+	return err == nil
+}
+
+// pool returns how many importances the criterion's pool makes of the weights.
+func (t *trial) pool(axes ...int) (n int, err error) {
+	pool := t.c.Pool
+	if pool == nil {
+		pool = criterion.L1
+	}
+	weights := tensors.FromFlatDataAndDimensions(slices.Clone(t.weight), t.param.Shape.Dimensions...)
+	values, _, err := t.call([]any{weights}, func(nodes []*graph.Node) *graph.Node { return pool(nodes[0], axes...) })
+	return len(values), err
+}
+
+// extent is how many weights lie along axes.
+func extent(dims, axes []int) int {
+	n := 1
+	for _, axis := range axes {
+		n *= dims[axis]
+	}
+	return n
+}
+
 func (t *trial) track() (shape []int, err error) {
 	dims := t.param.Shape.Dimensions
 	w := tensors.FromFlatDataAndDimensions(slices.Clone(t.weight), dims...)
@@ -185,11 +228,22 @@ func (t *trial) track() (shape []int, err error) {
 	return shape, err
 }
 
+// unusableError says that a function of the criterion returned what is no tensor of scores.
+type unusableError struct{ got string }
+
+func (e *unusableError) Error() string {
+	return fmt.Sprintf("expected a node of type %s, got %s", dtypes.Float32, e.got)
+}
+
 func (t *trial) call(args []any, build func([]*graph.Node) *graph.Node) (values []float32, shape []int, err error) {
 	err = guard.Run("score", func() error {
 		exec, err := graph.NewExec(t.b, func(nodes []*graph.Node) *graph.Node {
 			defer guard.Building()
-			return build(nodes)
+			result := build(nodes)
+			if result == nil { // with which GoMLX would keep its lock
+				panic(&unusableError{"nil"})
+			}
+			return result
 		})
 		if err != nil {
 			return err
@@ -201,7 +255,7 @@ func (t *trial) call(args []any, build func([]*graph.Node) *graph.Node) (values 
 		}
 		shape = results[0].Shape().Dimensions
 		if results[0].DType() != dtypes.Float32 {
-			return fmt.Errorf("scores have type %s, expected %s", results[0].DType(), dtypes.Float32)
+			return &unusableError{results[0].DType().String()}
 		}
 		values, err = tensors.CopyFlatData[float32](results[0])
 		return err

@@ -59,6 +59,10 @@ func TestBrokenCriteriaAreFound(t *testing.T) {
 		"tracks what it needs":       {Name: "x", Needs: criterion.NeedTrack, Score: func(in criterion.Inputs) *graph.Node { return in.Track }},
 		"tracks in the shape of the weights": {Name: "x", Needs: criterion.NeedTrack, Score: func(in criterion.Inputs) *graph.Node { return in.Track },
 			Track: func(in criterion.Inputs) *graph.Node { return graph.ReduceAllSum(in.Grad) }},
+		"returns scores in Float32": {Name: "x", Score: func(in criterion.Inputs) *graph.Node { return nil }},
+		"can be computed":           {Name: "x", Score: func(in criterion.Inputs) *graph.Node { panic("unfinished") }},
+		"pools over the axes that it is given": {Name: "x", Score: func(in criterion.Inputs) *graph.Node { return in.Weight },
+			Pool: func(c *graph.Node, axes ...int) *graph.Node { return graph.ReduceMax(c, axes...) }}, // without axes GoMLX reduces all
 		"is deterministic": {Name: "x", Score: func(in criterion.Inputs) *graph.Node {
 			return graph.MulScalar(in.Weight, math.Exp(rand.NormFloat64()))
 		}},
@@ -74,6 +78,22 @@ func TestBrokenCriteriaAreFound(t *testing.T) {
 		}
 		if broken.Reason == "" || broken.Got == "" {
 			t.Errorf("%s: no reason in %v", law, err)
+		}
+	}
+}
+
+// Functions that return nil, or another type, are named as such: nothing waits for ever, and no need is blamed.
+func TestResultsThatAreNoScores(t *testing.T) {
+	b := open(t)
+	score := func(in criterion.Inputs) *graph.Node { return in.Weight }
+	for want, c := range map[string]criterion.Criterion{
+		"got nil":                      {Name: "x", Score: func(in criterion.Inputs) *graph.Node { return nil }},
+		"got Bool":                     {Name: "x", Score: func(in criterion.Inputs) *graph.Node { return graph.GreaterThan(in.Weight, graph.ZerosLike(in.Weight)) }},
+		"the pool makes 0 importances": {Name: "x", Score: score, Pool: func(*graph.Node, ...int) *graph.Node { return nil }},
+		"tracks in the shape":          {Name: "x", Score: score, Track: func(criterion.Inputs) *graph.Node { return nil }},
+	} {
+		if err := Check(b, c); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "asks for") {
+			t.Errorf("%s: %v", want, err)
 		}
 	}
 }

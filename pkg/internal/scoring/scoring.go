@@ -124,6 +124,9 @@ func (s *Scorer) compile() (err error) {
 				at += len(s.Set)
 			}
 			contributions[i] = c.Score(in)
+			if contributions[i] == nil {
+				panic(&criterion.ScoreError{Criterion: c.Name, Path: param.Path, Problem: fmt.Sprintf("its Score returned nil, expected scores of the shape of the weights, %s", param.Shape)})
+			}
 			if got := contributions[i].Shape(); !slices.Equal(got.Dimensions, param.Shape.Dimensions) {
 				panic(&criterion.ScoreError{Criterion: c.Name, Path: param.Path, Problem: fmt.Sprintf("its scores have shape %s, expected that of the weights, %s", got, param.Shape)})
 			}
