@@ -33,6 +33,13 @@ func TestRead(t *testing.T) {
 		{"main of its own", "func main() { f() }", "func main() { f() }", []string{}, false, false, []int{1}},
 		{"generic method", "func (l *List[T]) Len() int { return 0 }", "func (l *List[T]) Len() int { return 0 }", []string{"List~Len"}, false, false, []int{1}},
 		{"statements over lines", "for i := range 3 {\n\tf(i)\n}\nx", "func main() { for i := range 3 {\n\tf(i)\n}\nx\n}", []string{}, true, true, []int{1, 2, 3, 4, 0}},
+		{"what looks like a command in a raw string", "s := `a\n!ls\n%who`[1:]\ns", "func main() { s := (`a` + \"\\n\" +\n`!ls` + \"\\n\" +\n`%who`)[1:]\ns\n}", []string{}, true, true, []int{1, 2, 3, 4, 0}},
+		{"what looks like a command in a comment", "/*\n!ls\n%%\n//gonb:%who\n*/\nvar x = 1", "/*\n !ls\n %%\n //gonb:%who\n*/\nvar x = 1", []string{"x"}, false, false, []int{1, 2, 3, 4, 5, 6}},
+		{"a quote in a command, a string and a rune", "!echo `\nvar q, r = \"`\", '`'\n!ls", "!echo `\nvar q, r = \"`\", '`'\n!ls", []string{"q", "r"}, false, false, []int{1, 2, 3}},
+		{"package in a raw string", "var s = `\npackage main\n`", "var s = (`` + \"\\n\" +\n`package main\n`)", []string{"s"}, false, false, []int{1, 2, 3}},
+		{"names that begin with package", "packages := 1\npackages++\npackages", "func main() { packages := 1\n packages++\n packages\n}", []string{}, true, true, []int{1, 2, 3, 0}},
+		{"a package clause", "package main // as in a file\nvar x = 1", "package main // as in a file\nvar x = 1", []string{"x"}, false, false, []int{1, 2}},
+		{"lines that end as on Windows", "!ls\r\nx := 1\r\n", "!ls\nfunc main() { x := 1\n}\n", []string{}, true, false, []int{1, 2, 0, 3}},
 		{"empty", "", "", []string{}, false, false, []int{1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -21,6 +21,8 @@ type Cell struct {
 	Statements bool     // it has statements at top level, which main is put around
 	Shows      bool     // its last statement is an expression whose value is to be shown
 
+	clauses []int // the lines that name a package
+
 	code   []string // what GoNB gets, commands included
 	origin []int    // for each line of code: the line of the source that it comes from, -1: none
 }
@@ -38,17 +40,20 @@ var otherCells = []string{"%writefile", "%script", "%bash", "%sh", "%gx"}
 
 // Read reads a cell. If its Go part does not parse the error is a *SyntaxError, and the cell is as good as can be.
 func Read(source string) (*Cell, error) {
+	source = strings.ReplaceAll(source, "\r\n", "\n") // else a command's last word would end in \r
 	c := &Cell{Source: source, Lines: strings.Split(source, "\n")}
-	c.Commands = commands(c.Lines)
+	c.Commands, c.clauses = commands(c.Lines)
 	if len(c.Commands) > 0 {
 		first := c.Commands[0]
 		if first.Kind == Magic && first.First == 0 && strings.HasPrefix(first.Text, "%") && len(first.Text) > 1 && first.Name() != "%" {
-			c.Other, c.Commands = &first, nil
+			c.Other, c.Commands, c.clauses = &first, nil, nil
 			c.code, c.origin = c.Lines, count(len(c.Lines))
 			return c, nil
 		}
 	}
-	return c, c.compose()
+	err := c.compose()
+	c.shield()
+	return c, err
 }
 
 // IsOtherOfGonb says whether a cell that is not Go is one of those that GoNB knows.
@@ -119,10 +124,8 @@ func (c *Cell) goText() string {
 			lines[i] = ""
 		}
 	}
-	for i, line := range lines {
-		if strings.HasPrefix(line, "package ") {
-			lines[i] = ""
-		}
+	for _, i := range c.clauses {
+		lines[i] = ""
 	}
 	return strings.Join(lines, "\n")
 }
