@@ -181,6 +181,10 @@ func (p *program) check(e exports, statements, show bool) error {
 			p.shown != nil && strings.HasSuffix(e.Msg, "is not used") && e.Pos >= p.shown.Pos() && e.Pos < p.shown.End() {
 			continue
 		}
+		// Nobody drops a dot import that this cell has no use for, and others may have: it is taken out of the program.
+		if p.inDotImport(e.Pos) && strings.HasSuffix(e.Msg, "imported and not used") {
+			continue
+		}
 		at := p.fset.Position(e.Pos)
 		problem := fmt.Sprintf("./%s:%d:%d: %s", at.Filename, at.Line, at.Column, e.Msg)
 		// An old initialiser that does not fit a new type is no matter to a program that has no use for it.
@@ -200,6 +204,13 @@ func (p *program) check(e exports, statements, show bool) error {
 		return &CompileError{problems}
 	}
 	return nil
+}
+
+// inDotImport tells whether a position lies in an import of the form `import . "strings"`.
+func (p *program) inDotImport(at token.Pos) bool {
+	return slices.ContainsFunc(p.file.Imports, func(s *ast.ImportSpec) bool {
+		return s.Name != nil && s.Name.Name == "." && at >= s.Pos() && at < s.End()
+	})
 }
 
 // initialiser returns the specification of variables whose values a position lies in, or nil.
@@ -245,6 +256,9 @@ func (p *program) findHoisted(allowed map[token.Pos]bool) {
 				why = "it has no type"
 				break
 			}
+			if what := hides(id.Name); what != "" {
+				why = "a variable of its name would hide Go's own " + what + " from all cells"
+			}
 			if _, ok := p.typeText(object.Type(), nil); !ok {
 				why = "its type " + object.Type().String() + " can't be named in another cell"
 			}
@@ -266,6 +280,30 @@ func (p *program) findHoisted(allowed map[token.Pos]bool) {
 			p.notes = append(p.notes, id.Name+" ends with this cell: "+why)
 		}
 	}
+}
+
+// hides says what of Go itself, of that which the generated file needs, a package-level declaration of a name hides: "type string"; "": nothing.
+func hides(name string) string {
+	switch types.Universe.Lookup(name).(type) {
+	case *types.TypeName:
+		return "type " + name
+	case *types.Const, *types.Nil:
+		return name
+	}
+	if name == "append" {
+		return name
+	}
+	return ""
+}
+
+// hidden is the error of a program that declares a name which the generated file needs as Go has it.
+func (p *program) hidden() error {
+	for _, name := range p.pkg.Scope().Names() {
+		if what := hides(name); what != "" {
+			return fmt.Errorf("the notebook declares %s, which hides Go's own %s: give it another name, and forget this one with %%reset %s", name, what, name)
+		}
+	}
+	return nil
 }
 
 // findShown finds the last expression among main's statements, if it has one value.

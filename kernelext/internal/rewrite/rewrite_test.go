@@ -305,6 +305,19 @@ func TestDotImports(t *testing.T) {
 	n.want("import \"fmt\"\nvar x = ToUpper(\"a\")\nfunc diff() string { return Diff(1, 2) }\n%%\nfmt.Println(diff() != \"\")", "true")
 	n.want("%%\nfmt.Println(x)", "A")
 	n.want("%%\nfmt.Println(ToLower(x), diff() != \"\")", "a true")
+	n.want("%%\nfmt.Println(1)", "1") // with no use for either
+}
+
+// A name of Go's own that a cell gives to something else.
+func TestHiddenNames(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"", "")
+	n.statements("string := \"a\"\nmax := 2\nfmt.Println(string, max)", "a 2", "string ends with this cell: a variable of its name would hide Go's own type string")
+	n.statements("fmt.Println(max)", "2")
+	if _, err := n.run(source{text: "var any = 3\n%%\nfmt.Println(any)"}); err == nil || !strings.Contains(err.Error(), "%reset any") {
+		t.Errorf("error %v, want how to go on", err)
+	}
 }
 
 func TestWithoutWorkspace(t *testing.T) {
