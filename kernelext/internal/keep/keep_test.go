@@ -147,8 +147,8 @@ func TestReset(t *testing.T) {
 	}
 	leave(t, dir, manifest.Var{Name: "a", File: "a.value"}, manifest.Var{Name: "b", File: "b.value"}, manifest.Var{Name: "c", File: "b.value"},
 		manifest.Var{Name: "local", Local: true, Cell: 7})
-	if err := Reset(dir, "a", "nothing"); !errors.Is(err, ErrNoVariable) || !strings.HasPrefix(err.Error(), "nothing: ") {
-		t.Errorf("error %v, want ErrNoVariable", err)
+	if err := Reset(dir, "a", "nothing"); !errors.Is(err, ErrNotDeclared) || !strings.HasPrefix(err.Error(), "nothing: ") {
+		t.Errorf("error %v, want ErrNotDeclared", err)
 	}
 	if err := MarkRerun(dir, "nothing"); !errors.Is(err, ErrNoVariable) {
 		t.Errorf("error %v, want ErrNoVariable", err)

@@ -300,7 +300,7 @@ func hides(name string) string {
 func (p *program) hidden() error {
 	for _, name := range p.pkg.Scope().Names() {
 		if what := hides(name); what != "" {
-			return fmt.Errorf("the notebook declares %s, which hides Go's own %s: give it another name, and forget this one with %%reset %s", name, what, name)
+			return fmt.Errorf("the notebook declares %s, which hides Go's own %s: give it another name, and forget this one with %%rm %s", name, what, name)
 		}
 	}
 	return nil

@@ -295,6 +295,12 @@ func TestCompileErrors(t *testing.T) {
 		}
 	}
 	n.want("%%\nfmt.Println(counter)", "1")
+	if why := n.fails(source{text: "func counter() {}"}); !strings.HasSuffix(why, "espalier: counter, a var of cell 1, is declared once more as something else: %reset counter forgets it") {
+		t.Errorf("error %q, want how to go on", why)
+	}
+	if why := n.fails(source{text: "const twice = 1\ntype twice int"}); strings.Contains(why, "%reset") {
+		t.Errorf("error %q about what one cell declares twice", why)
+	}
 }
 
 func TestDotImports(t *testing.T) {
@@ -315,7 +321,7 @@ func TestHiddenNames(t *testing.T) {
 	n.want("import \"fmt\"", "")
 	n.statements("string := \"a\"\nmax := 2\nfmt.Println(string, max)", "a 2", "string ends with this cell: a variable of its name would hide Go's own type string")
 	n.statements("fmt.Println(max)", "2")
-	if _, err := n.run(source{text: "var any = 3\n%%\nfmt.Println(any)"}); err == nil || !strings.Contains(err.Error(), "%reset any") {
+	if _, err := n.run(source{text: "var any = 3\n%%\nfmt.Println(any)"}); err == nil || !strings.Contains(err.Error(), "%rm any") {
 		t.Errorf("error %v, want how to go on", err)
 	}
 }

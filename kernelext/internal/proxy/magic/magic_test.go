@@ -112,12 +112,18 @@ func TestResetAndRerun(t *testing.T) {
 	if list, err = keep.List(r.state); err != nil || len(list) != 1 || list[0].Name != "model" {
 		t.Errorf("after %%reset counter: %+v (error %v)", list, err)
 	}
+	if err := (keep.Code{"train": {Kind: "func"}, "net": {Kind: "type"}, "net.Run": {Kind: "func"}, "net.Name": {Kind: "func"}}).Write(r.state); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(r, "%reset train net"); err != nil {
+		t.Fatal(err)
+	}
 	for _, line := range []string{"%reset go.mod", "%reset"} {
 		if err := run(r, line); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff([]string{"forget counter", "%reset go.mod", "%reset"}, r.asked); diff != "" {
+	if diff := cmp.Diff([]string{"forget counter", "forget train net net~Name net~Run", "%reset go.mod", "%reset"}, r.asked); diff != "" {
 		t.Errorf("of GoNB (-want +got):\n%s", diff)
 	}
 	if err := run(r, "%restore"); !errors.Is(err, keep.ErrNothingToRestore) {
