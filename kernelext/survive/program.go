@@ -41,6 +41,7 @@ type Program struct {
 	Gone     []string // variables that the notebook no longer has
 	Notes    []string // what the reader has to be told first
 	Graceful bool     // the program deals with interrupts itself
+	Asks     bool     // the program may ask the reader for input
 
 	addresses Addresses
 	manifest  manifest.Manifest
@@ -58,6 +59,9 @@ var active *Program
 func Begin(p *Program, addresses Addresses) *Program {
 	active = p
 	p.addresses = addresses
+	if !p.Asks {
+		emptyInput()
+	}
 	for _, note := range p.Notes {
 		say(note)
 	}
@@ -77,6 +81,13 @@ func Begin(p *Program, addresses Addresses) *Program {
 	}
 	p.watch()
 	return p
+}
+
+// emptyInput has the program find the end of its standard input at once. It is a pipe that nobody would ever write to, so that to read it would be to wait for ever.
+func emptyInput() {
+	if empty, err := os.Open(os.DevNull); err == nil {
+		os.Stdin = empty
+	}
 }
 
 func say(text string) { fmt.Fprintln(os.Stderr, "espalier: "+text) }

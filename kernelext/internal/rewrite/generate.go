@@ -96,7 +96,7 @@ func (pl *plan) file(state string, gomlx bool) string {
 	}
 	fmt.Fprintf(&b, ")\n\n%s\n", body.String())
 	fmt.Fprintf(&b, `var %[1]sP = %[2]s.Begin(%[8]s&%[2]s.Program{
-	Dir: %[3]q, Cell: %[4]d, Gone: %#[5]v, Notes: %#[6]v, Graceful: %[7]t,
+	Dir: %[3]q, Cell: %[4]d, Gone: %#[5]v, Notes: %#[6]v, Graceful: %[7]t, Asks: %[15]t,
 	Vars: []%[2]s.Declared{
 %[9]s	},
 	Types: []%[2]s.Type{
@@ -120,7 +120,7 @@ func %[1]sC() {
 	}
 }
 `, prefix, surviveAlias, state, pl.cell.Number, pl.gone, slices.Concat(pl.notes, pl.p.notes), pl.handlesInterrupts(), carried,
-		declared.String(), registered.String(), layouts.String(), addresses.String(), strings.Repeat(")", strings.Count(carried, "(")), outgoing.String())
+		declared.String(), registered.String(), layouts.String(), addresses.String(), strings.Repeat(")", strings.Count(carried, "(")), outgoing.String(), pl.asks())
 	return b.String()
 }
 
@@ -142,6 +142,11 @@ func (pl *plan) handlesInterrupts() bool {
 		}
 	}
 	return false
+}
+
+// asks tells whether the program imports what has GoNB ask the reader: the answer comes by standard input.
+func (pl *plan) asks() bool {
+	return slices.ContainsFunc(pl.p.imports(), func(path string) bool { return strings.HasPrefix(path, "github.com/janpfeifer/gonb/") })
 }
 
 // carried are the types of other modules that package carry makes survive.

@@ -1,12 +1,14 @@
 package rewrite
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -416,6 +418,24 @@ func TestFlags(t *testing.T) {
 	n.want("import \"fmt\"\nimport \"flag\"\nvar n = flag.Int(\"n\", 3, \"a number\")", "")
 	n.want("%%\nflag.Parse()\nfmt.Println(*n, flag.Lookup(\"n\") != nil)", "3 true")
 	n.want("%%\nfmt.Println(flag.Lookup(\"n\") != nil)", "true")
+}
+
+// Standard input of a cell's program is a pipe that nobody writes to.
+func TestStandardInputIsEmpty(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	if err := n.build(source{text: "import \"fmt\"\nvar line string\n%%\n_, err := fmt.Scanln(&line)\nfmt.Println(err)"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, n.binary)
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := cmd.Output(); err != nil || string(out) != "EOF\n" {
+		t.Errorf("%q (error %v), want that there is nothing to read", out, err)
+	}
 }
 
 func TestRemovedVariable(t *testing.T) {
