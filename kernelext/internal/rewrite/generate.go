@@ -87,7 +87,7 @@ func (pl *plan) file(state string, gomlx bool) string {
 		dot := strings.LastIndexByte(pl.cell.Show, '.')
 		path := pl.cell.Show[:dot]
 		imports[aliasOf(path)] = path
-		fmt.Fprintf(&body, "func %sShow(v any) { %s.%s(v) }\n", prefix, aliasOf(path), pl.cell.Show[dot+1:])
+		fmt.Fprintf(&body, "func %sShow(values ...any) { %s.%s(values...) }\n", prefix, aliasOf(path), pl.cell.Show[dot+1:])
 	}
 	var b strings.Builder
 	b.WriteString("package main\n\nimport (\n")

@@ -306,7 +306,7 @@ func (p *program) hidden() error {
 	return nil
 }
 
-// findShown finds the last expression among main's statements, if it has one value.
+// findShown finds the last expression among main's statements, if it has a value, or several that are not those of printing.
 func (p *program) findShown() {
 	if p.main == nil || p.main.Body == nil || len(p.main.Body.List) == 0 {
 		return
@@ -316,10 +316,27 @@ func (p *program) findShown() {
 		return
 	}
 	tv, ok := p.info.Types[last.X]
-	if _, several := tv.Type.(*types.Tuple); !ok || !tv.IsValue() || tv.IsNil() || several || tv.Type == types.Typ[types.Invalid] {
+	if !ok || tv.IsNil() || tv.Type == types.Typ[types.Invalid] {
+		return
+	}
+	if values, ok := tv.Type.(*types.Tuple); ok {
+		if values.Len() < 2 || p.prints(last.X) {
+			return
+		}
+	} else if !tv.IsValue() {
 		return
 	}
 	p.shown = last
+}
+
+// prints tells whether a call is one of those that are made for what they write, and not for the number of bytes and the error that they return: fmt.Println, w.Write.
+func (p *program) prints(call ast.Expr) bool {
+	c, ok := ast.Unparen(call).(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	s, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr)
+	return ok && slices.ContainsFunc([]string{"Print", "Fprint", "Write"}, func(prefix string) bool { return strings.HasPrefix(s.Sel.Name, prefix) })
 }
 
 // text returns the source of a node of main.go.

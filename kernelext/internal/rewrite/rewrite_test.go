@@ -245,7 +245,7 @@ func TestShow(t *testing.T) {
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 3\nfunc two() (int, int) { return 1, 2 }\nfunc none() {}", "")
 	for _, c := range []struct{ text, want string }{
-		{"1+1", "2"}, {"x", "3"}, {"fmt.Sprint(x)", "3"}, {"two()", ""}, {"none()", ""}, {"fmt.Println(x)", "3"}, {"x++", ""},
+		{"1+1", "2"}, {"x", "3"}, {"fmt.Sprint(x)", "3"}, {"two()", "1 2"}, {"(two())", "1 2"}, {"none()", ""}, {"[]int{1}", "[1]"}, {"fmt.Println(x)", "3"}, {"x++", ""},
 	} {
 		n.wants(source{text: "%%\n" + c.text, statements: true, show: "fmt.Println"}, c.want)
 		if c.text == "x++" {
