@@ -46,13 +46,17 @@ func FromDeath(cells Cells, words string) Error {
 	first := ""
 	for _, line := range message {
 		// Of a panic that was recovered and raised again the runtime prints both; the last is what the program died of.
-		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "panic: "); ok {
-			first, e.Name = text, Panic
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "panic:"); ok {
+			first, e.Name = strings.TrimSpace(text), Panic
 		} else if text, ok := strings.CutPrefix(line, "fatal error: "); ok && first == "" {
 			first, e.Name = text, Fatal
 		}
 	}
-	if first == "" && len(message) > 0 {
+	switch {
+	case first != "" || len(message) == 0:
+	case message[0] == "panic:" && len(message) > 1: // a text that begins with an empty line
+		first = message[1]
+	default:
 		first, e.Name = message[0], Fatal
 	}
 	first = strings.TrimSuffix(first, " [recovered]")

@@ -138,6 +138,13 @@ func TestLastExpressionThatIsNoValue(t *testing.T) {
 	}
 }
 
+func TestPanicThatBeginsWithAnEmptyLine(t *testing.T) {
+	e := FromDeath(known{}, "panic: \n\tthe reason\n\ngoroutine 1 [running]:\n")
+	if e.Name != Panic || e.Value != "the reason" {
+		t.Errorf("%s: %s", e.Name, e.Value)
+	}
+}
+
 func TestDeath(t *testing.T) {
 	for said, want := range map[string]int{
 		"panic: x\n": 0, "a\nfatal error: y": 2, "no panic: x": -1, "SIGSEGV: segmentation violation": 0, "goroutine 1 [running]:": -1, "": -1,
