@@ -45,7 +45,8 @@ type Program struct {
 
 	addresses Addresses
 	manifest  manifest.Manifest
-	saved     atomic.Bool
+	saved     atomic.Bool // or about to be
+	kept      atomic.Bool // as far as they can be
 }
 
 // Addresses says where a program's variables lie: those of Program.Vars, then those of Program.Outgoing. It is an interface so that the compiler does not take what uses it to depend on the variables: it is
@@ -146,6 +147,7 @@ func (p *Program) Save() (err error) {
 	if !p.saved.CompareAndSwap(false, true) {
 		return nil
 	}
+	defer p.kept.Store(true)
 	defer func() {
 		// Values present themselves by their own code, and goroutines that go on can leave anything.
 		if r := recover(); r != nil {
