@@ -197,6 +197,9 @@ func (p *program) check(e exports, statements, show bool) error {
 		}
 		problems = append(problems, problem)
 	}
+	if err := p.hidden(); err != nil {
+		return err
+	}
 	if len(problems) > 10 {
 		problems = append(problems[:10], "too many errors")
 	}
@@ -296,14 +299,19 @@ func hides(name string) string {
 	return ""
 }
 
-// hidden is the error of a program that declares a name which the generated file needs as Go has it.
+// hidden is the error of a program that declares names which the generated file needs as Go has them; nil: it does not.
 func (p *program) hidden() error {
+	var problems []string
 	for _, name := range p.pkg.Scope().Names() {
 		if what := hides(name); what != "" {
-			return fmt.Errorf("the notebook declares %s, which hides Go's own %s: give it another name, and forget this one with %%rm %s", name, what, name)
+			at := p.fset.Position(p.pkg.Scope().Lookup(name).Pos())
+			problems = append(problems, fmt.Sprintf("./%s:%d:%d: %s hides Go's own %s from all cells: give it another name", at.Filename, at.Line, at.Column, name, what))
 		}
 	}
-	return nil
+	if problems == nil {
+		return nil
+	}
+	return &CompileError{problems}
 }
 
 // findShown finds the last expression among main's statements, if it has a value, or several that are not those of printing.

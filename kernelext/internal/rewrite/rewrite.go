@@ -113,9 +113,6 @@ func (c Config) Rewrite() (b Build, err error) {
 	if p.main == nil {
 		return Build{}, &CompileError{[]string{"function main is undeclared in the main package"}}
 	}
-	if err := p.hidden(); err != nil {
-		return Build{}, err
-	}
 	pl, err := c.plan(p, cell, known, before, kept)
 	if err != nil {
 		return Build{}, err

@@ -270,6 +270,27 @@ var numbers stack[int]`, "")
 	n.want("%%\nfmt.Println(s.items[0].area(), numbers.items)", "90 [4]")
 }
 
+// A variable's type names types that nothing else in the cell does.
+func TestTypesThatOnlyATypeNames(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want(`import "fmt"
+type number = int
+type size struct{ n int }
+type list[T any] = []T
+type box struct{}
+func (box) Size() size { return size{7} }
+var a number = 3
+var b map[string]*number
+var c interface{ Size() size } = box{}
+var d list[number]`, "")
+	n.want("%%\na++\nd = append(d, 1)", "")
+	n.want("%%\nfmt.Println(a, b == nil, d)", "4 true [1]")
+	n.want("%%\nfmt.Println(c)", "{}")
+	n.statements("e := d\nf := number(1)", "")
+	n.statements("fmt.Println(e, f)", "[1] 1")
+}
+
 func TestConstantsOfOwnTypes(t *testing.T) {
 	t.Parallel()
 	n := newNotebook(t)
@@ -323,8 +344,8 @@ func TestHiddenNames(t *testing.T) {
 	n.want("import \"fmt\"", "")
 	n.statements("string := \"a\"\nmax := 2\nfmt.Println(string, max)", "a 2", "string ends with this cell: a variable of its name would hide Go's own type string")
 	n.statements("fmt.Println(max)", "2")
-	if _, err := n.run(source{text: "var any = 3\n%%\nfmt.Println(any)"}); err == nil || !strings.Contains(err.Error(), "%rm any") {
-		t.Errorf("error %v, want how to go on", err)
+	if why := n.fails(source{text: "var any = 3\n%%\nfmt.Println(any)"}); !strings.Contains(why, "any hides Go's own type any from all cells: give it another name") {
+		t.Errorf("error %q, want that there is a better name", why)
 	}
 }
 
