@@ -138,6 +138,24 @@ func TestNotebook(t *testing.T) {
 	if diff := cmp.Diff([]string{"ch", "x"}, names(t, n.Dir)); diff != "" {
 		t.Errorf("restored (-want +got):\n%s", diff)
 	}
+
+	// What there was meanwhile is not lost.
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n = open1(t, home)
+	leave(t, n.Dir, manifest.Var{Name: "meanwhile", File: "m.value"})
+	if err := os.WriteFile(filepath.Join(n.Dir, DeclarationsFile), []byte("package main\n\nvar meanwhile = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]string{{"ch", "x"}, {"meanwhile"}, {"ch", "x"}} {
+		if _, err := Restore(n.Dir); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, names(t, n.Dir)); diff != "" {
+			t.Errorf("restored once more (-want +got):\n%s", diff)
+		}
+	}
 }
 
 func TestReset(t *testing.T) {
