@@ -40,6 +40,7 @@ func TestRead(t *testing.T) {
 		{"names that begin with package", "packages := 1\npackages++\npackages", "func main() { packages := 1\n packages++\n packages\n}", []string{}, true, true, []int{1, 2, 3, 0}},
 		{"a package clause", "package main // as in a file\nvar x = 1", "package main // as in a file\nvar x = 1", []string{"x"}, false, false, []int{1, 2}},
 		{"lines that end as on Windows", "!ls\r\nx := 1\r\n", "!ls\nfunc main() { x := 1\n}\n", []string{}, true, false, []int{1, 2, 0, 3}},
+		{"what may be declared twice", "var _ = 1\nvar _ = 2\nfunc init() {}\nfunc init() {}", "var _ = 1\nvar _ = 2\nfunc init() {}\nfunc init() {}", []string{"_", "_", "init", "init"}, false, false, []int{1, 2, 3, 4}},
 		{"empty", "", "", []string{}, false, false, []int{1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -78,6 +79,9 @@ func TestSyntaxErrors(t *testing.T) {
 		{"var x = 1\n%%\nf(", 3, 3},
 		{"func f() {\n\tx := }\n}", 2, 7},
 		{"x := 1\nfunc main() {}", 1, 1},
+		{"const c = 1\nconst c = 2", 2, 7},
+		{"x := 1\nfunc f() {}\n_ = x\nfunc f() {}", 4, 6},
+		{"func (T) M() {}\nfunc (*T) M() {}\n%%\nf()", 2, 11},
 	} {
 		_, err := Read(c.source)
 		var e *SyntaxError

@@ -102,8 +102,7 @@ func (c *Cell) compose() error {
 	}
 	files := token.NewFileSet()
 	if file, err := parser.ParseFile(files, "", head+text, parser.SkipObjectResolution); err == nil {
-		c.Declares = declared(file)
-		return nil
+		return c.declare(files, file, c.origin)
 	}
 	parts := split(text)
 	if !slices.ContainsFunc(parts, func(p part) bool { return !p.declaration }) {
@@ -137,11 +136,14 @@ func (c *Cell) checkExplicit(text string, at int) error {
 		lines[at] = "func main() {"
 		lines = append(lines, "}")
 	}
-	file, err := parser.ParseFile(token.NewFileSet(), "", head+strings.Join(lines, "\n"), parser.SkipObjectResolution)
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, "", head+strings.Join(lines, "\n"), parser.SkipObjectResolution)
+	if err == nil {
+		err = c.declare(files, file, c.origin)
+	}
 	if err != nil {
 		return c.syntaxError(err, c.origin)
 	}
-	c.Declares = declared(file)
 	// A last expression that is no call would not compile, so that no notebook means anything else by it.
 	if last := lastExpression(file); last != nil {
 		if _, call := last.X.(*ast.CallExpr); !call {
@@ -198,7 +200,8 @@ func (c *Cell) wrap(text string, parts []part) error {
 	}
 	b.add(text, to, len(text))
 	code, origin := b.finish(text)
-	file, err := parser.ParseFile(token.NewFileSet(), "", head+code, parser.SkipObjectResolution)
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, "", head+code, parser.SkipObjectResolution)
 	if err != nil {
 		err = c.syntaxError(err, origin)
 		var e *SyntaxError
@@ -210,7 +213,9 @@ func (c *Cell) wrap(text string, parts []part) error {
 	if countMains(file) > 1 {
 		return &SyntaxError{lineOf(text, from), 1, "the cell has func main and statements outside of functions; it can have one of the two"}
 	}
-	c.Declares = declared(file)
+	if err := c.declare(files, file, origin); err != nil {
+		return err
+	}
 	c.Statements = true
 	c.Shows = lastExpression(file) != nil && !c.endsInSemicolon()
 	c.code, c.origin = strings.Split(code, "\n"), origin
