@@ -13,7 +13,9 @@ import (
 	"go/types"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -116,7 +118,7 @@ func (p *program) files() []*ast.File {
 	return files
 }
 
-// declared returns the names that the program declares at package level.
+// declared returns the names that the program declares at package level, and those of its imports.
 func (p *program) declared() map[string]bool {
 	names := map[string]bool{}
 	for _, f := range append([]*ast.File{p.file}, p.others...) {
@@ -129,6 +131,8 @@ func (p *program) declared() map[string]bool {
 			case *ast.GenDecl:
 				for _, s := range d.Specs {
 					switch s := s.(type) {
+					case *ast.ImportSpec:
+						names[importName(s)] = true
 					case *ast.ValueSpec:
 						for _, n := range s.Names {
 							names[n.Name] = true
@@ -259,6 +263,9 @@ func (p *program) findHoisted(allowed map[token.Pos]bool) {
 				why = "it has no type"
 				break
 			}
+			if slices.ContainsFunc(p.file.Imports, func(s *ast.ImportSpec) bool { return importName(s) == id.Name }) {
+				why = "the notebook imports a package of its name"
+			}
 			if what := hides(id.Name); what != "" {
 				why = "a variable of its name would hide Go's own " + what + " from all cells"
 			}
@@ -283,6 +290,21 @@ func (p *program) findHoisted(allowed map[token.Pos]bool) {
 			p.notes = append(p.notes, id.Name+" ends with this cell: "+why)
 		}
 	}
+}
+
+// majorVersion is a last element of an import path that is no name.
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
+
+// importName returns the name under which a file has a package, as far as its path says.
+func importName(s *ast.ImportSpec) string {
+	if s.Name != nil {
+		return s.Name.Name
+	}
+	importPath := strings.Trim(s.Path.Value, "\"`")
+	if dir, last := path.Split(importPath); majorVersion.MatchString(last) {
+		importPath = path.Clean(dir)
+	}
+	return path.Base(importPath)
 }
 
 // hides says what of Go itself, of that which the generated file needs, a package-level declaration of a name hides: "type string"; "": nothing.

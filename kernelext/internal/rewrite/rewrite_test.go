@@ -270,6 +270,20 @@ var numbers stack[int]`, "")
 	n.want("%%\nfmt.Println(s.items[0].area(), numbers.items)", "90 [4]")
 }
 
+// A variable of a statement does not get into the way of the package whose name it has.
+func TestNamesOfPackages(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\nfunc f() { fmt.Println(1) }", "")
+	n.statements("fmt := 3\n_ = fmt", "", "fmt ends with this cell: the notebook imports a package of its name")
+	n.statements("f()", "1")
+	n.statements("strings := 4", "")
+	n.statements("fmt.Println(strings)", "4")
+	n.want("import \"strings\"\nfunc upper(s string) string { return strings.ToUpper(s) }", "")
+	n.statements("fmt.Println(upper(\"a\"))", "A")
+	n.statements("fmt.Println(strings.ToLower(\"A\"))", "a")
+}
+
 // A variable's type names types that nothing else in the cell does.
 func TestTypesThatOnlyATypeNames(t *testing.T) {
 	t.Parallel()
