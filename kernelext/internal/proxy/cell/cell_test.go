@@ -40,6 +40,9 @@ func TestRead(t *testing.T) {
 		{"names that begin with package", "packages := 1\npackages++\npackages", "func main() { packages := 1\n packages++\n packages\n}", []string{}, true, true, []int{1, 2, 3, 0}},
 		{"a package clause", "package main // as in a file\nvar x = 1", "package main // as in a file\nvar x = 1", []string{"x"}, false, false, []int{1, 2}},
 		{"lines that end as on Windows", "!ls\r\nx := 1\r\n", "!ls\nfunc main() { x := 1\n}\n", []string{}, true, false, []int{1, 2, 0, 3}},
+		{"arguments of statements", "%args -x=3 y\nf()", "%args -x=3 y\nfunc main() { flag.Parse(); f()\n}", []string{}, true, true, []int{1, 2, 0}},
+		{"arguments of an explicit main", "var x = 1\n%args -x=3 y\n%%\nf()", "var x = 1\n%args -x=3 y\n%% -x=3 y\nf()", []string{"x"}, false, false, []int{1, 2, 3, 4}},
+		{"other arguments of an explicit main", "%args 1\n%main 2\nf()", "%args 1\n%main 2\nf()", []string{}, false, false, []int{1, 2, 3}},
 		{"what may be declared twice", "var _ = 1\nvar _ = 2\nfunc init() {}\nfunc init() {}", "var _ = 1\nvar _ = 2\nfunc init() {}\nfunc init() {}", []string{"_", "_", "init", "init"}, false, false, []int{1, 2, 3, 4}},
 		{"empty", "", "", []string{}, false, false, []int{1}},
 	} {

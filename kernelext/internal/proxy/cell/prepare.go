@@ -53,6 +53,7 @@ func Read(source string) (*Cell, error) {
 	}
 	err := c.compose()
 	c.shield()
+	c.passArgs()
 	return c, err
 }
 
@@ -156,6 +157,32 @@ func (c *Cell) checkExplicit(text string, at int) error {
 // opening is what the statements of a cell are put into. It stands on the line of the first, so that lines stay where they are.
 const opening = "func main() { "
 
+// openingWithArgs also has the program look at its arguments, as `%%` does.
+const openingWithArgs = opening + "flag.Parse(); "
+
+// args returns the cell's %args; nil: it has none.
+func (c *Cell) args() *Line {
+	for i, l := range c.Commands {
+		if l.Kind == Magic && l.Name() == "args" {
+			return &c.Commands[i]
+		}
+	}
+	return nil
+}
+
+// passArgs has a main that begins without arguments get those of an %args before it: GoNB would forget them there.
+func (c *Cell) passArgs() {
+	args := c.args()
+	if args == nil {
+		return
+	}
+	for _, l := range c.Commands {
+		if begins, _ := starter(l); begins && l.Text == l.Name() && l.First > args.First {
+			c.code[l.First] += strings.TrimPrefix(args.Text, args.Name())
+		}
+	}
+}
+
 // wrap puts main around the statements, from the first to the last; declarations between them come after it.
 func (c *Cell) wrap(text string, parts []part) error {
 	first := slices.IndexFunc(parts, func(p part) bool { return !p.declaration })
@@ -174,6 +201,10 @@ func (c *Cell) wrap(text string, parts []part) error {
 		last--
 	}
 	from, to := parts[first].from, parts[last].to
+	opening := opening
+	if c.args() != nil {
+		opening = openingWithArgs
+	}
 	var b builder
 	b.add(text, 0, from)
 	b.insert(opening)
