@@ -254,6 +254,32 @@ func TestShow(t *testing.T) {
 	}
 }
 
+// Tables and pictures show as such, whether the cell imports what shows them or not.
+func TestShowBringsForms(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want(`import "image"
+import "github.com/espalier-ml/espalier/pkg/report"
+func table() (*report.Table, error) { return &report.Table{}, nil }
+var img image.Image = image.NewGray(image.Rect(0, 0, 1, 1))
+var x = 3`, "")
+	for text, want := range map[string]bool{"table()": true, "report.Table{}": true, "img": true, "image.NewGray(image.Rect(0, 0, 1, 1))": true, "x": false, "img.Bounds()": false} {
+		if err := n.build(source{text: "%%\n" + text, statements: true, show: showFunction}); err != nil {
+			t.Fatal(err)
+		}
+		added, err := os.ReadFile(n.c.scratch(generated))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(added), `_ "`+kernelextPath+`"`); got != want {
+			t.Errorf("%s: the program has the forms: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// showFunction is what the kernel names.
+const showFunction = module + "kernelext/result.Show"
+
 func TestGenericsAndMethods(t *testing.T) {
 	t.Parallel()
 	n := newNotebook(t)
