@@ -1,13 +1,72 @@
 package nbrun
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/espalier-ml/espalier/kernelext/internal/setup"
 )
+
+// notifier cancels when the second cell, of which it is told when it is sent, has begun.
+type notifier struct {
+	bytes.Buffer
+	cancel func()
+}
+
+func (n *notifier) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), "[2/3]") {
+		time.AfterFunc(time.Second, n.cancel)
+	}
+	return n.Buffer.Write(b)
+}
+
+// What was put out before an interrupt is written. Any kernel will do: JupyterLab brings one.
+func TestInterruptedNotebookIsWritten(t *testing.T) {
+	p, err := setup.Locate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(p.Python); err != nil {
+		t.Skip("the set-up is not there")
+	}
+	dir := t.TempDir()
+	path, output := filepath.Join(dir, "n.ipynb"), filepath.Join(dir, "out.ipynb")
+	cell := func(source string) string {
+		return `{"cell_type": "code", "execution_count": null, "id": "` + source[:5] + `", "metadata": {}, "outputs": [], "source": "` + source + `"}`
+	}
+	text := `{"cells": [` + cell("print(1)") + "," + cell("import time; time.sleep(60)") + "," + cell("printed = 3") + `], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	progress := &notifier{cancel: cancel}
+	if _, err := Execute(ctx, p, path, Options{Output: output, Kernel: "python3"}, progress); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want that it was interrupted; it said:\n%s", err, progress)
+	}
+	data, err := os.ReadFile(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nb, err := read(output, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := nb.Cells[0].said(); len(got) != 1 || got[0] != "1" || nb.Cells[2].raw["execution_count"] != nil {
+		t.Errorf("it holds %s", data)
+	}
+	if !strings.Contains(progress.String(), "interrupted; "+output+" holds what was done") {
+		t.Errorf("it said %q", progress)
+	}
+}
 
 func TestDestinations(t *testing.T) {
 	dir := t.TempDir()
