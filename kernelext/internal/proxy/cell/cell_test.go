@@ -212,7 +212,7 @@ func TestWithout(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	for _, s := range []string{"x := 1", "var x = 1\n%%\nf(", "%%bash\nls", "a\ntype T struct {\n}\nb", "!", "%", "\\", "%\\\n\\", "//gonb:%%", "func() {}()\nfunc f() {}", "a; var b = a"} {
+	for _, s := range []string{"x := 1", "var x = 1\n%%\nf(", "%%bash\nls", "a\ntype T struct {\n}\nb", "!", "%", "\\", "%\\\n\\", "//gonb:%%", "func() {}()\nfunc f() {}", "a; var b = a", "s := `a\n!b\n%c`[1:]", "/*\n!a\n*/ x", "packages++\npackages", "x\r\n!y\r\n", "%args a\n%%\nf()"} {
 		f.Add(s, 3)
 	}
 	f.Fuzz(func(t *testing.T, source string, cursor int) {
