@@ -11,7 +11,7 @@ func init() {
 	// A last expression shows itself as Show would show it.
 	result.Forms = append(result.Forms, func(v any) (data, metadata map[string]any, err error) {
 		switch v.(type) {
-		case report.Table, *report.Table, image.Image:
+		case report.Table, *report.Table, image.Rectangle, image.Image:
 			return bundle(v)
 		}
 		return nil, nil, nil

@@ -183,15 +183,27 @@ func bundle(v any) (data, metadata map[string]any, err error) {
 		data, err = tableBundle(v)
 	case *report.Table:
 		data, err = tableBundle(*v)
+	case image.Rectangle: // which is an image.Image, too: of opaque points
+		data = map[string]any{"text/plain": v.String()}
 	case image.Image:
-		var b bytes.Buffer
-		err = png.Encode(&b, v)
-		size := v.Bounds().Size()
-		data = map[string]any{"image/png": b.Bytes(), "text/plain": fmt.Sprintf("image, %d × %d pixels", size.X, size.Y)}
+		data, err = pictureBundle(v)
 	default:
 		data = map[string]any{"text/plain": fmt.Sprint(v)} // Error() and String() are what fmt takes where they exist
 	}
 	return data, nil, err
+}
+
+// maxPixels bounds what is encoded: an image.Uniform has 4·10¹⁸ of them.
+const maxPixels = 1 << 26
+
+func pictureBundle(img image.Image) (map[string]any, error) {
+	size := img.Bounds().Size()
+	if size.X > maxPixels || size.Y > maxPixels || size.X*size.Y > maxPixels {
+		return nil, fmt.Errorf("it has %d × %d pixels, at most %d in all can be shown: cut a part out of it", size.X, size.Y, maxPixels)
+	}
+	var b bytes.Buffer
+	err := png.Encode(&b, img)
+	return map[string]any{"image/png": b.Bytes(), "text/plain": fmt.Sprintf("image, %d × %d pixels", size.X, size.Y)}, err
 }
 
 // checkBundle finds what the connection to the kernel could not carry before anything of it is sent.

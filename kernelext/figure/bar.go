@@ -12,7 +12,7 @@ import (
 type Bar struct {
 	Title, XLabel, YLabel string
 	Caption               string
-	Labels                []string // below the groups
+	Labels                []string // below the groups; of more than can be read there every second, third, … is written
 	Series                []Series // Y[i] belongs to Labels[i]; X must be nil
 
 	LogY       bool    // logarithmic y axis; the bars then begin at its lower end
@@ -134,12 +134,19 @@ func (b Bar) drawBody(p painter, body rect) {
 		p.text(pl.rect.x+pl.w/2, body.y+body.h-2, shorten(b.XLabel, pl.w, textSize, false), style{size: textSize, color: p.muted, align: center})
 	}
 	bottom := pl.rect.y + pl.h
+	every := 1
+	if slanted {
+		every = max(1, int(math.Ceil(textSize/(slot*math.Sin(slant)))))
+	}
 	for i, l := range b.Labels {
+		if i%every != 0 {
+			continue
+		}
 		at := pl.at(float64(i), y.lo).x
 		if slanted {
 			p.text(at+4, bottom+textSize+2, shorten(l, longest, textSize, false), style{size: textSize, color: p.muted, align: right, rotate: slant})
 		} else {
-			p.text(at, bottom+4+textSize, l, style{size: textSize, color: p.muted, align: center})
+			p.text(at, bottom+4+textSize, shorten(l, slot-6, textSize, false), style{size: textSize, color: p.muted, align: center})
 		}
 	}
 	b.drawBars(p, pl)

@@ -142,7 +142,7 @@ func (p painter) text(x, y float64, s string, st style) {
 
 func textWidth(s string, size float64, bold bool) float64 {
 	f := face(size, bold)
-	return float64(f.Width(clean(s)) / px(1))
+	return float64(f.Width(visible(clean(s))) / px(1))
 }
 
 // Two faces of the Liberation fonts are linked, not the twelve that gonum's plot package brings: a cell with figures links in half the time.
@@ -179,6 +179,22 @@ func clean(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\ufffd"))
+}
+
+// visible replaces characters that our font has no form of, and which would leave no trace in a picture, by boxes. The SVG has them all: a browser finds a font.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < unicode.MaxASCII {
+			return r
+		}
+		if i, err := regular().GlyphIndex(nil, r); err == nil && i != 0 {
+			return r
+		}
+		if unicode.In(r, unicode.Mn, unicode.Cf) { // an accent, a joiner: part of the character before
+			return -1
+		}
+		return '□'
+	}, s)
 }
 
 // wrap breaks s at spaces into lines that fit width. A word that is wider than that has a line of its own, shortened.

@@ -327,3 +327,65 @@ func TestSteps(t *testing.T) {
 		t.Errorf("y (-want +got):\n%s", diff)
 	}
 }
+
+// Values between which no bin has room.
+func TestHistogramOfAsGoodAsOneValue(t *testing.T) {
+	for _, values := range [][]float64{{0, 5e-324}, {1e17}, {-1e90, -1e90}, {3, 3}} {
+		if _, err := (Histogram{Samples: []Sample{{Values: values}}}).MIMEBundle(); err != nil {
+			t.Errorf("%v: %v", values, err)
+		}
+	}
+}
+
+// writer is a surface that remembers from where to where texts reach.
+type writer struct {
+	*recorder
+	lines []line
+}
+
+type line struct {
+	text     string
+	from, to float64 // x
+	rotate   float64
+}
+
+func (w *writer) text(at point, s string, st style) {
+	w.lines = append(w.lines, line{s, at.x, at.x + textWidth(s, st.size, st.bold)*math.Cos(st.rotate), st.rotate})
+}
+
+// No two labels of bars run into each other, however long or many they are.
+func TestBarLabelsStayApart(t *testing.T) {
+	long := strings.Repeat("layer with a long name ", 9)
+	many := make([]string, 90)
+	for i := range many {
+		many[i] = fmt.Sprintf("layer %d", i)
+	}
+	for _, labels := range [][]string{{long, long, "layer"}, {"layer a", "layer b"}, many} {
+		f := Bar{Labels: labels, Series: []Series{{Y: make([]float64, len(labels))}}}
+		w := &writer{recorder: &recorder{fills: map[color.Color][][]point{}, strokes: map[color.Color][][]point{}}}
+		drawCard(painter{w, &light}, f, cardWidth(f), cardHeight(f))
+		var last *line
+		for i, l := range w.lines {
+			if !strings.HasPrefix(l.text, "layer") {
+				continue
+			}
+			switch {
+			case last == nil:
+			case l.rotate == 0 && l.from < last.to:
+				t.Errorf("%d labels: %q begins at %.0f, before the end of the last, %.0f", len(labels), l.text, l.from, last.to)
+			case l.rotate != 0 && (l.to-last.to)*math.Sin(l.rotate) < textSize-1:
+				t.Errorf("%d labels: %q ends %.1f px behind the last, too few for its letters", len(labels), l.text, l.to-last.to)
+			}
+			last = &w.lines[i]
+		}
+		if last == nil {
+			t.Errorf("%d labels: none is written", len(labels))
+		}
+	}
+}
+
+func TestCharactersThatTheFontLacks(t *testing.T) {
+	if got := visible("π 日本é"); got != "π □□é" {
+		t.Errorf("%q", got)
+	}
+}

@@ -100,8 +100,9 @@ func (h Histogram) bins() bins {
 		}
 		lo, hi = all.lo, all.hi
 	}
-	if lo == hi {
-		lo, hi = lo-0.5, hi+0.5
+	if hi/float64(n) == lo/float64(n) { // one value, or values that are as good as one
+		room := math.Max(0.5, 1e-9*math.Abs(lo))
+		lo, hi = lo-room, hi+room
 	}
 	b := bins{lo: lo, width: hi/float64(n) - lo/float64(n)}
 	if lo < 0 && hi > 0 && h.XMin == 0 && h.XMax == 0 && n > 2 {

@@ -82,7 +82,7 @@ func (s *pngSurface) text(at point, text string, st style) {
 		s.c.Rotate(st.rotate)
 	}
 	s.c.SetColor(st.color)
-	s.c.FillString(face(st.size, st.bold), vg.Point{}, text)
+	s.c.FillString(face(st.size, st.bold), vg.Point{}, visible(text))
 }
 
 func (s *pngSurface) image(x, y float64, img image.Image) {

@@ -16,10 +16,18 @@ const file = "ESPALIER_RESULT"
 // Forms are further ways to present values, tried in order: each returns the forms by MIME type, or nil for a value that it does not know.
 var Forms []func(v any) (data, metadata map[string]any, err error)
 
-// Show leaves the value of the cell's last expression for the kernel to display; nil shows nothing. Outside a notebook it prints the value's text form.
-func Show(v any) {
-	if v == nil {
+// Show leaves the value of the cell's last expression for the kernel to display; nil shows nothing. Of several values, as of a call that returns some, a last one that is nil is left out (an
+// error that did not happen); if more than one is left they stand beside each other as text. Outside a notebook it prints the text form.
+func Show(values ...any) {
+	if n := len(values); n > 1 && values[n-1] == nil {
+		values = values[:n-1]
+	}
+	if len(values) == 0 || len(values) == 1 && values[0] == nil {
 		return
+	}
+	v := values[0]
+	if len(values) > 1 {
+		v = beside(values)
 	}
 	data, metadata, err := forms(v)
 	if err != nil {
@@ -36,6 +44,18 @@ func Show(v any) {
 	if err := write(path, data, metadata); err != nil {
 		fmt.Fprintf(os.Stderr, "the cell's value could not be shown: %v\n", err)
 	}
+}
+
+// beside are values that are shown together.
+type beside []any
+
+// MIMEBundle returns the texts of the values, one after the other.
+func (b beside) MIMEBundle() (map[string]any, error) {
+	texts := make([]string, len(b))
+	for i, v := range b {
+		texts[i] = Text(v)
+	}
+	return map[string]any{"text/plain": strings.Join(texts, ", ")}, nil
 }
 
 // forms presents a value. Of values that panic meanwhile it returns an error.

@@ -19,11 +19,11 @@ import (
 )
 
 // shown is what the kernel reads after Show.
-func shown(t *testing.T, v any) map[string]any {
+func shown(t *testing.T, values ...any) map[string]any {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "result")
 	t.Setenv(file, path)
-	Show(v)
+	Show(values...)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -36,6 +36,25 @@ func shown(t *testing.T, v any) map[string]any {
 		t.Fatalf("%q: %v", text, err)
 	}
 	return got.Data
+}
+
+func TestSeveralValues(t *testing.T) {
+	no := errors.New("no")
+	for _, c := range []struct {
+		values []any
+		want   any
+	}{
+		{[]any{12, nil}, "12"},
+		{[]any{0, no}, "0, no"},
+		{[]any{nil, no}, "nil, no"},
+		{[]any{1, "a", true}, `1, "a", true`},
+		{[]any{card{data: map[string]any{"text/plain": "rich"}}, nil}, "rich"},
+		{[]any{nil, nil}, nil},
+	} {
+		if got := shown(t, c.values...)["text/plain"]; got != c.want {
+			t.Errorf("%v: shown as %v, want %v", c.values, got, c.want)
+		}
+	}
 }
 
 type card struct {

@@ -18,6 +18,8 @@ const (
 func Text(v any) string {
 	var text string
 	switch v := v.(type) {
+	case nil:
+		text = "nil"
 	case tensor:
 		text = tensorText(v)
 	case error:

@@ -62,7 +62,7 @@ func (p *Program) watch() {
 			select {
 			case <-look.C:
 				if p.saved.Load() {
-					return // it is at its end already
+					p.outlive(signals)
 				}
 				if time.Since(start) > blocked && waits() {
 					say("interrupted while it was waiting; what the variables held then is kept")
@@ -75,11 +75,27 @@ func (p *Program) watch() {
 			}
 		}
 		if p.saved.Load() {
-			return
+			p.outlive(signals)
 		}
 		say("interrupted in a function that can't be stopped halfway; the variables are as they were before this cell")
 		os.Exit(exitInterrupted)
 	}()
+}
+
+// outlive waits for the end of a program that saves its variables, or has done so. Where it does not end by itself (its first goroutine called runtime.Goexit) it is ended; a second interrupt
+// ends it at once.
+func (p *Program) outlive(signals <-chan os.Signal) {
+	for patience := stuck; patience > 0; {
+		select {
+		case <-signals:
+			patience = 0
+		case <-time.After(stuck / 10):
+			if p.kept.Load() {
+				patience -= stuck / 10
+			}
+		}
+	}
+	os.Exit(exitInterrupted)
 }
 
 // waits tells whether the first goroutine is waiting, so that its variables don't change.

@@ -41,10 +41,12 @@ type Program struct {
 	Gone     []string // variables that the notebook no longer has
 	Notes    []string // what the reader has to be told first
 	Graceful bool     // the program deals with interrupts itself
+	Asks     bool     // the program may ask the reader for input
 
 	addresses Addresses
 	manifest  manifest.Manifest
-	saved     atomic.Bool
+	saved     atomic.Bool // or about to be
+	kept      atomic.Bool // as far as they can be
 }
 
 // Addresses says where a program's variables lie: those of Program.Vars, then those of Program.Outgoing. It is an interface so that the compiler does not take what uses it to depend on the variables: it is
@@ -58,6 +60,9 @@ var active *Program
 func Begin(p *Program, addresses Addresses) *Program {
 	active = p
 	p.addresses = addresses
+	if !p.Asks {
+		emptyInput()
+	}
 	for _, note := range p.Notes {
 		say(note)
 	}
@@ -77,6 +82,13 @@ func Begin(p *Program, addresses Addresses) *Program {
 	}
 	p.watch()
 	return p
+}
+
+// emptyInput has the program find the end of its standard input at once. It is a pipe that nobody would ever write to, so that to read it would be to wait for ever.
+func emptyInput() {
+	if empty, err := os.Open(os.DevNull); err == nil {
+		os.Stdin = empty
+	}
 }
 
 func say(text string) { fmt.Fprintln(os.Stderr, "espalier: "+text) }
@@ -135,6 +147,7 @@ func (p *Program) Save() (err error) {
 	if !p.saved.CompareAndSwap(false, true) {
 		return nil
 	}
+	defer p.kept.Store(true)
 	defer func() {
 		// Values present themselves by their own code, and goroutines that go on can leave anything.
 		if r := recover(); r != nil {

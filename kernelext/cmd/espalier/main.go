@@ -56,6 +56,13 @@ func (e programError) Error() string { return fmt.Sprintf("exit code %d", int(e)
 // errUsage is an error that the usage says all about.
 var errUsage = errors.New("usage")
 
+// usageError says what can't be understood, and of which command; "": of none.
+type usageError struct{ problem, command string }
+
+func (e *usageError) Error() string { return e.problem }
+
+func (e *usageError) Unwrap() error { return errUsage }
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -70,16 +77,21 @@ func main() {
 func exitCode(ctx context.Context, err error) int {
 	var usage *nbrun.UsageError
 	var program programError
+	var misused *usageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, context.Canceled) || ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "espalier: interrupted; the same command goes on from here")
+		fmt.Fprintln(os.Stderr, "espalier: interrupted; the same command goes on from what was kept: set-up, results in a store or a directory of runs, what run --state left")
 		return 130
 	case errors.As(err, &program):
 		return int(program)
+	case errors.As(err, &misused):
+		fmt.Fprintln(os.Stderr, "espalier:", err)
+		printUsage(os.Stderr, misused.command)
+		return 2
 	case errors.Is(err, errUsage):
-		printUsage()
+		printUsage(os.Stderr, "")
 		return 2
 	case errors.As(err, &usage):
 		fmt.Fprintln(os.Stderr, "espalier:", err)
@@ -94,17 +106,29 @@ func dispatch(ctx context.Context, args []string) error {
 		return errUsage
 	}
 	for _, v := range verbs {
-		if v.name == args[0] {
-			return v.run(ctx, args[1:])
+		if v.name != args[0] {
+			continue
 		}
+		err := v.run(ctx, args[1:])
+		if err == errUsage {
+			err = &usageError{fmt.Sprintf("%s can't be used with the arguments %q", v.name, args[1:]), v.name}
+		}
+		return err
 	}
-	return errUsage
+	if slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
+		printUsage(os.Stdout, "")
+		return nil
+	}
+	return &usageError{problem: fmt.Sprintf("there is no command %q", args[0])}
 }
 
-func printUsage() {
-	fmt.Fprintln(os.Stderr, "usage: espalier COMMAND …")
+// printUsage lists the commands, or only the one that is named.
+func printUsage(out io.Writer, command string) {
+	fmt.Fprintln(out, "usage: espalier COMMAND …")
 	for _, v := range verbs {
-		fmt.Fprintf(os.Stderr, "  %s %s\n", v.name, v.usage)
+		if command == "" || v.name == command {
+			fmt.Fprintf(out, "  %s %s\n", v.name, v.usage)
+		}
 	}
 }
 

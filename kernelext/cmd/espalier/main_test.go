@@ -27,6 +27,17 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+func TestUsageSaysWhatIsWrong(t *testing.T) {
+	for command, want := range map[string]string{"no-such-verb": `there is no command "no-such-verb"`, "doctor more": `doctor can't be used with the arguments ["more"]`} {
+		if err := dispatch(t.Context(), strings.Fields(command)); err == nil || err.Error() != want {
+			t.Errorf("espalier %s: error %v, want %s", command, err, want)
+		}
+	}
+	if err := dispatch(t.Context(), []string{"--help"}); err != nil {
+		t.Errorf("--help: error %v", err)
+	}
+}
+
 func TestExitCode(t *testing.T) {
 	interrupted, cancel := context.WithCancel(t.Context())
 	cancel()

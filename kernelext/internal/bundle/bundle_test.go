@@ -455,7 +455,7 @@ func TestUsage(t *testing.T) {
 	for want, err := range map[string]error{
 		"not empty":     Open(t.Context(), []string{"one.tar.gz", "-o", "full"}, io.Discard),
 		"is no file":    Open(t.Context(), []string{"state"}, io.Discard),
-		"no such file":  Open(t.Context(), []string{"none.tar.gz"}, io.Discard),
+		"is not there":  Open(t.Context(), []string{"none.tar.gz"}, io.Discard),
 		"no bundle;":    Export(t.Context(), []string{"nb.ipynb", "-o", "nb.ipynb"}, io.Discard),
 		"and is no fil": Export(t.Context(), []string{"nb.ipynb", "-o", "full"}, io.Discard),
 		"nbformat":      Export(t.Context(), []string{"empty.ipynb"}, io.Discard),

@@ -33,6 +33,9 @@ func Export(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(e.notebook); errors.Is(err, os.ErrNotExist) {
+		return &Error{e.notebook, "is not there", "give the path of a notebook"}
+	}
 	all, left, err := gather(ctx, e)
 	if err != nil {
 		return err

@@ -77,6 +77,9 @@ func parseOpen(args []string) (file, dir string, err error) {
 // unpack unpacks a bundle into a new directory, when it has been verified. warned are the cells whose outputs hold scripts.
 func unpack(ctx context.Context, file, dir string) (x Index, warned []int, err error) {
 	info, err := os.Stat(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return x, nil, &Error{file, "is not there", "give a bundle that `espalier export` made"}
+	}
 	if err != nil {
 		return x, nil, err
 	}

@@ -40,7 +40,7 @@ type Cell struct {
 	Declares []string `json:"declares"`
 	// Statements says that the cell has statements at top level, which the proxy put into main: variables that these declare by := survive.
 	Statements bool `json:"statements,omitempty"`
-	// Show is the function that is to be given the value of the last expression among main's statements, where that has one value: an import path, a dot
+	// Show is the function that is to be given the value of the last expression among main's statements, where that has values, and is not made for what it writes (fmt.Println): an import path, a dot
 	// and a name, as in "github.com/espalier-ml/espalier/kernelext.Result". "": none.
 	Show string `json:"show,omitempty"`
 	// Digest of the cell's text, for whoever wants to know whether it is the same.

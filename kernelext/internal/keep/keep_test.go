@@ -138,6 +138,24 @@ func TestNotebook(t *testing.T) {
 	if diff := cmp.Diff([]string{"ch", "x"}, names(t, n.Dir)); diff != "" {
 		t.Errorf("restored (-want +got):\n%s", diff)
 	}
+
+	// What there was meanwhile is not lost.
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n = open1(t, home)
+	leave(t, n.Dir, manifest.Var{Name: "meanwhile", File: "m.value"})
+	if err := os.WriteFile(filepath.Join(n.Dir, DeclarationsFile), []byte("package main\n\nvar meanwhile = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]string{{"ch", "x"}, {"meanwhile"}, {"ch", "x"}} {
+		if _, err := Restore(n.Dir); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, names(t, n.Dir)); diff != "" {
+			t.Errorf("restored once more (-want +got):\n%s", diff)
+		}
+	}
 }
 
 func TestReset(t *testing.T) {
@@ -147,8 +165,8 @@ func TestReset(t *testing.T) {
 	}
 	leave(t, dir, manifest.Var{Name: "a", File: "a.value"}, manifest.Var{Name: "b", File: "b.value"}, manifest.Var{Name: "c", File: "b.value"},
 		manifest.Var{Name: "local", Local: true, Cell: 7})
-	if err := Reset(dir, "a", "nothing"); !errors.Is(err, ErrNoVariable) || !strings.HasPrefix(err.Error(), "nothing: ") {
-		t.Errorf("error %v, want ErrNoVariable", err)
+	if err := Reset(dir, "a", "nothing"); !errors.Is(err, ErrNotDeclared) || !strings.HasPrefix(err.Error(), "nothing: ") {
+		t.Errorf("error %v, want ErrNotDeclared", err)
 	}
 	if err := MarkRerun(dir, "nothing"); !errors.Is(err, ErrNoVariable) {
 		t.Errorf("error %v, want ErrNoVariable", err)

@@ -102,7 +102,7 @@ func (n *Notebook) begin() error {
 // Close gives the notebook's place free; its variables stay for Restore.
 func (n *Notebook) Close() error { return n.lock.Close() }
 
-// Restore brings back the variables that the notebook's last kernel left, in place of the present ones, and returns the declarations that go with
+// Restore brings back the variables that the notebook's last kernel left, in place of the present ones, which are set aside, so that a second Restore brings them back; and returns the declarations that go with
 // them: a Go file without main, to be run as a cell whose Cell.Declares is empty, so that nothing in it is evaluated.
 func Restore(dir string) (declarations string, err error) {
 	aside := filepath.Join(filepath.Dir(dir), last)
@@ -117,10 +117,18 @@ func Restore(dir string) (declarations string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	present, err := manifest.Read(dir)
+	if err != nil || len(present.Vars) == 0 {
+		if err := os.RemoveAll(dir); err != nil {
+			return "", err
+		}
+		return string(text), os.Rename(aside, dir)
+	}
+	between := aside + "-restored"
+	if err := os.RemoveAll(between); err != nil {
 		return "", err
 	}
-	return string(text), os.Rename(aside, dir)
+	return string(text), errors.Join(os.Rename(aside, between), os.Rename(dir, aside), os.Rename(between, dir))
 }
 
 // readable returns the part of a notebook's name that a directory can have in its own.

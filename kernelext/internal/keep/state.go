@@ -51,8 +51,11 @@ func List(dir string) ([]Variable, error) {
 	return list, nil
 }
 
-// Reset forgets the values of variables, of all where no name is given. Their declarations are GoNB's to forget (%rm); one that it still has is
-// evaluated when it is next used. With an unknown name nothing is forgotten.
+// ErrNotDeclared says that nothing has a name.
+var ErrNotDeclared = errors.New("nothing of that name is declared: %who lists the variables")
+
+// Reset forgets the values of variables, of all where no name is given. Their declarations are GoNB's to forget (%rm), as are functions, types and constants, which have nothing else; a
+// variable that it still has is evaluated when it is next used. With an unknown name nothing is forgotten.
 func Reset(dir string, names ...string) error {
 	if len(names) == 0 {
 		// Without reading the manifest, so that a damaged one can be got rid of.
@@ -61,7 +64,42 @@ func Reset(dir string, names ...string) error {
 		}
 		return clear(dir)
 	}
-	return change(dir, names, func(m manifest.Manifest, name string) { delete(m.Vars, name) })
+	m, err := manifest.Read(dir)
+	if err != nil {
+		return err
+	}
+	code, err := ReadCode(dir)
+	if err != nil {
+		return err
+	}
+	var vars []string
+	for _, name := range names {
+		_, isVar := m.Vars[name]
+		_, declared := code[name]
+		switch {
+		case isVar:
+			vars = append(vars, name)
+		case !declared:
+			return fmt.Errorf("%s: %w", name, ErrNotDeclared)
+		}
+	}
+	return change(dir, vars, func(m manifest.Manifest, name string) { delete(m.Vars, name) })
+}
+
+// WithMethods returns names of declarations and, in GoNB's spelling (Type~Method), the methods of those that are types: a type can't be forgotten without them.
+func WithMethods(dir string, names []string) ([]string, error) {
+	code, err := ReadCode(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Clone(names)
+	for declared := range code {
+		if t, method, ok := strings.Cut(declared, "."); ok && slices.Contains(names, t) {
+			all = append(all, t+"~"+method)
+		}
+	}
+	slices.Sort(all[len(names):])
+	return all, nil
 }
 
 // ErrLocal says that a variable has no declaration that could be evaluated again.

@@ -39,6 +39,8 @@ async def main():
 
     def started(cell, cell_index):
         nonlocal before
+        if interrupted:
+            raise KeyboardInterrupt
         if cell.cell_type == "code":
             before = displays(request["log"])
             tell("start", index=cell_index)
@@ -49,9 +51,17 @@ async def main():
         if interrupted:
             raise KeyboardInterrupt
 
+    loop = asyncio.get_running_loop()
+
+    def listen(notebook=None):
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, interrupt)
+
     client = NotebookClient(
         notebook, kernel_name=request["kernel"], timeout=request["timeout"], record_timing=False, coalesce_streams=True,
         resources={"metadata": {"path": request["directory"]}}, on_cell_start=started, on_cell_executed=ended,
+        # Once the kernel runs, nbclient has put its own handlers in the place of ours: they end the kernel, and all outputs are lost.
+        on_notebook_start=listen,
         # Errors are judged by the parent, which knows which are expected; the first unexpected one ends the run.
         allow_errors=False, force_raise_errors=False,
     )
@@ -69,9 +79,6 @@ async def main():
         interrupt()
 
     watcher = asyncio.ensure_future(watch())
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, interrupt)
     problem = ""
     try:
         await client.async_execute()

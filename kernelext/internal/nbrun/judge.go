@@ -3,7 +3,6 @@ package nbrun
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -50,7 +49,7 @@ func judge(nb *Notebook, runs map[int]ran, size int, private []string) (Summary,
 	}
 	for i, c := range nb.Cells {
 		number := i + 1
-		if c.Type != "code" || strings.TrimSpace(c.Source) == "" {
+		if !c.runs() {
 			continue
 		}
 		r, done := runs[i]
@@ -59,7 +58,7 @@ func judge(nb *Notebook, runs map[int]ran, size int, private []string) (Summary,
 			continue
 		}
 		s.Cells++
-		mayFail := slices.Contains(c.Tags, "raises-exception")
+		mayFail := c.mayFail()
 		problem := ""
 		if r.status != "ok" {
 			problem = "it failed"

@@ -99,16 +99,18 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 			return err
 		}
 	}
-	var failed []string
-	for _, path := range notebooks {
-		switch {
-		case *dir != "":
-			o.Output = filepath.Join(*dir, filepath.Base(path))
-		case o.Same: // what it is compared with stays
-			o.Output = ""
-		default:
-			o.Output = path
+	outputs, err := destinations(notebooks, *dir, o.Same)
+	if err != nil {
+		return err
+	}
+	if o.State != "" {
+		if err := writable(o.State); err != nil {
+			return &OutputError{"what survives a run", o.State, err, "--state"}
 		}
+	}
+	var failed []string
+	for i, path := range notebooks {
+		o.Output = outputs[i]
 		r, err := Execute(ctx, p, path, o, os.Stdout)
 		if err != nil {
 			return err
@@ -123,7 +125,60 @@ func Run(ctx context.Context, p setup.Paths, args []string) error {
 	return nil
 }
 
+// destinations returns where the executed notebooks are to be written, "" for nowhere: to dir if one is named, else in place, unless that is what they are compared with. What can't be written there,
+// or would replace what an earlier one left, should not show after an hour.
+func destinations(notebooks []string, dir string, same bool) ([]string, error) {
+	outputs := make([]string, len(notebooks))
+	from := map[string]string{}
+	for i, path := range notebooks {
+		switch {
+		case dir != "":
+			outputs[i] = filepath.Join(dir, filepath.Base(path))
+		case same:
+			continue
+		default:
+			outputs[i] = path
+		}
+		if other, taken := from[outputs[i]]; taken {
+			return nil, &UsageError{fmt.Sprintf("%s and %s would both be written to %s: run them one by one, each with a directory of its own (-o)", other, path, outputs[i])}
+		}
+		from[outputs[i]] = path
+		if err := writable(filepath.Dir(outputs[i])); err != nil {
+			return nil, &OutputError{path, filepath.Dir(outputs[i]), err, "-o"}
+		}
+	}
+	return outputs, nil
+}
+
+// OutputError says that what a run leaves can't be written.
+type OutputError struct {
+	What, Dir string
+	Err       error
+	Flag      string // that names another directory
+}
+
+func (e *OutputError) Error() string {
+	return fmt.Sprintf("%s can't be written to the directory %s: %v; name one that you can write with %s", e.What, e.Dir, e.Err, e.Flag)
+}
+
+func (e *OutputError) Unwrap() error { return e.Err }
+
+// writable makes a directory and sees whether files can be made in it.
+func writable(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".espalier-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
 func load(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, &FormatError{path, "it is a directory"}
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		if os.IsNotExist(err) {
@@ -205,7 +260,7 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 		cells     int // with code
 	)
 	for _, c := range source.Cells {
-		if c.Type == "code" {
+		if c.runs() {
 			cells++
 		}
 	}
@@ -223,13 +278,19 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 			}
 			switch e.Event {
 			case "start":
+				if !source.Cells[e.Index].runs() {
+					break // it is not run, and has no end
+				}
 				cellStart = time.Now()
 				started++
 				fmt.Fprintf(progress, "  [%d/%d] %s … ", started, cells, title(source.Cells[e.Index]))
 			case "end":
 				runs[e.Index] = ran{e.Status, e.Sent}
 				mark := ""
-				if e.Status != "ok" {
+				switch {
+				case e.Status != "ok" && source.Cells[e.Index].mayFail():
+					mark = ", failed as it should"
+				case e.Status != "ok":
 					mark = " FAILED"
 				}
 				fmt.Fprintf(progress, "%.1f s%s\n", time.Since(cellStart).Seconds(), mark)
@@ -358,7 +419,7 @@ func Inspect(p setup.Paths, path string) ([]Failure, error) {
 	runs := map[int]ran{}
 	count := 0
 	for i, c := range nb.Cells {
-		if c.Type != "code" || strings.TrimSpace(c.Source) == "" {
+		if !c.runs() {
 			continue
 		}
 		count++

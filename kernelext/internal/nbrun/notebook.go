@@ -26,6 +26,12 @@ type Cell struct {
 	raw     map[string]any
 }
 
+// runs tells whether a cell has anything to run.
+func (c *Cell) runs() bool { return c.Type == "code" && strings.TrimSpace(c.Source) != "" }
+
+// mayFail tells whether a cell is there to fail.
+func (c *Cell) mayFail() bool { return slices.Contains(c.Tags, "raises-exception") }
+
 // Output of a code cell.
 type Output struct {
 	Type string // stream, display_data, execute_result, error

@@ -8,13 +8,14 @@ import (
 )
 
 const (
-	module       = "github.com/espalier-ml/espalier/"
-	survivePath  = module + "kernelext/survive"
-	carryPath    = module + "pkg/carry"
-	generated    = "0espalier.go" // first among the package's files, so that what it initialises is initialised first
-	localsFile   = "espalier_vars.go"
-	surviveAlias = prefix + "survive"
-	carryAlias   = prefix + "carry"
+	module        = "github.com/espalier-ml/espalier/"
+	survivePath   = module + "kernelext/survive"
+	carryPath     = module + "pkg/carry"
+	kernelextPath = module + "kernelext"
+	generated     = "0espalier.go" // first among the package's files, so that what it initialises is initialised first
+	localsFile    = "espalier_vars.go"
+	surviveAlias  = prefix + "survive"
+	carryAlias    = prefix + "carry"
 )
 
 // file returns the file that is added to the program.
@@ -87,7 +88,10 @@ func (pl *plan) file(state string, gomlx bool) string {
 		dot := strings.LastIndexByte(pl.cell.Show, '.')
 		path := pl.cell.Show[:dot]
 		imports[aliasOf(path)] = path
-		fmt.Fprintf(&body, "func %sShow(v any) { %s.%s(v) }\n", prefix, aliasOf(path), pl.cell.Show[dot+1:])
+		if pl.p.showsForms() {
+			imports["_"] = kernelextPath // it brings the forms
+		}
+		fmt.Fprintf(&body, "func %sShow(values ...any) { %s.%s(values...) }\n", prefix, aliasOf(path), pl.cell.Show[dot+1:])
 	}
 	var b strings.Builder
 	b.WriteString("package main\n\nimport (\n")
@@ -96,7 +100,7 @@ func (pl *plan) file(state string, gomlx bool) string {
 	}
 	fmt.Fprintf(&b, ")\n\n%s\n", body.String())
 	fmt.Fprintf(&b, `var %[1]sP = %[2]s.Begin(%[8]s&%[2]s.Program{
-	Dir: %[3]q, Cell: %[4]d, Gone: %#[5]v, Notes: %#[6]v, Graceful: %[7]t,
+	Dir: %[3]q, Cell: %[4]d, Gone: %#[5]v, Notes: %#[6]v, Graceful: %[7]t, Asks: %[15]t,
 	Vars: []%[2]s.Declared{
 %[9]s	},
 	Types: []%[2]s.Type{
@@ -120,7 +124,7 @@ func %[1]sC() {
 	}
 }
 `, prefix, surviveAlias, state, pl.cell.Number, pl.gone, slices.Concat(pl.notes, pl.p.notes), pl.handlesInterrupts(), carried,
-		declared.String(), registered.String(), layouts.String(), addresses.String(), strings.Repeat(")", strings.Count(carried, "(")), outgoing.String())
+		declared.String(), registered.String(), layouts.String(), addresses.String(), strings.Repeat(")", strings.Count(carried, "(")), outgoing.String(), pl.asks())
 	return b.String()
 }
 
@@ -142,6 +146,43 @@ func (pl *plan) handlesInterrupts() bool {
 		}
 	}
 	return false
+}
+
+// showsForms tells whether the last expression has a value that package kernelext shows in another form than as text: a table, a picture. The cell need not import it.
+func (p *program) showsForms() bool {
+	has := func(t types.Type) bool {
+		table := types.Unalias(t)
+		if pointer, ok := table.(*types.Pointer); ok {
+			table = types.Unalias(pointer.Elem())
+		}
+		if named, ok := table.(*types.Named); ok && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == module+"pkg/report" && named.Obj().Name() == "Table" {
+			return true
+		}
+		if t.String() == "image.Rectangle" { // a picture only to the compiler
+			return false
+		}
+		for _, method := range []string{"ColorModel", "Bounds", "At"} { // image.Image
+			if o, _, _ := types.LookupFieldOrMethod(t, false, p.pkg, method); o == nil {
+				return false
+			}
+		}
+		return true
+	}
+	t := p.info.Types[p.shown.X].Type
+	if values, ok := t.(*types.Tuple); ok {
+		for v := range values.Variables() {
+			if has(v.Type()) {
+				return true
+			}
+		}
+		return false
+	}
+	return has(t)
+}
+
+// asks tells whether the program imports what has GoNB ask the reader: the answer comes by standard input.
+func (pl *plan) asks() bool {
+	return slices.ContainsFunc(pl.p.imports(), func(path string) bool { return strings.HasPrefix(path, "github.com/janpfeifer/gonb/") })
 }
 
 // carried are the types of other modules that package carry makes survive.

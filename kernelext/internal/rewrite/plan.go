@@ -286,7 +286,7 @@ func (pl *plan) hoist() {
 	}
 }
 
-// defined returns the notebook's own types that a type is made of.
+// defined returns the notebook's own types that a type is made of, and aliases by which it names them: all that the generated file may write.
 func (pl *plan) defined(t types.Type) []types.Object {
 	var list []types.Object
 	seen := map[types.Type]bool{}
@@ -296,6 +296,9 @@ func (pl *plan) defined(t types.Type) []types.Object {
 			return
 		}
 		seen[t] = true
+		if alias, ok := t.(*types.Alias); ok && alias.Obj().Pkg() == pl.p.pkg {
+			list = append(list, alias.Origin().Obj())
+		}
 		switch t := types.Unalias(t).(type) {
 		case *types.Named:
 			if t.Obj().Pkg() == pl.p.pkg {
@@ -317,6 +320,19 @@ func (pl *plan) defined(t types.Type) []types.Object {
 		case *types.Struct:
 			for i := range t.NumFields() {
 				walk(t.Field(i).Type())
+			}
+		case *types.Chan:
+			walk(t.Elem())
+		case *types.Interface:
+			for m := range t.Methods() {
+				walk(m.Type())
+			}
+		case *types.Signature:
+			for v := range t.Params().Variables() {
+				walk(v.Type())
+			}
+			for v := range t.Results().Variables() {
+				walk(v.Type())
 			}
 		}
 	}

@@ -13,7 +13,9 @@ import (
 	"go/types"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -116,7 +118,7 @@ func (p *program) files() []*ast.File {
 	return files
 }
 
-// declared returns the names that the program declares at package level.
+// declared returns the names that the program declares at package level, and those of its imports.
 func (p *program) declared() map[string]bool {
 	names := map[string]bool{}
 	for _, f := range append([]*ast.File{p.file}, p.others...) {
@@ -129,6 +131,8 @@ func (p *program) declared() map[string]bool {
 			case *ast.GenDecl:
 				for _, s := range d.Specs {
 					switch s := s.(type) {
+					case *ast.ImportSpec:
+						names[importName(s)] = true
 					case *ast.ValueSpec:
 						for _, n := range s.Names {
 							names[n.Name] = true
@@ -181,6 +185,10 @@ func (p *program) check(e exports, statements, show bool) error {
 			p.shown != nil && strings.HasSuffix(e.Msg, "is not used") && e.Pos >= p.shown.Pos() && e.Pos < p.shown.End() {
 			continue
 		}
+		// Nobody drops a dot import that this cell has no use for, and others may have: it is taken out of the program.
+		if p.inDotImport(e.Pos) && strings.HasSuffix(e.Msg, "imported and not used") {
+			continue
+		}
 		at := p.fset.Position(e.Pos)
 		problem := fmt.Sprintf("./%s:%d:%d: %s", at.Filename, at.Line, at.Column, e.Msg)
 		// An old initialiser that does not fit a new type is no matter to a program that has no use for it.
@@ -193,6 +201,9 @@ func (p *program) check(e exports, statements, show bool) error {
 		}
 		problems = append(problems, problem)
 	}
+	if err := p.hidden(); err != nil {
+		return err
+	}
 	if len(problems) > 10 {
 		problems = append(problems[:10], "too many errors")
 	}
@@ -200,6 +211,13 @@ func (p *program) check(e exports, statements, show bool) error {
 		return &CompileError{problems}
 	}
 	return nil
+}
+
+// inDotImport tells whether a position lies in an import of the form `import . "strings"`.
+func (p *program) inDotImport(at token.Pos) bool {
+	return slices.ContainsFunc(p.file.Imports, func(s *ast.ImportSpec) bool {
+		return s.Name != nil && s.Name.Name == "." && at >= s.Pos() && at < s.End()
+	})
 }
 
 // initialiser returns the specification of variables whose values a position lies in, or nil.
@@ -245,6 +263,12 @@ func (p *program) findHoisted(allowed map[token.Pos]bool) {
 				why = "it has no type"
 				break
 			}
+			if slices.ContainsFunc(p.file.Imports, func(s *ast.ImportSpec) bool { return importName(s) == id.Name }) {
+				why = "the notebook imports a package of its name"
+			}
+			if what := hides(id.Name); what != "" {
+				why = "a variable of its name would hide Go's own " + what + " from all cells"
+			}
 			if _, ok := p.typeText(object.Type(), nil); !ok {
 				why = "its type " + object.Type().String() + " can't be named in another cell"
 			}
@@ -268,7 +292,51 @@ func (p *program) findHoisted(allowed map[token.Pos]bool) {
 	}
 }
 
-// findShown finds the last expression among main's statements, if it has one value.
+// majorVersion is a last element of an import path that is no name.
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
+
+// importName returns the name under which a file has a package, as far as its path says.
+func importName(s *ast.ImportSpec) string {
+	if s.Name != nil {
+		return s.Name.Name
+	}
+	importPath := strings.Trim(s.Path.Value, "\"`")
+	if dir, last := path.Split(importPath); majorVersion.MatchString(last) {
+		importPath = path.Clean(dir)
+	}
+	return path.Base(importPath)
+}
+
+// hides says what of Go itself, of that which the generated file needs, a package-level declaration of a name hides: "type string"; "": nothing.
+func hides(name string) string {
+	switch types.Universe.Lookup(name).(type) {
+	case *types.TypeName:
+		return "type " + name
+	case *types.Const, *types.Nil:
+		return name
+	}
+	if name == "append" {
+		return name
+	}
+	return ""
+}
+
+// hidden is the error of a program that declares names which the generated file needs as Go has them; nil: it does not.
+func (p *program) hidden() error {
+	var problems []string
+	for _, name := range p.pkg.Scope().Names() {
+		if what := hides(name); what != "" {
+			at := p.fset.Position(p.pkg.Scope().Lookup(name).Pos())
+			problems = append(problems, fmt.Sprintf("./%s:%d:%d: %s hides Go's own %s from all cells: give it another name", at.Filename, at.Line, at.Column, name, what))
+		}
+	}
+	if problems == nil {
+		return nil
+	}
+	return &CompileError{problems}
+}
+
+// findShown finds the last expression among main's statements, if it has a value, or several that are not those of printing.
 func (p *program) findShown() {
 	if p.main == nil || p.main.Body == nil || len(p.main.Body.List) == 0 {
 		return
@@ -278,10 +346,27 @@ func (p *program) findShown() {
 		return
 	}
 	tv, ok := p.info.Types[last.X]
-	if _, several := tv.Type.(*types.Tuple); !ok || !tv.IsValue() || tv.IsNil() || several || tv.Type == types.Typ[types.Invalid] {
+	if !ok || tv.IsNil() || tv.Type == types.Typ[types.Invalid] {
+		return
+	}
+	if values, ok := tv.Type.(*types.Tuple); ok {
+		if values.Len() < 2 || p.prints(last.X) {
+			return
+		}
+	} else if !tv.IsValue() {
 		return
 	}
 	p.shown = last
+}
+
+// prints tells whether a call is one of those that are made for what they write, and not for the number of bytes and the error that they return: fmt.Println, w.Write.
+func (p *program) prints(call ast.Expr) bool {
+	c, ok := ast.Unparen(call).(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	s, ok := ast.Unparen(c.Fun).(*ast.SelectorExpr)
+	return ok && slices.ContainsFunc([]string{"Print", "Fprint", "Write"}, func(prefix string) bool { return strings.HasPrefix(s.Sel.Name, prefix) })
 }
 
 // text returns the source of a node of main.go.

@@ -108,7 +108,7 @@ func (c Config) Rewrite() (b Build, err error) {
 		return Build{}, err
 	}
 	if err := p.check(e, cell.Statements, cell.Show != ""); err != nil {
-		return Build{}, explain(err, kept)
+		return Build{}, explain(err, kept, before)
 	}
 	if p.main == nil {
 		return Build{}, &CompileError{[]string{"function main is undeclared in the main package"}}
@@ -243,8 +243,8 @@ func localsSource(locals map[string]local) string {
 	return b.String() + "\n" + vars.String()
 }
 
-// explain says why variables that a cell declared by := are not there.
-func explain(err error, kept manifest.Manifest) error {
+// explain says why variables that a cell declared by := are not there, and what to do about a name that an earlier cell gave to something of another kind.
+func explain(err error, kept manifest.Manifest, before keep.Code) error {
 	var compile *CompileError
 	if !errors.As(err, &compile) {
 		return err
@@ -252,6 +252,13 @@ func explain(err error, kept manifest.Manifest) error {
 	for _, name := range sorted(kept.Vars) {
 		if v := kept.Vars[name]; v.Local && v.Reason != "" && slices.ContainsFunc(compile.Problems, func(p string) bool { return strings.HasSuffix(p, "undefined: "+name) }) {
 			compile.Problems = append(compile.Problems, fmt.Sprintf("espalier: %s, declared by := in cell %d, is not kept: %s; declare it with var, and each cell that uses it evaluates it again", name, v.Cell, v.Reason))
+		}
+	}
+	for _, problem := range slices.Clone(compile.Problems) {
+		name, twice := strings.CutSuffix(problem, " redeclared in this block")
+		name = name[strings.LastIndexByte(name, ' ')+1:]
+		if d, earlier := before[name]; twice && earlier {
+			compile.Problems = append(compile.Problems, fmt.Sprintf("espalier: %s, a %s of cell %d, is declared once more as something else: %%reset %s forgets it", name, d.Kind, d.Cell, name))
 		}
 	}
 	return err

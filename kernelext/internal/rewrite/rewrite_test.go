@@ -1,12 +1,14 @@
 package rewrite
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -243,7 +245,7 @@ func TestShow(t *testing.T) {
 	n := newNotebook(t)
 	n.want("import \"fmt\"\nvar x = 3\nfunc two() (int, int) { return 1, 2 }\nfunc none() {}", "")
 	for _, c := range []struct{ text, want string }{
-		{"1+1", "2"}, {"x", "3"}, {"fmt.Sprint(x)", "3"}, {"two()", ""}, {"none()", ""}, {"fmt.Println(x)", "3"}, {"x++", ""},
+		{"1+1", "2"}, {"x", "3"}, {"fmt.Sprint(x)", "3"}, {"two()", "1 2"}, {"(two())", "1 2"}, {"none()", ""}, {"[]int{1}", "[1]"}, {"fmt.Println(x)", "3"}, {"x++", ""},
 	} {
 		n.wants(source{text: "%%\n" + c.text, statements: true, show: "fmt.Println"}, c.want)
 		if c.text == "x++" {
@@ -251,6 +253,32 @@ func TestShow(t *testing.T) {
 		}
 	}
 }
+
+// Tables and pictures show as such, whether the cell imports what shows them or not.
+func TestShowBringsForms(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want(`import "image"
+import "github.com/espalier-ml/espalier/pkg/report"
+func table() (*report.Table, error) { return &report.Table{}, nil }
+var img image.Image = image.NewGray(image.Rect(0, 0, 1, 1))
+var x = 3`, "")
+	for text, want := range map[string]bool{"table()": true, "report.Table{}": true, "img": true, "image.NewGray(image.Rect(0, 0, 1, 1))": true, "x": false, "img.Bounds()": false} {
+		if err := n.build(source{text: "%%\n" + text, statements: true, show: showFunction}); err != nil {
+			t.Fatal(err)
+		}
+		added, err := os.ReadFile(n.c.scratch(generated))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(added), `_ "`+kernelextPath+`"`); got != want {
+			t.Errorf("%s: the program has the forms: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// showFunction is what the kernel names.
+const showFunction = module + "kernelext/result.Show"
 
 func TestGenericsAndMethods(t *testing.T) {
 	t.Parallel()
@@ -266,6 +294,41 @@ var s = &stack[shape]{}
 var numbers stack[int]`, "")
 	n.want("%%\ns.push(square{3})\nnumbers.push(4)\nscale = 10", "")
 	n.want("%%\nfmt.Println(s.items[0].area(), numbers.items)", "90 [4]")
+}
+
+// A variable of a statement does not get into the way of the package whose name it has.
+func TestNamesOfPackages(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"\nfunc f() { fmt.Println(1) }", "")
+	n.statements("fmt := 3\n_ = fmt", "", "fmt ends with this cell: the notebook imports a package of its name")
+	n.statements("f()", "1")
+	n.statements("strings := 4", "")
+	n.statements("fmt.Println(strings)", "4")
+	n.want("import \"strings\"\nfunc upper(s string) string { return strings.ToUpper(s) }", "")
+	n.statements("fmt.Println(upper(\"a\"))", "A")
+	n.statements("fmt.Println(strings.ToLower(\"A\"))", "a")
+}
+
+// A variable's type names types that nothing else in the cell does.
+func TestTypesThatOnlyATypeNames(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want(`import "fmt"
+type number = int
+type size struct{ n int }
+type list[T any] = []T
+type box struct{}
+func (box) Size() size { return size{7} }
+var a number = 3
+var b map[string]*number
+var c interface{ Size() size } = box{}
+var d list[number]`, "")
+	n.want("%%\na++\nd = append(d, 1)", "")
+	n.want("%%\nfmt.Println(a, b == nil, d)", "4 true [1]")
+	n.want("%%\nfmt.Println(c)", "{}")
+	n.statements("e := d\nf := number(1)", "")
+	n.statements("fmt.Println(e, f)", "[1] 1")
 }
 
 func TestConstantsOfOwnTypes(t *testing.T) {
@@ -295,6 +358,12 @@ func TestCompileErrors(t *testing.T) {
 		}
 	}
 	n.want("%%\nfmt.Println(counter)", "1")
+	if why := n.fails(source{text: "func counter() {}"}); !strings.HasSuffix(why, "espalier: counter, a var of cell 1, is declared once more as something else: %reset counter forgets it") {
+		t.Errorf("error %q, want how to go on", why)
+	}
+	if why := n.fails(source{text: "const twice = 1\ntype twice int"}); strings.Contains(why, "%reset") {
+		t.Errorf("error %q about what one cell declares twice", why)
+	}
 }
 
 func TestDotImports(t *testing.T) {
@@ -305,6 +374,19 @@ func TestDotImports(t *testing.T) {
 	n.want("import \"fmt\"\nvar x = ToUpper(\"a\")\nfunc diff() string { return Diff(1, 2) }\n%%\nfmt.Println(diff() != \"\")", "true")
 	n.want("%%\nfmt.Println(x)", "A")
 	n.want("%%\nfmt.Println(ToLower(x), diff() != \"\")", "a true")
+	n.want("%%\nfmt.Println(1)", "1") // with no use for either
+}
+
+// A name of Go's own that a cell gives to something else.
+func TestHiddenNames(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	n.want("import \"fmt\"", "")
+	n.statements("string := \"a\"\nmax := 2\nfmt.Println(string, max)", "a 2", "string ends with this cell: a variable of its name would hide Go's own type string")
+	n.statements("fmt.Println(max)", "2")
+	if why := n.fails(source{text: "var any = 3\n%%\nfmt.Println(any)"}); !strings.Contains(why, "any hides Go's own type any from all cells: give it another name") {
+		t.Errorf("error %q, want that there is a better name", why)
+	}
 }
 
 func TestWithoutWorkspace(t *testing.T) {
@@ -397,6 +479,24 @@ func TestFlags(t *testing.T) {
 	n.want("import \"fmt\"\nimport \"flag\"\nvar n = flag.Int(\"n\", 3, \"a number\")", "")
 	n.want("%%\nflag.Parse()\nfmt.Println(*n, flag.Lookup(\"n\") != nil)", "3 true")
 	n.want("%%\nfmt.Println(flag.Lookup(\"n\") != nil)", "true")
+}
+
+// Standard input of a cell's program is a pipe that nobody writes to.
+func TestStandardInputIsEmpty(t *testing.T) {
+	t.Parallel()
+	n := newNotebook(t)
+	if err := n.build(source{text: "import \"fmt\"\nvar line string\n%%\n_, err := fmt.Scanln(&line)\nfmt.Println(err)"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, n.binary)
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := cmd.Output(); err != nil || string(out) != "EOF\n" {
+		t.Errorf("%q (error %v), want that there is nothing to read", out, err)
+	}
 }
 
 func TestRemovedVariable(t *testing.T) {

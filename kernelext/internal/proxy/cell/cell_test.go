@@ -33,6 +33,17 @@ func TestRead(t *testing.T) {
 		{"main of its own", "func main() { f() }", "func main() { f() }", []string{}, false, false, []int{1}},
 		{"generic method", "func (l *List[T]) Len() int { return 0 }", "func (l *List[T]) Len() int { return 0 }", []string{"List~Len"}, false, false, []int{1}},
 		{"statements over lines", "for i := range 3 {\n\tf(i)\n}\nx", "func main() { for i := range 3 {\n\tf(i)\n}\nx\n}", []string{}, true, true, []int{1, 2, 3, 4, 0}},
+		{"what looks like a command in a raw string", "s := `a\n!ls\n%who`[1:]\ns", "func main() { s := (`a` + \"\\n\" +\n`!ls` + \"\\n\" +\n`%who`)[1:]\ns\n}", []string{}, true, true, []int{1, 2, 3, 4, 0}},
+		{"what looks like a command in a comment", "/*\n!ls\n%%\n//gonb:%who\n*/\nvar x = 1", "/*\n !ls\n %%\n //gonb:%who\n*/\nvar x = 1", []string{"x"}, false, false, []int{1, 2, 3, 4, 5, 6}},
+		{"a quote in a command, a string and a rune", "!echo `\nvar q, r = \"`\", '`'\n!ls", "!echo `\nvar q, r = \"`\", '`'\n!ls", []string{"q", "r"}, false, false, []int{1, 2, 3}},
+		{"package in a raw string", "var s = `\npackage main\n`", "var s = (`` + \"\\n\" +\n`package main\n`)", []string{"s"}, false, false, []int{1, 2, 3}},
+		{"names that begin with package", "packages := 1\npackages++\npackages", "func main() { packages := 1\n packages++\n packages\n}", []string{}, true, true, []int{1, 2, 3, 0}},
+		{"a package clause", "package main // as in a file\nvar x = 1", "package main // as in a file\nvar x = 1", []string{"x"}, false, false, []int{1, 2}},
+		{"lines that end as on Windows", "!ls\r\nx := 1\r\n", "!ls\nfunc main() { x := 1\n}\n", []string{}, true, false, []int{1, 2, 0, 3}},
+		{"arguments of statements", "%args -x=3 y\nf()", "%args -x=3 y\nfunc main() { flag.Parse(); f()\n}", []string{}, true, true, []int{1, 2, 0}},
+		{"arguments of an explicit main", "var x = 1\n%args -x=3 y\n%%\nf()", "var x = 1\n%args -x=3 y\n%% -x=3 y\nf()", []string{"x"}, false, false, []int{1, 2, 3, 4}},
+		{"other arguments of an explicit main", "%args 1\n%main 2\nf()", "%args 1\n%main 2\nf()", []string{}, false, false, []int{1, 2, 3}},
+		{"what may be declared twice", "var _ = 1\nvar _ = 2\nfunc init() {}\nfunc init() {}", "var _ = 1\nvar _ = 2\nfunc init() {}\nfunc init() {}", []string{"_", "_", "init", "init"}, false, false, []int{1, 2, 3, 4}},
 		{"empty", "", "", []string{}, false, false, []int{1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -71,6 +82,9 @@ func TestSyntaxErrors(t *testing.T) {
 		{"var x = 1\n%%\nf(", 3, 3},
 		{"func f() {\n\tx := }\n}", 2, 7},
 		{"x := 1\nfunc main() {}", 1, 1},
+		{"const c = 1\nconst c = 2", 2, 7},
+		{"x := 1\nfunc f() {}\n_ = x\nfunc f() {}", 4, 6},
+		{"func (T) M() {}\nfunc (*T) M() {}\n%%\nf()", 2, 11},
 	} {
 		_, err := Read(c.source)
 		var e *SyntaxError
@@ -198,7 +212,7 @@ func TestWithout(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	for _, s := range []string{"x := 1", "var x = 1\n%%\nf(", "%%bash\nls", "a\ntype T struct {\n}\nb", "!", "%", "\\", "%\\\n\\", "//gonb:%%", "func() {}()\nfunc f() {}", "a; var b = a"} {
+	for _, s := range []string{"x := 1", "var x = 1\n%%\nf(", "%%bash\nls", "a\ntype T struct {\n}\nb", "!", "%", "\\", "%\\\n\\", "//gonb:%%", "func() {}()\nfunc f() {}", "a; var b = a", "s := `a\n!b\n%c`[1:]", "/*\n!a\n*/ x", "packages++\npackages", "x\r\n!y\r\n", "%args a\n%%\nf()"} {
 		f.Add(s, 3)
 	}
 	f.Fuzz(func(t *testing.T, source string, cursor int) {

@@ -3,32 +3,51 @@ package cell
 import (
 	"go/ast"
 	"go/parser"
+	"go/scanner"
 	"go/token"
 	"slices"
 	"strings"
 )
 
-// declared lists the package-level declarations of a file but main: names, and Type~Method for methods.
-func declared(file *ast.File) []string {
-	names := []string{}
+// declare notes the package-level declarations of a cell's file but main: names, and Type~Method for methods. GoNB would keep the last of two that have one name, and say nothing: that is an error here.
+func (c *Cell) declare(files *token.FileSet, file *ast.File, origin []int) error {
+	c.Declares = []string{}
+	for _, d := range declared(file) {
+		if slices.Contains(c.Declares, d.name) && d.name != "_" && d.name != "init" {
+			message := strings.Replace(d.name, "~", ".", 1) + " is declared twice in this cell"
+			return c.syntaxError(scanner.ErrorList{{Pos: files.Position(d.at), Msg: message}}, origin)
+		}
+		c.Declares = append(c.Declares, d.name)
+	}
+	return nil
+}
+
+// declaration is a name that a file declares, and where.
+type declaration struct {
+	name string
+	at   token.Pos
+}
+
+func declared(file *ast.File) []declaration {
+	var names []declaration
 	for _, d := range file.Decls {
 		switch d := d.(type) {
 		case *ast.FuncDecl:
 			switch {
 			case d.Recv != nil:
-				names = append(names, receiver(d.Recv)+"~"+d.Name.Name)
+				names = append(names, declaration{receiver(d.Recv) + "~" + d.Name.Name, d.Name.Pos()})
 			case d.Name.Name != "main":
-				names = append(names, d.Name.Name)
+				names = append(names, declaration{d.Name.Name, d.Name.Pos()})
 			}
 		case *ast.GenDecl:
 			for _, s := range d.Specs {
 				switch s := s.(type) {
 				case *ast.ValueSpec:
 					for _, n := range s.Names {
-						names = append(names, n.Name)
+						names = append(names, declaration{n.Name, n.Pos()})
 					}
 				case *ast.TypeSpec:
-					names = append(names, s.Name.Name)
+					names = append(names, declaration{s.Name.Name, s.Name.Pos()})
 				}
 			}
 		}
@@ -175,7 +194,7 @@ func Without(text string, names []string) string {
 		}
 	}
 	of := func(d ast.Decl) bool {
-		return slices.ContainsFunc(declared(&ast.File{Decls: []ast.Decl{d}}), func(name string) bool { return slices.Contains(names, name) })
+		return slices.ContainsFunc(declared(&ast.File{Decls: []ast.Decl{d}}), func(d declaration) bool { return slices.Contains(names, d.name) })
 	}
 	for _, d := range file.Decls {
 		g, group := d.(*ast.GenDecl)

@@ -2,7 +2,10 @@
 // and gives it the form that GoNB takes, with a way back from GoNB's lines to the reader's.
 package cell
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // Kind of a line.
 type Kind int
@@ -80,19 +83,26 @@ const gonbPrefix = "//gonb:"
 // plain returns a line as GoNB takes it: a command may stand behind a comment sign.
 func plain(line string) string { return strings.TrimPrefix(line, gonbPrefix) }
 
-// commands finds the commands among the lines of a cell.
-func commands(lines []string) []Line {
-	var found []Line
+// clause is a line by which a file names its package. GoNB takes such lines out, and so do we.
+var clause = regexp.MustCompile(`^package[ \t]+\w+[ \t]*;?[ \t]*(?://.*)?$`)
+
+// commands finds the commands among the lines of a cell, and the lines that name a package. What looks like one within a raw string or a comment is none.
+func commands(lines []string) (found []Line, clauses []int) {
+	var open byte // what the lines before leave open
 	for i := 0; i < len(lines); i++ {
 		text := plain(lines[i])
 		kind := Go
 		switch {
+		case open != 0:
 		case strings.HasPrefix(text, "%"):
 			kind = Magic
 		case strings.HasPrefix(text, "!"):
 			kind = Shell
+		case clause.MatchString(text):
+			clauses = append(clauses, i)
 		}
 		if kind == Go {
+			open = leavesOpen(lines[i], open)
 			continue
 		}
 		l := Line{Kind: kind, First: i, Last: i}
@@ -105,5 +115,51 @@ func commands(lines []string) []Line {
 		l.Text = strings.TrimSpace(text)
 		found = append(found, l)
 	}
-	return found
+	return found, clauses
+}
+
+// What a line can leave open for the next.
+const (
+	quote        = '`' // of a raw string
+	blockComment = '*'
+)
+
+// leavesOpen says what a line of Go leaves open, given what those before it did; 0: nothing.
+func leavesOpen(line string, open byte) byte {
+	for i := 0; i < len(line); i++ {
+		switch rest := line[i:]; {
+		case open == quote:
+			if line[i] == quote {
+				open = 0
+			}
+		case open == blockComment:
+			if strings.HasPrefix(rest, "*/") {
+				open = 0
+				i++
+			}
+		case line[i] == quote:
+			open = quote
+		case strings.HasPrefix(rest, "/*"):
+			open = blockComment
+			i++
+		case strings.HasPrefix(rest, "//"):
+			return 0
+		case line[i] == '"' || line[i] == '\'':
+			i += quoted(rest) - 1
+		}
+	}
+	return open
+}
+
+// quoted returns the length of the string or rune that text begins with. Neither goes beyond its line.
+func quoted(text string) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case text[0]:
+			return i + 1
+		}
+	}
+	return len(text)
 }

@@ -21,6 +21,8 @@ type Cell struct {
 	Statements bool     // it has statements at top level, which main is put around
 	Shows      bool     // its last statement is an expression whose value is to be shown
 
+	clauses []int // the lines that name a package
+
 	code   []string // what GoNB gets, commands included
 	origin []int    // for each line of code: the line of the source that it comes from, -1: none
 }
@@ -38,17 +40,21 @@ var otherCells = []string{"%writefile", "%script", "%bash", "%sh", "%gx"}
 
 // Read reads a cell. If its Go part does not parse the error is a *SyntaxError, and the cell is as good as can be.
 func Read(source string) (*Cell, error) {
+	source = strings.ReplaceAll(source, "\r\n", "\n") // else a command's last word would end in \r
 	c := &Cell{Source: source, Lines: strings.Split(source, "\n")}
-	c.Commands = commands(c.Lines)
+	c.Commands, c.clauses = commands(c.Lines)
 	if len(c.Commands) > 0 {
 		first := c.Commands[0]
 		if first.Kind == Magic && first.First == 0 && strings.HasPrefix(first.Text, "%") && len(first.Text) > 1 && first.Name() != "%" {
-			c.Other, c.Commands = &first, nil
+			c.Other, c.Commands, c.clauses = &first, nil, nil
 			c.code, c.origin = c.Lines, count(len(c.Lines))
 			return c, nil
 		}
 	}
-	return c, c.compose()
+	err := c.compose()
+	c.shield()
+	c.passArgs()
+	return c, err
 }
 
 // IsOtherOfGonb says whether a cell that is not Go is one of those that GoNB knows.
@@ -97,8 +103,7 @@ func (c *Cell) compose() error {
 	}
 	files := token.NewFileSet()
 	if file, err := parser.ParseFile(files, "", head+text, parser.SkipObjectResolution); err == nil {
-		c.Declares = declared(file)
-		return nil
+		return c.declare(files, file, c.origin)
 	}
 	parts := split(text)
 	if !slices.ContainsFunc(parts, func(p part) bool { return !p.declaration }) {
@@ -119,10 +124,8 @@ func (c *Cell) goText() string {
 			lines[i] = ""
 		}
 	}
-	for i, line := range lines {
-		if strings.HasPrefix(line, "package ") {
-			lines[i] = ""
-		}
+	for _, i := range c.clauses {
+		lines[i] = ""
 	}
 	return strings.Join(lines, "\n")
 }
@@ -134,11 +137,14 @@ func (c *Cell) checkExplicit(text string, at int) error {
 		lines[at] = "func main() {"
 		lines = append(lines, "}")
 	}
-	file, err := parser.ParseFile(token.NewFileSet(), "", head+strings.Join(lines, "\n"), parser.SkipObjectResolution)
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, "", head+strings.Join(lines, "\n"), parser.SkipObjectResolution)
+	if err == nil {
+		err = c.declare(files, file, c.origin)
+	}
 	if err != nil {
 		return c.syntaxError(err, c.origin)
 	}
-	c.Declares = declared(file)
 	// A last expression that is no call would not compile, so that no notebook means anything else by it.
 	if last := lastExpression(file); last != nil {
 		if _, call := last.X.(*ast.CallExpr); !call {
@@ -150,6 +156,32 @@ func (c *Cell) checkExplicit(text string, at int) error {
 
 // opening is what the statements of a cell are put into. It stands on the line of the first, so that lines stay where they are.
 const opening = "func main() { "
+
+// openingWithArgs also has the program look at its arguments, as `%%` does.
+const openingWithArgs = opening + "flag.Parse(); "
+
+// args returns the cell's %args; nil: it has none.
+func (c *Cell) args() *Line {
+	for i, l := range c.Commands {
+		if l.Kind == Magic && l.Name() == "args" {
+			return &c.Commands[i]
+		}
+	}
+	return nil
+}
+
+// passArgs has a main that begins without arguments get those of an %args before it: GoNB would forget them there.
+func (c *Cell) passArgs() {
+	args := c.args()
+	if args == nil {
+		return
+	}
+	for _, l := range c.Commands {
+		if begins, _ := starter(l); begins && l.Text == l.Name() && l.First > args.First {
+			c.code[l.First] += strings.TrimPrefix(args.Text, args.Name())
+		}
+	}
+}
 
 // wrap puts main around the statements, from the first to the last; declarations between them come after it.
 func (c *Cell) wrap(text string, parts []part) error {
@@ -169,6 +201,10 @@ func (c *Cell) wrap(text string, parts []part) error {
 		last--
 	}
 	from, to := parts[first].from, parts[last].to
+	opening := opening
+	if c.args() != nil {
+		opening = openingWithArgs
+	}
 	var b builder
 	b.add(text, 0, from)
 	b.insert(opening)
@@ -195,7 +231,8 @@ func (c *Cell) wrap(text string, parts []part) error {
 	}
 	b.add(text, to, len(text))
 	code, origin := b.finish(text)
-	file, err := parser.ParseFile(token.NewFileSet(), "", head+code, parser.SkipObjectResolution)
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, "", head+code, parser.SkipObjectResolution)
 	if err != nil {
 		err = c.syntaxError(err, origin)
 		var e *SyntaxError
@@ -207,7 +244,9 @@ func (c *Cell) wrap(text string, parts []part) error {
 	if countMains(file) > 1 {
 		return &SyntaxError{lineOf(text, from), 1, "the cell has func main and statements outside of functions; it can have one of the two"}
 	}
-	c.Declares = declared(file)
+	if err := c.declare(files, file, origin); err != nil {
+		return err
+	}
 	c.Statements = true
 	c.Shows = lastExpression(file) != nil && !c.endsInSemicolon()
 	c.code, c.origin = strings.Split(code, "\n"), origin

@@ -24,26 +24,32 @@ var Backend = Magic{
 			if !backendName.MatchString(name) {
 				return fmt.Errorf("%q is no name of a backend; expected xla:cpu, xla:cuda, go or auto", name)
 			}
+			set := name
 			if name == "auto" {
-				name = `""`
+				name, set = "", `""`
 			}
-			if err := k.Gonb(ctx, "%env GOMLX_BACKEND "+name); err != nil {
+			// First it is opened: one that is not there should not be what the cells that follow compute on.
+			if err := k.Go(ctx, backendCode(fmt.Sprintf("espalierOS.Setenv(%q, %q)", "GOMLX_BACKEND", name))); err != nil {
 				return err
 			}
+			return k.Gonb(ctx, "%env GOMLX_BACKEND "+set)
 		}
-		return k.Go(ctx, backendCode)
+		return k.Go(ctx, backendCode(""))
 	},
 }
 
 var backendName = regexp.MustCompile(`^[a-z0-9:_.,=/-]+$`)
 
-const backendCode = `import (
+// backendCode is a program that says what computes, after it has done something else.
+func backendCode(first string) string {
+	return `import (
 	espalierBackend "github.com/espalier-ml/espalier/pkg/backend"
 	espalierFmt "fmt"
 	espalierOS "os"
 )
 
 func main() {
+	` + first + `
 	choice, err := espalierBackend.Describe()
 	if err != nil {
 		espalierFmt.Fprintln(espalierOS.Stderr, err)
@@ -51,3 +57,4 @@ func main() {
 	}
 	espalierFmt.Printf("%s, on the %s: %s\n", choice.Name, choice.Device, choice.Reason)
 }`
+}

@@ -27,13 +27,14 @@ type recorder struct {
 	asked   []string // of GoNB
 	code    []string
 	built   time.Time
+	failing error // of programs
 }
 
 func (r *recorder) Print(text string)        { r.printed.WriteString(text) }
 func (r *recorder) Show(data map[string]any) { r.shown = append(r.shown, data) }
 func (r *recorder) Go(_ context.Context, code string) error {
 	r.code = append(r.code, code)
-	return nil
+	return r.failing
 }
 func (r *recorder) Gonb(_ context.Context, command string) error {
 	r.asked = append(r.asked, command)
@@ -112,12 +113,18 @@ func TestResetAndRerun(t *testing.T) {
 	if list, err = keep.List(r.state); err != nil || len(list) != 1 || list[0].Name != "model" {
 		t.Errorf("after %%reset counter: %+v (error %v)", list, err)
 	}
+	if err := (keep.Code{"train": {Kind: "func"}, "net": {Kind: "type"}, "net.Run": {Kind: "func"}, "net.Name": {Kind: "func"}}).Write(r.state); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(r, "%reset train net"); err != nil {
+		t.Fatal(err)
+	}
 	for _, line := range []string{"%reset go.mod", "%reset"} {
 		if err := run(r, line); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff([]string{"forget counter", "%reset go.mod", "%reset"}, r.asked); diff != "" {
+	if diff := cmp.Diff([]string{"forget counter", "forget train net net~Name net~Run", "%reset go.mod", "%reset"}, r.asked); diff != "" {
 		t.Errorf("of GoNB (-want +got):\n%s", diff)
 	}
 	if err := run(r, "%restore"); !errors.Is(err, keep.ErrNothingToRestore) {
@@ -136,6 +143,10 @@ func TestSettings(t *testing.T) {
 	if diff := cmp.Diff(want, r.asked); diff != "" || len(r.code) != 3 {
 		t.Errorf("of GoNB (-want +got):\n%s\n%d programs, want 3", diff, len(r.code))
 	}
+	r.failing = errors.New("there is no such backend")
+	if err := run(r, "%backend nosuch"); err != r.failing || len(r.asked) != 3 {
+		t.Errorf("%%backend nosuch: error %v; of GoNB %q", err, r.asked)
+	}
 	for _, line := range []string{"%theme", "%theme pink", "%backend a b", "%backend x;rm", "%rerun", "%prune", "%prune net", "%prune net 2", "%prune net 0.5 color=red", "%prune a;b 0.5", "%prune net 0.5 seed=x", "%help nosuch"} {
 		if err := run(r, line); err == nil {
 			t.Errorf("%s was taken", line)
@@ -145,7 +156,7 @@ func TestSettings(t *testing.T) {
 
 // What is run for a command has to be a Go program.
 func TestProgramsParse(t *testing.T) {
-	programs := map[string]string{"backend": backendCode}
+	programs := map[string]string{"backend": backendCode(""), "backend go": backendCode("f()")}
 	for _, args := range []string{"net 0.9", "net 50% criterion=magnitude unit=filter budget=layerwise seed=7", `net 0.1 criterion="x`} {
 		code, err := pruneCode(strings.Fields(args))
 		if err != nil {
@@ -162,6 +173,9 @@ func TestProgramsParse(t *testing.T) {
 
 func TestTime(t *testing.T) {
 	r := newRecorder(t)
+	if err := Time.Around(context.Background(), r, Call{Args: []string{"f()"}}, func() error { return nil }); err == nil {
+		t.Errorf("%%time f() was taken, and f would not run")
+	}
 	failure := errors.New("x")
 	err := Time.Around(context.Background(), r, Call{}, func() error { r.built = time.Now(); return failure })
 	if err != failure || !strings.HasPrefix(r.printed.String(), "compiled in ") {

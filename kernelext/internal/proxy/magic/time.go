@@ -2,6 +2,7 @@ package magic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -10,7 +11,10 @@ import (
 var Time = Magic{
 	Name: "time", Short: "says how long the cell took to compile and to run",
 	Doc: "Compiling is all up to the start of the program: commands, imports, compiler and linker.",
-	Around: func(_ context.Context, k Kernel, _ Call, run func() error) error {
+	Around: func(_ context.Context, k Kernel, c Call, run func() error) error {
+		if len(c.Args) > 0 { // IPython measures what stands there
+			return errors.New("%time: it measures the whole cell: write the code on the lines below it")
+		}
 		start := time.Now()
 		err := run()
 		end := time.Now()

@@ -9,6 +9,8 @@ import (
 var (
 	// compilerLine is a line of the compiler: file, line, column, message.
 	compilerLine = regexp.MustCompile(`^\S*?([^/\s]+\.go):(\d+)(?::(\d+))?: (.+)$`)
+	// showing is what the compiler says of a last expression that can't be a value: the call was put around it.
+	showing = regexp.MustCompile(` in argument to esp_\w+`)
 	// gonbPlace is how GoNB begins its account of such a line, where it knows the cell.
 	gonbPlace = regexp.MustCompile(`^Cell\[(\d+)\]: Line (\d+)\n`)
 )
@@ -19,7 +21,7 @@ func FromCompiler(cells Cells, output string, accounts []string) (Error, bool) {
 	var body []string
 	mapped := false
 	for i, line := range strings.Split(output, "\n") {
-		m := compilerLine.FindStringSubmatch(line)
+		m := compilerLine.FindStringSubmatch(showing.ReplaceAllString(line, ""))
 		if m == nil {
 			if text := strings.TrimSpace(line); text != "" && !noise(text) {
 				body = append(body, withoutDirectories(text))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -34,7 +35,10 @@ func FromDeath(cells Cells, words string) Error {
 	e := Error{Name: Panic}
 	var message []string
 	at := 0
-	for ; at < len(lines) && !goroutine.MatchString(lines[at]); at++ {
+	for ours := true; at < len(lines) && !goroutine.MatchString(lines[at]); at++ {
+		if ours = ours && lines[at] != "runtime stack:"; !ours {
+			continue // of the runtime that ran out of stack or memory
+		}
 		if line := strings.TrimRight(lines[at], " \t"); line != "" && !exitLine.MatchString(line) {
 			message = append(message, line)
 		}
@@ -42,13 +46,17 @@ func FromDeath(cells Cells, words string) Error {
 	first := ""
 	for _, line := range message {
 		// Of a panic that was recovered and raised again the runtime prints both; the last is what the program died of.
-		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "panic: "); ok {
-			first, e.Name = text, Panic
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "panic:"); ok {
+			first, e.Name = strings.TrimSpace(text), Panic
 		} else if text, ok := strings.CutPrefix(line, "fatal error: "); ok && first == "" {
 			first, e.Name = text, Fatal
 		}
 	}
-	if first == "" && len(message) > 0 {
+	switch {
+	case first != "" || len(message) == 0:
+	case message[0] == "panic:" && len(message) > 1: // a text that begins with an empty line
+		first = message[1]
+	default:
 		first, e.Name = message[0], Fatal
 	}
 	first = strings.TrimSuffix(first, " [recovered]")
@@ -60,7 +68,11 @@ func FromDeath(cells Cells, words string) Error {
 		}
 	}
 	shown, hidden := frames(cells, lines[at:])
+	shown, again := withoutRepeats(shown)
 	e.Traceback = append(e.Traceback, shown...)
+	if again > 0 {
+		e.Traceback = append(e.Traceback, fmt.Sprintf("(%s that repeat those above not shown)", plural(again, "frame")))
+	}
 	if hidden > 0 {
 		e.Traceback = append(e.Traceback, fmt.Sprintf("(%s of the runtime and the kernel not shown)", plural(hidden, "frame")))
 	}
@@ -112,6 +124,23 @@ func frames(cells Cells, lines []string) (shown []string, hidden int) {
 		i++
 	}
 	return shown, hidden
+}
+
+// longestCycle is how many functions that call each other in turn are recognised.
+const longestCycle = 4
+
+// withoutRepeats leaves out frames that repeat those before them, as of a function that calls itself without end.
+func withoutRepeats(frames []string) (kept []string, repeats int) {
+	for _, f := range frames {
+		kept = append(kept, f)
+		for n := 1; n <= longestCycle && 2*n <= len(kept); n++ {
+			if tail := len(kept) - n; slices.Equal(kept[tail:], kept[tail-n:tail]) {
+				kept, repeats = kept[:tail], repeats+n
+				break
+			}
+		}
+	}
+	return kept, repeats
 }
 
 // marked returns the place that GoNB marked on a line.

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -104,6 +105,42 @@ Cell [12], line 2
 		t.Errorf("traceback (-want +got):\n%s", diff)
 	}
 	if e.Name != Panic || e.Value != "runtime error: index out of range [5] with length 1" {
+		t.Errorf("%s: %s", e.Name, e.Value)
+	}
+}
+
+func TestStackOverflow(t *testing.T) {
+	cells := known{1: read(t, "func f() { g() }\nfunc g() { f() }"), 2: read(t, "f()")}
+	at := func(function string, cell, line int) string {
+		return fmt.Sprintf("main.%s()\n\t \x1b[7m[[ Cell [%d] Line %d ]]\x1b[0m /tmp/gonb_1/main.go:7 +0x1\n", function, cell, line)
+	}
+	words := "runtime: goroutine stack exceeds 1000000000-byte limit\nfatal error: stack overflow\n\nruntime stack:\nruntime.throw({0x1?, 0x2?})\n\t/usr/local/go/src/runtime/panic.go:1229 +0x48\n\n" +
+		"goroutine 1 gp=0x1 m=0 mp=0x2 [running]:\n" + strings.Repeat(at("g", 1, 2)+at("f", 1, 1), 50) + at("main", 2, 1)
+	want := `fatal error: stack overflow
+runtime: goroutine stack exceeds 1000000000-byte limit
+Cell [11], line 2, in g
+       1 | func f() { g() }
+--->   2 | func g() { f() }
+Cell [11], line 1, in f
+--->   1 | func f() { g() }
+       2 | func g() { f() }
+Cell [12], line 1
+--->   1 | f()
+(98 frames that repeat those above not shown)`
+	if diff := cmp.Diff(want, text(FromDeath(cells, words))); diff != "" {
+		t.Errorf("traceback (-want +got):\n%s", diff)
+	}
+}
+
+func TestLastExpressionThatIsNoValue(t *testing.T) {
+	if e, _ := FromCompiler(known{}, "./main.go:3:1: cannot use 1 << 64 as int value in argument to esp_Show (overflows)", nil); e.Value != "cannot use 1 << 64 as int value (overflows)" {
+		t.Errorf("value %q", e.Value)
+	}
+}
+
+func TestPanicThatBeginsWithAnEmptyLine(t *testing.T) {
+	e := FromDeath(known{}, "panic: \n\tthe reason\n\ngoroutine 1 [running]:\n")
+	if e.Name != Panic || e.Value != "the reason" {
 		t.Errorf("%s: %s", e.Name, e.Value)
 	}
 }
