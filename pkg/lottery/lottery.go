@@ -27,6 +27,7 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/internal/scoring"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
@@ -372,11 +373,11 @@ func (t *Trial) rate(p plan) func(float64) float64 {
 	return func(done float64) float64 { return full(start + done*(1-start)) }
 }
 
-// network copies what is in the store, but for what belongs to the optimizer.
+// network copies what is in the store, but for what belongs to the optimizer. What a criterion has tracked of the training is the next rung's to rank by.
 func (t *Trial) network() (experiment.Values, error) {
 	values, err := experiment.Snapshot(t.store)
 	for path := range values {
-		if _, own := t.first[path]; !own && !strings.HasPrefix(path, mask.Scope) {
+		if _, own := t.first[path]; !own && !strings.HasPrefix(path, mask.Scope) && !strings.HasPrefix(path, scoring.TrackScope) {
 			delete(values, path)
 		}
 	}
@@ -422,6 +423,9 @@ func (t *Trial) record(p plan, run *Run) report.Record {
 // recordFile is where the record of a finished run lies, in the run's directory.
 const recordFile = "record.json"
 
+// testValues are what is measured on test data.
+var testValues = []string{"testLoss", "testAccuracy", "testAccuracyEnd"}
+
 // testLabel is the label of a record that says which test data its measurements are of.
 const testLabel = "test data"
 
@@ -439,7 +443,13 @@ func (t *Trial) score(run *Run) error {
 	file := filepath.Join(run.Dir, recordFile)
 	if run.Loaded {
 		if saved, err := report.ReadRecords(file); err == nil && len(saved) == 1 && saved[0].Labels[testLabel] == of {
-			run.Record = saved[0]
+			// No more than what was measured: ladders that differ in what comes later share their dense network, and its record is of the one that made it.
+			for _, name := range testValues {
+				if x, measured := saved[0].Values[name]; measured {
+					run.Record.Values[name] = x
+				}
+			}
+			run.Record.Labels[testLabel] = of
 			return nil
 		}
 	}
