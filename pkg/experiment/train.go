@@ -8,6 +8,7 @@ import (
 	"iter"
 	"math"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -28,7 +29,8 @@ import (
 type Training struct {
 	// Epochs over the training data, or Steps (batches), whichever is set; both is an error. Default: one epoch.
 	Epochs, Steps int
-	// Optimizer. nil: Adam with learning rate 1e-3. Every run starts with fresh optimizer state.
+	// Optimizer. nil: Adam with learning rate 1e-3. Every run starts with fresh optimizer state. Of optimizers that are pointers, only the fields of an *SGD may be changed between two trainings of a
+	// Trainer: what has changed in others is not seen.
 	Optimizer optimizer.Interface
 	// Rate scales the optimizer's learning rate while the run goes on: it is given the share of the run that is done, at least 0 and below
 	// 1, and returns a factor. It is asked every 50 steps (RateSteps). CosineDecay and LinearDecay are such functions. nil: the rate stays.
@@ -190,7 +192,7 @@ type Trainer struct {
 }
 
 type stepKey struct {
-	optimizer   optimizer.Interface
+	optimizer   any // settings of it
 	pruner      *prune.Pruner
 	perDispatch int
 }
@@ -260,6 +262,9 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	}
 	if t.Topology != nil {
 		t.Pruner = t.Topology.Pruner()
+	}
+	if t.Pruner != nil && t.Pruner.Store() != tr.store {
+		return Result{}, &ConfigError{"Training.Pruner", "it prunes another store than the one that is trained", "make it, or the topology that brings it, for the store that the trainer was given"}
 	}
 	if err := tr.compile(t); err != nil {
 		return Result{}, err
@@ -483,10 +488,15 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 
 // compile makes the step for t unless the last one serves.
 func (tr *Trainer) compile(t Training) error {
-	key := stepKey{t.Optimizer, t.Pruner, t.StepsPerDispatch}
-	if key.optimizer == nil {
-		key.optimizer = tr.adam
+	opt := t.Optimizer
+	if opt == nil {
+		opt = tr.adam
 	}
+	if sgd, ok := opt.(*SGD); ok && sgd != nil { // a copy, since the step may be built again for batches of another size
+		own := *sgd
+		opt = &own
+	}
+	key := stepKey{settings(opt), t.Pruner, t.StepsPerDispatch}
 	if tr.step != nil && tr.stepFor == key {
 		tr.step.turn = tr.turn
 		return nil
@@ -495,12 +505,23 @@ func (tr *Trainer) compile(t Training) error {
 		tr.step.finalise()
 		tr.step = nil
 	}
-	step, err := newStepper(tr.task, tr.store, key.optimizer, key.pruner, key.perDispatch, tr.turn)
+	step, err := newStepper(tr.task, tr.store, opt, key.pruner, key.perDispatch, tr.turn)
 	if err != nil {
 		return err
 	}
 	tr.step, tr.stepFor = step, key
 	return nil
+}
+
+// settings are what tells whether an optimizer is the one that a step was compiled for.
+func settings(o optimizer.Interface) any {
+	if sgd, ok := o.(*SGD); ok && sgd != nil {
+		return *sgd
+	}
+	if !reflect.ValueOf(o).Comparable() {
+		return new(int) // like no other
+	}
+	return o
 }
 
 // steps checks the configuration and returns the number of steps.
