@@ -1,14 +1,28 @@
 package experiment
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
 	"testing"
 
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/layers/activation"
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/report"
+	"github.com/espalier-ml/espalier/pkg/schedule"
 )
 
 // An *SGD is taken as it is when a training starts, not as it was when the step was compiled.
@@ -83,5 +97,125 @@ func TestPrunerOfAnotherStoreIsRefused(t *testing.T) {
 				t.Fatalf("a weight of %s is zero", path)
 			}
 		}
+	}
+}
+
+// An interrupted run goes on when it is run again with the store that it had, whoever trains that.
+func TestGoesOnFromWhatAnInterruptHasLeft(t *testing.T) {
+	task := newTask(t)
+	task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node { // with random numbers of its own
+		x = activation.Relu(layers.Dense(scope.At("fc1"), x, true, 16))
+		return layers.Dense(scope.At("output"), layers.Dropout(scope, x, graph.Scalar(x.Graph(), x.DType(), 0.2)), true, 4)
+	}
+	training := func(store *model.Store) Training {
+		return Training{Steps: 120, StepsPerDispatch: 10, Rate: CosineDecay, Keep: []int{0, 70}, Pruner: newPruner(t, task, store, prune.Recipe{Criterion: criterion.Random}),
+			Schedule: schedule.Cubic(0, 80, 0, 0.8), When: schedule.Every(10, 10, 90)}
+	}
+	whole := newStore(t, task, 1)
+	want, err := Train(t.Context(), task, whole, training(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, again := range []bool{false, true} { // with another trainer, and with the same
+		store := newStore(t, task, 1)
+		tr, err := NewTrainer(task, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tr.Close()
+		run := training(store)
+		run.Dir = filepath.Join(dir, fmt.Sprint(again))
+		at := 0
+		for _, stop := range []int{33, 71} {
+			ctx, cancel := context.WithCancel(t.Context())
+			run.Watch = func(now report.Progress) {
+				if now.Step >= stop {
+					cancel()
+				}
+			}
+			result, err := tr.Train(ctx, run)
+			cancel()
+			var stopped *InterruptedError
+			if !errors.As(err, &stopped) || result.Resumed != at {
+				t.Fatalf("stopped by %v, having gone on from step %d, want an *InterruptedError and %d", err, result.Resumed, at)
+			}
+			at = stopped.Step
+			if !again {
+				if tr, err = NewTrainer(task, store); err != nil {
+					t.Fatal(err)
+				}
+				defer tr.Close()
+			}
+		}
+		run.Watch = nil
+		got, err := tr.Train(t.Context(), run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Resumed != at || len(got.Kept) != 2 {
+			t.Errorf("it went on from step %d with %d networks kept in the end, want %d and 2", got.Resumed, len(got.Kept), at)
+		}
+		if diff := cmp.Diff(weights(t, whole), weights(t, store)); diff != "" {
+			t.Errorf("same trainer: %t (-whole +interrupted):\n%s", again, diff)
+		}
+		if diff := cmp.Diff(want.Losses, got.Losses); diff != "" {
+			t.Errorf("losses (-whole +interrupted):\n%s", diff)
+		}
+		// A run of another length starts from there anew.
+		run.Steps, run.Keep, run.Schedule, run.When = 10, nil, nil, nil
+		if got, err := tr.Train(t.Context(), run); err != nil || got.Resumed != 0 || got.Steps != 10 {
+			t.Errorf("another run: %d steps from step %d, %v", got.Steps, got.Resumed, err)
+		}
+	}
+}
+
+// steep is a data set of one example that no network has a finite loss on.
+func steep() *points {
+	huge := tensors.FromFlatDataAndDimensions([]float32{3e38, 3e38}, 1, 2)
+	return &points{huge, tensors.FromFlatDataAndDimensions([]int32{0}, 1), 1, 1}
+}
+
+// undecoded hands out a data set's numbers as they are.
+type undecoded struct{ *points }
+
+func (undecoded) Decode(x *graph.Node) *graph.Node { return x }
+
+// A loss on validation data that is no number is told, saved and gone on from, and does not end the training.
+func TestValidationLossThatIsNoNumber(t *testing.T) {
+	task := newTask(t)
+	task.Validation = undecoded{steep()}
+	run := Training{Steps: 60, Validate: 20, KeepBest: true, Dir: t.TempDir()}
+	first, err := Train(t.Context(), task, newStore(t, task, 1), run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.ValidationLosses) != 3 || !math.IsNaN(first.ValidationLosses[0].Value) {
+		t.Fatalf("validation losses %v: the test says nothing", first.ValidationLosses)
+	}
+	second, err := Train(t.Context(), task, newStore(t, task, 1), run)
+	if err != nil || !second.Loaded {
+		t.Fatalf("loaded: %t, %v", second.Loaded, err)
+	}
+	if diff := cmp.Diff(first, second, cmpopts.EquateNaNs(), cmpopts.IgnoreFields(Result{}, "Loaded", "Resumed")); diff != "" {
+		t.Errorf("(-trained +loaded):\n%s", diff)
+	}
+}
+
+func TestPointsAsJSON(t *testing.T) {
+	points := []Point{{1, 0.5}, {2, math.NaN()}, {3, math.Inf(1)}, {4, math.Inf(-1)}}
+	text, err := json.Marshal(points)
+	if want := `[{"Step":1,"Value":0.5},{"Step":2,"Value":"NaN"},{"Step":3,"Value":"+Inf"},{"Step":4,"Value":"-Inf"}]`; string(text) != want || err != nil {
+		t.Errorf("got %s, %v, want %s", text, err, want)
+	}
+	var again []Point
+	if err := json.Unmarshal(text, &again); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(points, again, cmpopts.EquateNaNs()); diff != "" {
+		t.Errorf("(-written +read):\n%s", diff)
+	}
+	if err := json.Unmarshal([]byte(`{"Step":1,"Value":"much"}`), &again[0]); err == nil {
+		t.Error("a value of words is read")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gomlx/gomlx/ml/model"
@@ -50,7 +51,8 @@ type Training struct {
 	// of a step. They depend on the data set's own seed (WithSeed) and not on Seed. Default: 10; for a Topology 1.
 	Batches int
 	// Dir is where runs are saved, each in a subdirectory named by its digest: of all of this configuration, the data (with Validate, also those that it measures on) and the weights it
-	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on. "": nothing is saved.
+	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on: from the same start, or from the weights that the interruption has left in the store. Of data that are neither
+	// Resident nor have a Digest, the digest sees the name only. "": nothing is saved.
 	Dir string
 	// SaveEvery is the time between two saves. Default: 20 seconds. A run is also saved when it is interrupted and when it ends.
 	SaveEvery time.Duration
@@ -119,6 +121,37 @@ type Result struct {
 type Point struct {
 	Step  int
 	Value float64
+}
+
+// MarshalJSON writes values that are no numbers, which JSON does not know, as words.
+func (p Point) MarshalJSON() ([]byte, error) {
+	type plain Point
+	if !math.IsNaN(p.Value) && !math.IsInf(p.Value, 0) {
+		return json.Marshal(plain(p))
+	}
+	return json.Marshal(pointInWords{p.Step, strconv.FormatFloat(p.Value, 'g', -1, 64)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (p *Point) UnmarshalJSON(text []byte) error {
+	type plain Point
+	numbers := json.Unmarshal(text, (*plain)(p))
+	if numbers == nil {
+		return nil
+	}
+	var words pointInWords
+	if json.Unmarshal(text, &words) != nil {
+		return numbers
+	}
+	value, err := strconv.ParseFloat(words.Value, 64)
+	*p = Point{words.Step, value}
+	return err
+}
+
+// pointInWords is a Point whose value is none of JSON's numbers.
+type pointInWords struct {
+	Step  int
+	Value string
 }
 
 // ConfigError says which field of a configuration can't be used.
@@ -292,7 +325,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		result.Dir = filepath.Join(t.Dir, digest[:16])
+		result.Dir = filepath.Join(t.Dir, beganAs(t.Dir, digest[:16]))
 		run.Path = result.Dir
 		goOn := func() error {
 			step, n, err := resume(run, tr.store)
@@ -397,7 +430,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 	}
 	for result.Steps < total {
 		if err := ctx.Err(); err != nil {
-			if err := last(); err != nil {
+			if err := errors.Join(last(), tr.reached(t, total, result)); err != nil {
 				return result, err
 			}
 			return result, &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, causes: []error{err, context.Cause(ctx)}}
