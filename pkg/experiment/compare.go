@@ -119,8 +119,8 @@ type DataSpec struct {
 
 // Outcome of a comparison. Everything in it comes from its records.
 type Outcome struct {
-	Records    []report.Record
-	Contenders []string // their names, in order: dense first, then the given ones, then the other controls
+	Records    []report.Record // a loss that is no number is left out of its values
+	Contenders []string        // their names, in order: dense first, then the given ones, then the other controls
 	Fast       bool
 	Measured   string // name of the data set that accuracy was measured on
 	Done       int    // runs that were made now; the others had been made before
@@ -557,7 +557,7 @@ func (b *bench) measure(ctx context.Context, r run) (report.Record, error) {
 	for _, s := range stats {
 		kept, size = kept+s.Kept, size+s.Size
 	}
-	return report.Record{
+	record := report.Record{
 		Recipe: r.Name, Seed: r.seed, Step: steps,
 		Labels: b.labels(r),
 		Values: map[string]float64{
@@ -565,7 +565,11 @@ func (b *bench) measure(ctx context.Context, r run) (report.Record, error) {
 			"speedup":  float64(b.macs) / float64(max(1, cost.EffectiveMACs())), // theoretical
 			"accuracy": metrics.Accuracy, "loss": metrics.Loss,
 		},
-	}, nil
+	}
+	if math.IsNaN(metrics.Loss) || math.IsInf(metrics.Loss, 0) { // which records can't hold
+		delete(record.Values, "loss")
+	}
+	return record, nil
 }
 
 // visit brings the store to what a run ends with, and returns the number of training steps in all.

@@ -9,11 +9,16 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -217,5 +222,125 @@ func TestPointsAsJSON(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(`{"Step":1,"Value":"much"}`), &again[0]); err == nil {
 		t.Error("a value of words is read")
+	}
+}
+
+// relabel is a data set with other labels.
+type relabel struct {
+	*points
+	labels *tensors.Tensor
+}
+
+func (r relabel) Arrays() (inputs, labels *tensors.Tensor) { return r.inputs, r.labels }
+
+// classes returns the classes of a data set, each as one wants it.
+func classes[T dtypes.Supported](p *points, as func(class int32) []T) *tensors.Tensor {
+	var flat []T
+	for _, class := range tensors.MustCopyFlatData[int32](p.labels) {
+		flat = append(flat, as(class)...)
+	}
+	return tensors.FromFlatDataAndDimensions(flat, p.n, len(flat)/p.n)
+}
+
+// What a loss of one's own makes of labels: accuracy means the same as with class numbers.
+func TestAccuracyOfOwnLosses(t *testing.T) {
+	data := newPoints(256, 16)
+	outputs := func(n int) ModelFn {
+		return func(scope *model.Scope, x *graph.Node) *graph.Node {
+			x = activation.Relu(layers.Dense(scope.At("fc1"), x, true, 16))
+			return layers.Dense(scope.At("output"), x, true, n)
+		}
+	}
+	right := classes(data, func(class int32) []float32 { return []float32{float32(class & 1)} })
+	oneHot := classes(data, func(class int32) []float32 {
+		row := make([]float32, 4)
+		row[class] = 1
+		return row
+	})
+	for name, task := range map[string]Task{
+		"one logit":           {Model: outputs(1), Loss: loss.BinaryCrossentropyLogits, Train: relabel{data, right}},
+		"a column of each":    {Model: outputs(4), Loss: loss.MeanSquaredError, Train: relabel{data, oneHot}},
+		"numbers, as always":  {Model: outputs(4), Train: data},
+		"numbers of one byte": {Model: outputs(4), Train: relabel{data, classes(data, func(class int32) []int8 { return []int8{int8(class)} })}},
+	} {
+		store := newStore(t, task, 1)
+		if _, err := Train(t.Context(), task, store, Training{Steps: 400, Optimizer: optimizer.Adam().LearningRate(0.02).Done()}); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if m, err := Evaluate(task, store, task.Train); err != nil || m.Accuracy < 0.9 {
+			t.Errorf("%s: %+v, %v, want an accuracy above 0.9", name, m, err)
+		}
+	}
+	for name, task := range map[string]Task{
+		"a lost axis":   {Loss: loss.BinaryCrossentropyLogits, Train: relabel{data, right}, Model: func(s *model.Scope, x *graph.Node) *graph.Node { return graph.Squeeze(outputs(1)(s, x), -1) }},
+		"too many axes": {Loss: func(_, logits []*graph.Node) *graph.Node { return graph.ReduceAllMean(logits[0]) }, Train: data, Model: func(s *model.Scope, x *graph.Node) *graph.Node { return graph.InsertAxes(outputs(4)(s, x), 1) }},
+		"few labels":    {Model: outputs(4), Train: relabel{data, tensors.FromValue([]int32{1, 2, 3})}},
+		"bad bytes":     {Model: outputs(4), Train: relabel{data, classes(data, func(class int32) []int8 { return []int8{int8(class) + 1} })}},
+	} {
+		store := newStore(t, task, 1)
+		_, err := Train(t.Context(), task, store, Training{Steps: 1})
+		if err == nil {
+			_, err = Evaluate(task, store, task.Train)
+		}
+		if bad := (*ConfigError)(nil); !errors.As(err, &bad) {
+			t.Errorf("%s: got %v, want a *ConfigError", name, err)
+		}
+	}
+}
+
+// Variables of 16 bits that are left to the default initialiser start from the numbers that those of 32 bits do, rounded.
+func TestInitOfHalfPrecision(t *testing.T) {
+	kernels := func(dtype dtypes.DType) (kernel, bias *tensors.Tensor) {
+		task := newTask(t)
+		task.Model = func(scope *model.Scope, x *graph.Node) *graph.Node {
+			w, b := scope.At("half").VariableWithShape("weights", shapes.Make(dtype, 2, 4)), scope.At("half").VariableWithShape("biases", shapes.Make(dtype, 4))
+			y := graph.Dot(graph.ConvertDType(x, dtype), w.NodeValue(x.Graph())).Product()
+			return graph.ConvertDType(graph.Add(y, graph.InsertAxes(b.NodeValue(x.Graph()), 0)), dtypes.Float32)
+		}
+		store := newStore(t, task, 1)
+		return store.GetVariable("/half/weights").MustValue(), store.GetVariable("/half/biases").MustValue()
+	}
+	whole, _ := kernels(dtypes.Float32)
+	want := tensors.MustCopyFlatData[float32](whole)
+	for _, dtype := range []dtypes.DType{dtypes.BFloat16, dtypes.Float16} {
+		kernel, bias := kernels(dtype)
+		var got, zeros []float32
+		for _, part := range []struct {
+			from *tensors.Tensor
+			to   *[]float32
+		}{{kernel, &got}, {bias, &zeros}} {
+			part.from.MustConstFlatData(func(flat any) {
+				switch flat := flat.(type) {
+				case []bfloat16.BFloat16:
+					for _, x := range flat {
+						*part.to = append(*part.to, x.Float32())
+					}
+				case []float16.Float16:
+					for _, x := range flat {
+						*part.to = append(*part.to, x.Float32())
+					}
+				}
+			})
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0.01, 0)); diff != "" {
+			t.Errorf("%s (-float32 +got):\n%s", dtype, diff)
+		}
+		if diff := cmp.Diff(make([]float32, 4), zeros); diff != "" {
+			t.Errorf("biases of %s (-want +got):\n%s", dtype, diff)
+		}
+	}
+}
+
+// A network that gives no finite loss on the measured data is compared by its accuracy.
+func TestCompareWithoutALoss(t *testing.T) {
+	task := newTask(t)
+	task.Validation = undecoded{steep()}
+	outcome, err := Compare(t.Context(), Comparison{Task: task, Dense: Spec{Steps: 5}, Tune: Spec{Steps: 5}, Fast: true, Seeds: []int64{1}, Sparsities: []float64{0.5}, Contenders: []Contender{{}}, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, measured := outcome.Records[0].Values["loss"]; measured || len(outcome.Records) != 4 {
+		t.Errorf("records %v", outcome.Records)
 	}
 }

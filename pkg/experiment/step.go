@@ -128,6 +128,9 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 
 		var fed train.Batch // a first batch, for its shapes, where batches are fed
 		if r, ok := task.Train.(Resident); ok {
+			if err := sized(r); err != nil {
+				return err
+			}
 			st.resident, st.batch = r, r.Batch()
 		} else {
 			for b, err := range task.Train.Iter() {

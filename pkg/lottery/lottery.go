@@ -183,7 +183,7 @@ type Run struct {
 	Round int    // how many times weights had been removed
 	// Record is the run in numbers. Labels: branch; draw, where the branch has one. Values: round; kept, size and density of what is pruned; failed, 1 for a run that
 	// diverged; and, unless it did, earlyStop (the step), validationLoss and validationAccuracy there, validationAccuracyEnd, trainLossEnd and, where there are test data,
-	// testLoss and testAccuracy at the early stop and testAccuracyEnd. Accuracies are between 0 and 1.
+	// testLoss and testAccuracy at the early stop and testAccuracyEnd. Accuracies are between 0 and 1; a loss that is no number is left out.
 	Record report.Record
 	Masks  Masks             // it was trained with
 	Start  experiment.Values // the network before it was trained, masks and all
@@ -466,7 +466,10 @@ func (t *Trial) score(run *Run) error {
 		if err != nil {
 			return err
 		}
-		run.Record.Values["testLoss"], run.Record.Values["testAccuracy"] = stopped.Loss, stopped.Accuracy
+		run.Record.Values["testAccuracy"] = stopped.Accuracy
+		if !math.IsNaN(stopped.Loss) && !math.IsInf(stopped.Loss, 0) { // which records can't hold
+			run.Record.Values["testLoss"] = stopped.Loss
+		}
 	}
 	run.Record.Values["testAccuracyEnd"] = end.Accuracy
 	if run.Dir == "" {
