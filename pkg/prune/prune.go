@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/gomlx/compute"
@@ -162,6 +163,9 @@ func New(b compute.Backend, store *model.Store, set params.Set, r Recipe) (*Prun
 	}
 	p := &Pruner{backend: b, store: store, given: given, set: set, recipe: r, units: make([]int, len(set)), layouts: make([]unit.Layout, len(set))}
 	for i, param := range set { // everything is checked before a mask is made
+		if slices.ContainsFunc(set[:i], func(before params.Param) bool { return before.Path == param.Path }) {
+			return nil, &RecipeError{name, fmt.Sprintf("%s is there twice", param.Path), "give each parameter once: its weights would count twice"}
+		}
 		v := store.GetVariable(param.Path)
 		if v == nil {
 			return nil, &params.UnknownPathError{Path: param.Path, Known: params.Select(store, nil).Paths()}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -203,6 +204,9 @@ func TestRecipesAreChecked(t *testing.T) {
 	}
 	if _, err := New(open(t), store, nil, Recipe{}); !errors.As(err, &bad) {
 		t.Errorf("no parameters: got %v", err)
+	}
+	if _, err := New(open(t), store, append(slices.Clone(set), set[0]), Recipe{}); !errors.As(err, &bad) || !strings.Contains(err.Error(), set[0].Path) {
+		t.Errorf("a parameter that is there twice: got %v", err)
 	}
 	if _, err := New(open(t), store, set, Recipe{MinUnits: -1}); !errors.As(err, &bad) {
 		t.Errorf("negative MinUnits: got %v", err)
