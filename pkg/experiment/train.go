@@ -293,6 +293,9 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return Result{}, &ConfigError{"Training.Keep", fmt.Sprintf("got step %d of a run of %d", step, total), "give steps from 0, before the first, to the last"}
 		}
 	}
+	if err := t.comes(total); err != nil {
+		return Result{}, err
+	}
 	if t.Topology != nil {
 		t.Pruner = t.Topology.Pruner()
 	}
@@ -582,6 +585,27 @@ func (t Training) steps(perEpoch int) (int, error) {
 		return 0, &ConfigError{"Training.Epochs", "the data set does not say how many examples it has", "give Training.Steps instead"}
 	}
 	return max(1, t.Epochs) * perEpoch, nil
+}
+
+// comes returns a *ConfigError if masks are to be changed while training, and never are, or by what a training does not keep.
+func (t Training) comes(total int) error {
+	field, needs, wanted := "Training.When", criterion.Needs(0), t.Schedule != nil
+	switch {
+	case t.Topology != nil:
+		field, needs, wanted = "Training.Topology", t.Topology.Needs(), t.Topology.Fraction(1) != 0 // one that stays as it is need not be asked
+	case wanted:
+		needs = t.Pruner.Recipe().Criterion.Needs
+	}
+	if needs&criterion.NeedStart != 0 {
+		return &ConfigError{field, "a criterion compares with the weights at the start, which training does not keep", "prune between two trainings, with Trainer.Source and Source.Start, or take another criterion"}
+	}
+	for step := 1; wanted && step <= total; step++ {
+		wanted = !t.event(step)
+	}
+	if wanted {
+		return &ConfigError{field, fmt.Sprintf("masks are to change after none of the %d steps", total), "train for longer or change them earlier, or leave out what changes them"}
+	}
+	return nil
 }
 
 // CosineDecay falls from 1 to 0 along half a period of the cosine. Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
