@@ -143,6 +143,32 @@ func TestSparsityIsChecked(t *testing.T) {
 	}
 }
 
+// Feasible refuses what Prune refuses, and changes nothing.
+func TestFeasible(t *testing.T) {
+	store := small(t)
+	p, err := New(open(t), store, params.Select(store, nil), Recipe{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Prune(0.5, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, sparsity := range []float64{-1, 0.4, 0.5, 0.6, 0.99, 1, math.NaN()} {
+		before, err := mask.Count(store, p.Params())
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := p.Feasible(sparsity)
+		after, err := mask.Count(store, p.Params())
+		if diff := cmp.Diff(before, after); diff != "" || err != nil {
+			t.Errorf("%v changed masks (-before +after):\n%s%v", sparsity, diff, err)
+		}
+		if _, did := p.Prune(sparsity, nil); fmt.Sprint(said) != fmt.Sprint(did) {
+			t.Errorf("%v: Feasible says %v and Prune %v", sparsity, said, did)
+		}
+	}
+}
+
 func TestMasksOnlyShrinkUnlessTheyRevive(t *testing.T) {
 	store := small(t)
 	p, err := New(open(t), store, params.Select(store, nil), Recipe{})
