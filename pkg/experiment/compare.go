@@ -51,10 +51,10 @@ const (
 type Contender struct {
 	// Name in records and figures. It also tells apart what differs in what Code can't see (prune.Pruner.Code): large constants, and units. Default: the recipe and the mode.
 	Name   string
-	Recipe prune.Recipe
-	Mode   Mode // default: OneShot
-	Rounds int  // of Iterative. Default: 5
-	// Schedule of Gradual; its name goes into manifests. Default: schedule.Cubic
+	Recipe prune.Recipe // without a Seed: each run draws by its own of Comparison.Seeds
+	Mode   Mode         // default: OneShot
+	Rounds int          // of Iterative. Default: 5
+	// Schedule of Gradual, which has to end at the sparsity that it is given; its name goes into manifests. Default: schedule.Cubic
 	Schedule schedule.Named
 	// Batches of the training data for the criterion's signals: the first ones of the data set, the same for all seeds, so that intervals hold nothing of how signals differ with the examples. Default: 10.
 	Batches int
@@ -158,7 +158,7 @@ type bench struct {
 
 // Compare makes the runs that are not there yet and returns the records of all. On *InterruptedError what is done is kept, and the same call goes on.
 //
-// Errors: *ConfigError and those of prune.New for what can't be compared, before anything is done; *BusyError where another comparison is being made in
+// Errors: *ConfigError, those of prune.New and those of Pruner.Feasible for what can't be compared, before anything is done; *BusyError where another comparison is being made in
 // Dir; those of Train and Prune, with the contender and the sparsity.
 func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 	contenders, err := c.contenders()
@@ -405,7 +405,7 @@ func (b *bench) read(c Contender) error {
 			continue // the dense networks
 		}
 		if err := p.Feasible(s); err != nil {
-			return err
+			return fmt.Errorf("%v removed: %w", s, err)
 		}
 	}
 	code, err := p.Code()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -365,5 +366,18 @@ func TestMasksThatWouldNotChangeAreRefused(t *testing.T) {
 		if diff := cmp.Diff(before, weights(t, store)); diff != "" {
 			t.Errorf("%s: it was trained (-before +after):\n%s", name, diff)
 		}
+	}
+}
+
+func TestStreamedLabelsWithoutALogit(t *testing.T) {
+	task := newTask(t)
+	data := newPoints(64, 16)
+	labels := tensors.MustCopyFlatData[int32](data.labels)
+	labels[5] = 4
+	data.labels = tensors.FromFlatDataAndDimensions(labels, 64)
+	task.Train = streamed{data}.plain()
+	_, err := Train(t.Context(), task, newStore(t, task, 1), Training{Steps: 4})
+	if bad := (*ConfigError)(nil); !errors.As(err, &bad) || !strings.Contains(err.Error(), "the label 4, and the network has 4 logits") {
+		t.Errorf("got %v, want a *ConfigError", err)
 	}
 }

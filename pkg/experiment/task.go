@@ -99,14 +99,13 @@ func sized(r Resident) error {
 	return nil
 }
 
-// labelled returns a *ConfigError for the first example of a data set whose label is the number of no logit.
-func labelled(r Resident, logits int) error {
-	_, of := r.Arrays()
+// labelled returns a *ConfigError for the first of a data set's labels, or of those of a batch, that is the number of no logit.
+func labelled(ds train.Dataset, of *tensors.Tensor, logits int) error {
 	at, label, err := labels.Outside(of, logits)
 	if err != nil || at < 0 {
 		return err
 	}
-	return &ConfigError{"labels of " + r.Name(), fmt.Sprintf("example %d has the label %d, and the network has %d logits", at, label, logits), "number the classes from 0, or give the network a logit for each"}
+	return &ConfigError{"labels of " + ds.Name(), fmt.Sprintf("example %d has the label %d, and the network has %d logits", at, label, logits), "number the classes from 0, or give the network a logit for each"}
 }
 
 // meanLoss returns the task's loss as one number, whatever form its function gives it in. It panics with a *ConfigError for logits that have lost an axis: GoMLX would set each of them against each label.

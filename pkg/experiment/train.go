@@ -746,7 +746,7 @@ func (tr *Trainer) fed(after int) feeder {
 		if err != nil {
 			return 0, err
 		}
-		loss, err := tr.step.feed(batch)
+		loss, err := tr.step.feed(tr.task.Train, batch)
 		return sum + loss, err
 	}}
 }
