@@ -89,6 +89,9 @@ func TestOptimizerThatCannotBeCompared(t *testing.T) {
 
 func TestPrunerOfAnotherStoreIsRefused(t *testing.T) {
 	task := newTask(t)
+	if _, err := NewTrainer(task, nil); !errors.As(err, new(*ConfigError)) {
+		t.Errorf("no store: got %v, want a *ConfigError", err)
+	}
 	mine, other := newStore(t, task, 1), newStore(t, task, 2)
 	p := newPruner(t, task, other, prune.Recipe{})
 	for _, perDispatch := range []int{0, 1} {

@@ -236,6 +236,9 @@ func NewTrainer(task Task, store *model.Store) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if store == nil {
+		return nil, &ConfigError{"store", "there is none", "give the trainer what Init returns"}
+	}
 	return &Trainer{task: task, store: store, adam: optimizer.Adam().LearningRate(1e-3).Done(), evals: map[evalKey]*model.Exec{}}, nil
 }
 
