@@ -296,7 +296,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return Result{}, &ConfigError{"Training.Keep", fmt.Sprintf("got step %d of a run of %d", step, total), "give steps from 0, before the first, to the last"}
 		}
 	}
-	if err := t.comes(total); err != nil {
+	if err := t.startless(); err != nil {
 		return Result{}, err
 	}
 	if t.Topology != nil {
@@ -590,23 +590,17 @@ func (t Training) steps(perEpoch int) (int, error) {
 	return max(1, t.Epochs) * perEpoch, nil
 }
 
-// comes returns a *ConfigError if masks are to be changed while training, and never are, or by what a training does not keep.
-func (t Training) comes(total int) error {
-	field, needs, wanted := "Training.When", criterion.Needs(0), t.Schedule != nil
+// startless returns a *ConfigError if masks are to be changed by what a training does not keep.
+func (t Training) startless() error {
+	field, needs := "Training.Schedule", criterion.Needs(0)
 	switch {
 	case t.Topology != nil:
-		field, needs, wanted = "Training.Topology", t.Topology.Needs(), t.Topology.Fraction(1) != 0 // one that stays as it is need not be asked
-	case wanted:
+		field, needs = "Training.Topology", t.Topology.Needs()
+	case t.Schedule != nil:
 		needs = t.Pruner.Recipe().Criterion.Needs
 	}
 	if needs&criterion.NeedStart != 0 {
-		return &ConfigError{field, "a criterion compares with the weights at the start, which training does not keep", "prune between two trainings, with Trainer.Source and Source.Start, or take another criterion"}
-	}
-	for step := 1; wanted && step <= total; step++ {
-		wanted = !t.event(step)
-	}
-	if wanted {
-		return &ConfigError{field, fmt.Sprintf("masks are to change after none of the %d steps", total), "train for longer or change them earlier, or leave out what changes them"}
+		return &ConfigError{field, "its criterion compares with the weights at the start, which training does not keep", "prune between two trainings, with Trainer.Source and Source.Start, or take another criterion"}
 	}
 	return nil
 }
