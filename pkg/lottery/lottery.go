@@ -48,7 +48,7 @@ type Config struct {
 	Recipe prune.Recipe
 	// Share of the living weights that are removed in a round. Default: 0.2
 	Share float64
-	// OutputShare is that of the network's output layer. Default: half of Share.
+	// OutputShare is that of the network's output layer, which params.Select finds by its name, or Params marks (params.Set.MarkOutput). Default: half of Share.
 	OutputShare float64
 	// Params selects what is pruned. nil: all kernels, as params.Select finds them.
 	Params func(store *model.Store) params.Set
@@ -127,6 +127,7 @@ type Trial struct {
 //
 // The error is an *experiment.ConfigError or a *RewindError, or of the recipe: see prune.New.
 func New(cfg Config, seed int64) (*Trial, error) {
+	outputShare := cfg.OutputShare
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err
@@ -153,6 +154,11 @@ func New(cfg Config, seed int64) (*Trial, error) {
 	t.pruner, err = prune.New(t.trainer.Task().Backend, t.store, t.set, cfg.Recipe)
 	if err != nil {
 		return nil, err
+	}
+	isOutput := func(p params.Param) bool { return p.Output }
+	if outputShare != 0 && cfg.layerwise() && !slices.ContainsFunc(t.set, isOutput) {
+		return nil, &experiment.ConfigError{Field: "Config.OutputShare", Problem: fmt.Sprintf("got %v, and none of %s is marked as the network's output", outputShare, strings.Join(t.set.Paths(), ", ")),
+			Remedy: "mark it in Config.Params with params.Set.MarkOutput, or leave OutputShare out"}
 	}
 	t.set = t.pruner.Params() // less the output where the recipe's unit leaves that out
 	// Whether rungs can be made of the recipe is said now, not when the dense network has been trained.

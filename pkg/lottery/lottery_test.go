@@ -618,9 +618,19 @@ func TestDivergenceIsARecord(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	var config *experiment.ConfigError
 	for what, change := range map[string]func(*Config){
-		"no validation data":   func(c *Config) { c.Task.Validation = nil },
-		"a share of 1":         func(c *Config) { c.Share = 1 },
-		"a negative share":     func(c *Config) { c.OutputShare = -0.1 },
+		"no validation data": func(c *Config) { c.Task.Validation = nil },
+		"a share of 1":       func(c *Config) { c.Share = 1 },
+		"a negative share":   func(c *Config) { c.OutputShare = -0.1 },
+		"a share of an output that is not marked": func(c *Config) {
+			c.OutputShare = 0.1
+			c.Params = func(store *model.Store) params.Set {
+				set, err := params.Select(store, nil).MarkOutput()
+				if err != nil {
+					t.Error(err)
+				}
+				return set
+			}
+		},
 		"a share of NaN":       func(c *Config) { c.Share = math.NaN() },
 		"a pruner":             func(c *Config) { c.Training.Pruner = &prune.Pruner{} },
 		"a seed":               func(c *Config) { c.Training.Seed = 1 },
