@@ -4,14 +4,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/gofrs/flock"
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 
+	"github.com/espalier-ml/espalier/pkg/internal/durable"
 	"github.com/espalier-ml/espalier/pkg/store/checkpoint"
 )
 
@@ -44,6 +48,54 @@ func claim(dir, remedy string) (release func(), err error) {
 		return nil, &BusyError{dir, remedy}
 	}
 	return func() { _ = lock.Unlock() }, nil // the end of the process releases it too
+}
+
+// reachedFile is where an interrupted run writes which run would start from what it has left in the store: it is the same, and goes on.
+const reachedFile = "reached"
+
+// reached writes it.
+func (tr *Trainer) reached(t Training, total int, r Result) error {
+	if r.Dir == "" {
+		return nil
+	}
+	// As Train starts: with a fresh optimizer and fresh random numbers.
+	instead := maps.Clone(tr.step.owned)
+	if v := tr.store.GetVariable("/" + model.RNGStateVariableName); v != nil {
+		state, err := graph.RNGStateFromSeed(t.Seed)
+		if err != nil {
+			return err
+		}
+		instead[v] = state
+	}
+	digest, err := tr.digestWith(t, total, instead)
+	if err != nil {
+		return err
+	}
+	err = durable.FS{}.Replace(filepath.Join(r.Dir, reachedFile), func(w io.Writer) error {
+		_, err := io.WriteString(w, digest[:16])
+		return err
+	})
+	if err != nil {
+		return &SaveError{Dir: r.Dir, Err: err}
+	}
+	return nil
+}
+
+// beganAs returns the name of the run in a directory that a run goes on with, by its name: that of an interrupted one which has reached what this one starts from, or its own.
+func beganAs(dir, name string) string {
+	if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+		return name
+	}
+	runs, err := os.ReadDir(dir)
+	if err != nil {
+		return name // there is nothing yet
+	}
+	for _, run := range runs {
+		if text, err := os.ReadFile(filepath.Join(dir, run.Name(), reachedFile)); err == nil && string(text) == name {
+			return run.Name()
+		}
+	}
+	return name
 }
 
 // notes are what a run keeps besides its variables and its place in the data.

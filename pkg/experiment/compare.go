@@ -51,10 +51,10 @@ const (
 type Contender struct {
 	// Name in records and figures. It also tells apart what differs in what Code can't see (prune.Pruner.Code): large constants, and units. Default: the recipe and the mode.
 	Name   string
-	Recipe prune.Recipe
-	Mode   Mode // default: OneShot
-	Rounds int  // of Iterative. Default: 5
-	// Schedule of Gradual; its name goes into manifests. Default: schedule.Cubic
+	Recipe prune.Recipe // without a Seed: each run draws by its own of Comparison.Seeds
+	Mode   Mode         // default: OneShot
+	Rounds int          // of Iterative. Default: 5
+	// Schedule of Gradual, which has to end at the sparsity that it is given; its name goes into manifests. Default: schedule.Cubic
 	Schedule schedule.Named
 	// Batches of the training data for the criterion's signals: the first ones of the data set, the same for all seeds, so that intervals hold nothing of how signals differ with the examples. Default: 10.
 	Batches int
@@ -119,8 +119,8 @@ type DataSpec struct {
 
 // Outcome of a comparison. Everything in it comes from its records.
 type Outcome struct {
-	Records    []report.Record
-	Contenders []string // their names, in order: dense first, then the given ones, then the other controls
+	Records    []report.Record // a loss that is no number is left out of its values
+	Contenders []string        // their names, in order: dense first, then the given ones, then the other controls
 	Fast       bool
 	Measured   string // name of the data set that accuracy was measured on
 	Done       int    // runs that were made now; the others had been made before
@@ -158,7 +158,7 @@ type bench struct {
 
 // Compare makes the runs that are not there yet and returns the records of all. On *InterruptedError what is done is kept, and the same call goes on.
 //
-// Errors: *ConfigError and those of prune.New for what can't be compared, before anything is done; *BusyError where another comparison is being made in
+// Errors: *ConfigError, those of prune.New and those of Pruner.Feasible for what can't be compared, before anything is done; *BusyError where another comparison is being made in
 // Dir; those of Train and Prune, with the contender and the sparsity.
 func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 	contenders, err := c.contenders()
@@ -191,13 +191,7 @@ func Compare(ctx context.Context, c Comparison) (*Outcome, error) {
 	var runs []run
 	for _, seed := range c.Seeds {
 		for _, one := range contenders {
-			sparsities := c.Sparsities
-			if one.Mode == still || one.Mode == trainedOn {
-				sparsities = []float64{0}
-			} else if u := one.Recipe.Unit; u.M != 0 { // which has one only
-				sparsities = []float64{1 - float64(u.N)/float64(u.M)}
-			}
-			for _, s := range sparsities {
+			for _, s := range c.sparsities(one) {
 				runs = append(runs, run{one, s, seed})
 			}
 		}
@@ -282,6 +276,12 @@ func (c Comparison) contenders() ([]Contender, error) {
 		}
 		if one.Batches < 0 {
 			return bad("Contenders", fmt.Sprintf("%s has %d batches", one.Name, one.Batches), "give a positive number, or 0 for the default")
+		}
+		if one.Mode == Gradual && one.Recipe.Unit.M != 0 {
+			return bad("Contenders", fmt.Sprintf("%s prunes little by little, and unit %q has one sparsity only", one.Name, one.Recipe.Unit.Name), "use another mode")
+		}
+		if one.Recipe.Seed != 0 {
+			return bad("Contenders", fmt.Sprintf("the recipe of %s has the seed %d", one.Name, one.Recipe.Seed), "leave it 0: each run draws by its own of Comparison.Seeds")
 		}
 		if taken(one.Name) {
 			return bad("Contenders", fmt.Sprintf("two are named %q", one.Name), "give each a name of its own")
@@ -400,20 +400,55 @@ func (b *bench) read(c Contender) error {
 			return err
 		}
 	}
+	for _, s := range b.sparsities(c) {
+		if s == 0 {
+			continue // the dense networks
+		}
+		if err := p.Feasible(s); err != nil {
+			return fmt.Errorf("%v removed: %w", s, err)
+		}
+	}
 	code, err := p.Code()
 	if err != nil {
 		return err
 	}
 	if c.Mode == Gradual {
-		made := c.Schedule.Make(0, 100, 0, 0.9)
-		var values []float64
-		for step := range 101 {
-			values = append(values, made(step))
+		values, err := c.course()
+		if err != nil {
+			return err
 		}
 		code = fmt.Sprint(code, values)
 	}
 	b.codes[c.Name], err = hashJSON(code)
 	return err
+}
+
+// course returns a contender's schedule on the way from 0 to 0.9, or a *ConfigError if it does not end there, or falls where masks only shrink.
+func (c Contender) course() ([]float64, error) {
+	const last, target = 100, 0.9
+	made := c.Schedule.Make(0, last, 0, target)
+	var values []float64
+	for step := range last + 1 {
+		values = append(values, made(step))
+		if step > 0 && values[step] < values[step-1] && !c.Recipe.Revive {
+			return nil, &ConfigError{"Contender.Schedule", fmt.Sprintf("%q lets the sparsity fall, and masks only shrink", c.Schedule.Name), "set Recipe.Revive, or take another schedule"}
+		}
+	}
+	if end := values[last]; !(math.Abs(end-target) < 1e-9) { // NaN too
+		return nil, &ConfigError{"Contender.Schedule", fmt.Sprintf("%q ends at a sparsity of %v where %v was asked for", c.Schedule.Name, end, target), "make it end at the final sparsity that it is given"}
+	}
+	return values, nil
+}
+
+// sparsities returns those at which a contender is compared; 0 for the dense networks.
+func (c Comparison) sparsities(one Contender) []float64 {
+	if one.Mode == still || one.Mode == trainedOn {
+		return []float64{0}
+	}
+	if u := one.Recipe.Unit; u.M != 0 { // which has one only
+		return []float64{1 - float64(u.N)/float64(u.M)}
+	}
+	return c.Sparsities
 }
 
 // begin trains the dense network of a seed, or loads it.
@@ -557,7 +592,7 @@ func (b *bench) measure(ctx context.Context, r run) (report.Record, error) {
 	for _, s := range stats {
 		kept, size = kept+s.Kept, size+s.Size
 	}
-	return report.Record{
+	record := report.Record{
 		Recipe: r.Name, Seed: r.seed, Step: steps,
 		Labels: b.labels(r),
 		Values: map[string]float64{
@@ -565,7 +600,11 @@ func (b *bench) measure(ctx context.Context, r run) (report.Record, error) {
 			"speedup":  float64(b.macs) / float64(max(1, cost.EffectiveMACs())), // theoretical
 			"accuracy": metrics.Accuracy, "loss": metrics.Loss,
 		},
-	}, nil
+	}
+	if math.IsNaN(metrics.Loss) || math.IsInf(metrics.Loss, 0) { // which records can't hold
+		delete(record.Values, "loss")
+	}
+	return record, nil
 }
 
 // visit brings the store to what a run ends with, and returns the number of training steps in all.

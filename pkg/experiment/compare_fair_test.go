@@ -13,6 +13,7 @@ import (
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
+	"github.com/espalier-ml/espalier/pkg/schedule"
 	"github.com/espalier-ml/espalier/pkg/unit"
 )
 
@@ -142,6 +143,15 @@ func TestCompareRefusesRecipesBeforeTraining(t *testing.T) {
 		"negative batches":          {Recipe: prune.Recipe{Criterion: criterion.Taylor}, Batches: -1},
 		"gains that are not there":  {Recipe: prune.Recipe{Criterion: criterion.Gain}},
 		"the start, while training": {Recipe: prune.Recipe{Criterion: criterion.Distance}, Mode: Gradual},
+		"an empty layer":            {Recipe: prune.Recipe{Budget: budget.Layerwise, MinUnits: 20}},
+		"shares that are too small": {Recipe: prune.Recipe{Budget: budget.PerLayer(map[string]float64{"/fc1/dense/weights": 0.1})}},
+		"2:4 little by little":      {Recipe: prune.Recipe{Unit: unit.NofM(2, 4, unit.Out)}, Mode: Gradual},
+		"a seed of its own":         {Recipe: prune.Recipe{Criterion: criterion.Random, Seed: 5}},
+		"a schedule that falls": {Mode: Gradual, Schedule: schedule.Named{Name: "AC/DC", Make: func(from, to int, _, final float64) schedule.Schedule {
+			s, _ := schedule.ACDC(from, to, 20, final)
+			return s
+		}}},
+		"a schedule that stops": {Mode: Gradual, Schedule: schedule.Named{Name: "half", Make: func(_, _ int, _, final float64) schedule.Schedule { return schedule.Constant(final / 2) }}},
 	} {
 		c := quick(t, one)
 		c.Progress = func(int, int, string) { t.Errorf("%s: a run was made", name) }

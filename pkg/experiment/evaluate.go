@@ -27,7 +27,8 @@ func evaluationBatch(examples shapes.Shape) int {
 	return batch
 }
 
-// Metrics of a network on a data set: means over all of its N examples, the last partial batch included.
+// Metrics of a network on a data set: means over all of its N examples, the last partial batch included. An example is right whose largest logit is that of its label. With a Task.Loss, a single logit says 1
+// where it is above 0, and labels [n, classes] have their class where they are largest; of what is no classification, Accuracy tells nothing.
 type Metrics struct {
 	Loss, Accuracy float64 // Accuracy between 0 and 1
 	N              int
@@ -78,6 +79,9 @@ func (tr *Trainer) EvaluateFolds(ctx context.Context, ds train.Dataset, n int) (
 }
 
 func (tr *Trainer) evaluateFolds(ctx context.Context, r Resident, n int) ([]Metrics, error) {
+	if err := sized(r); err != nil {
+		return nil, err
+	}
 	folds := make([]Metrics, n)
 	err := guard.Run(fmt.Sprintf("evaluate on %q", r.Name()), func() error {
 		exec, err := tr.evaluator(evalKey{r}, func(scope *model.Scope, nodes []*graph.Node) []*graph.Node {
@@ -154,7 +158,7 @@ func (tr *Trainer) scores(x, labels *graph.Node) []*graph.Node {
 	tr.store.SetTraining(x.Graph(), false)
 	labels = column(labels)
 	logits := tr.task.Model(tr.store.RootScope(), x)
-	return []*graph.Node{graph.ConvertDType(tr.task.meanLoss(labels, logits), dtypes.Float64), correct(labels, logits)}
+	return []*graph.Node{graph.ConvertDType(tr.task.meanLoss(labels, logits), dtypes.Float64), tr.task.correct(labels, logits)}
 }
 
 // evaluator returns the executable for a kind of data; it is compiled anew for each size of batch.

@@ -9,11 +9,15 @@ import (
 	"slices"
 
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 )
 
 // digest identifies a run: what it computes, from which values on, on which data, and how. Two runs that differ in any of it are saved apart.
-func (tr *Trainer) digest(t Training, total int) (string, error) {
+func (tr *Trainer) digest(t Training, total int) (string, error) { return tr.digestWith(t, total, nil) }
+
+// digestWith is digest with other values in the place of some variables' own.
+func (tr *Trainer) digestWith(t Training, total int, instead map[*model.Variable]*tensors.Tensor) (string, error) {
 	identity := map[string]any{
 		"step": tr.step.identity, "steps": total, "seed": t.Seed, "name": t.Name, "data": tr.task.Train.Name(),
 		"format": 2, // of checkpoints, from which on they are read
@@ -88,6 +92,9 @@ func (tr *Trainer) digest(t Training, total int) (string, error) {
 			continue
 		}
 		value, err := v.Value()
+		if other := instead[v]; other != nil {
+			value = other
+		}
 		if err != nil {
 			return "", err
 		}

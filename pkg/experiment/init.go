@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
@@ -164,6 +166,10 @@ func replaceMark(v *model.Variable, start Initializer, seed int64) error {
 			isMarked = math.IsNaN(float64(data[0]))
 		case []float64:
 			isMarked = math.IsNaN(data[0])
+		case []bfloat16.BFloat16:
+			isMarked = math.IsNaN(float64(data[0].Float32()))
+		case []float16.Float16:
+			isMarked = math.IsNaN(float64(data[0].Float32()))
 		}
 	}); err != nil || !isMarked {
 		return err
@@ -179,17 +185,21 @@ func replaceMark(v *model.Variable, start Initializer, seed int64) error {
 	}
 	switch shape.DType {
 	case dtypes.Float32:
-		return v.SetValue(tensors.FromFlatDataAndDimensions(fill[float32](shape.Size(), next), shape.Dimensions...))
+		return v.SetValue(tensors.FromFlatDataAndDimensions(fill(shape.Size(), next, func(x float64) float32 { return float32(x) }), shape.Dimensions...))
 	case dtypes.Float64:
-		return v.SetValue(tensors.FromFlatDataAndDimensions(fill[float64](shape.Size(), next), shape.Dimensions...))
+		return v.SetValue(tensors.FromFlatDataAndDimensions(fill(shape.Size(), next, func(x float64) float64 { return x }), shape.Dimensions...))
+	case dtypes.BFloat16:
+		return v.SetValue(tensors.FromFlatDataAndDimensions(fill(shape.Size(), next, bfloat16.FromFloat64), shape.Dimensions...))
+	case dtypes.Float16:
+		return v.SetValue(tensors.FromFlatDataAndDimensions(fill(shape.Size(), next, float16.FromFloat64), shape.Dimensions...))
 	}
 	return fmt.Errorf("variable %q has type %s, which has no default initialiser here: give it one with Scope.WithInitializer, or use float32", v.Path(), shape.DType)
 }
 
-func fill[T float32 | float64](n int, next func() float64) []T {
+func fill[T dtypes.Supported](n int, next func() float64, as func(float64) T) []T {
 	values := make([]T, n)
 	for i := range values {
-		values[i] = T(next())
+		values[i] = as(next())
 	}
 	return values
 }

@@ -30,12 +30,7 @@ func (tr *Trainer) Signals(set params.Set, needs criterion.Needs, batches int) (
 
 // signals collects for the schedule of a training.
 func (tr *Trainer) signals(t Training) (*signal.Signals, error) {
-	needs := t.Pruner.Recipe().Criterion.Needs
-	if needs&criterion.NeedStart != 0 {
-		return nil, &ConfigError{"Training.Schedule", "its criterion compares with the weights at the start, which training does not keep",
-			"prune between two trainings, with Trainer.Source and Source.Start"}
-	}
-	return tr.Signals(t.Pruner.Params(), needs, t.Batches)
+	return tr.Signals(t.Pruner.Params(), t.Pruner.Recipe().Criterion.Needs, t.Batches)
 }
 
 // topologySignals collects for a change of the topology after a step: over the first batches of an epoch that training does not get to, another one for each step, from

@@ -50,6 +50,7 @@ type stepper struct {
 	perDispatch int
 	batch       int
 	resident    Resident      // nil: batches are fed
+	logits      int           // of how many the labels are numbers; 0: they are not, or it is not known
 	calls       int           // dispatches so far
 	perStep     time.Duration // the time of a step in the last dispatch; 0: not known yet
 
@@ -128,6 +129,9 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 
 		var fed train.Batch // a first batch, for its shapes, where batches are fed
 		if r, ok := task.Train.(Resident); ok {
+			if err := sized(r); err != nil {
+				return err
+			}
 			st.resident, st.batch = r, r.Batch()
 		} else {
 			for b, err := range task.Train.Iter() {
@@ -189,8 +193,12 @@ func newStepper(task Task, store *model.Store, inner optimizer.Interface, pruner
 		}
 		st.identity = graphprint.Of(probe, results)
 		probe.Finalize()
-		if st.resident != nil && task.Loss == nil && logitsOf > 0 {
-			if err := labelled(st.resident, logitsOf); err != nil {
+		if task.Loss == nil {
+			st.logits = logitsOf
+		}
+		if st.resident != nil && st.logits > 0 {
+			_, labels := st.resident.Arrays()
+			if err := labelled(st.resident, labels, st.logits); err != nil {
 				return err
 			}
 		}
@@ -327,9 +335,17 @@ func (st *stepper) run(n int, indices []int32, sum float32) (float32, error) {
 	return st.call(n, st.inputs, st.labels, tensors.FromFlatDataAndDimensions(rows, st.perDispatch, st.batch), int32(n), sum)
 }
 
-// feed does one step over a batch, which it consumes, and returns its loss.
-func (st *stepper) feed(batch train.Batch) (loss float32, err error) {
+// feed does one step over a batch of a data set, which it consumes, and returns its loss.
+func (st *stepper) feed(ds train.Dataset, batch train.Batch) (loss float32, err error) {
 	defer batch.Finalize()
+	if err := usable(ds, batch); err != nil {
+		return 0, err
+	}
+	if st.logits > 0 {
+		if err := labelled(ds, batch.Labels[0], st.logits); err != nil {
+			return 0, err
+		}
+	}
 	if st.lowered != nil { // whatever backend a data set has
 		if err := errors.Join(batch.Inputs[0].ToLocal(), batch.Labels[0].ToLocal()); err != nil {
 			return 0, err

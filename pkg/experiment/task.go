@@ -8,6 +8,7 @@ package experiment
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -30,7 +31,8 @@ type Task struct {
 	Backend compute.Backend
 	// Model is the network.
 	Model ModelFn
-	// Loss of labels[0] [batch, 1] and predictions[0] [batch, classes]; per example or a mean. nil: sparse categorical cross-entropy of logits.
+	// Loss of labels[0] [batch, 1] and predictions[0] [batch, classes]; per example or a mean. nil: sparse categorical cross-entropy of logits. With a Loss, labels may also be floats, or have
+	// as many columns as there are logits.
 	Loss train.LossFn
 	// Train is what Train learns from; Validation is for choosing, Test for reporting, once.
 	Train, Validation, Test train.Dataset
@@ -42,7 +44,7 @@ type Task struct {
 // examples; any other train.Dataset is fed batch by batch.
 type Resident interface {
 	train.Dataset
-	// Arrays returns the raw inputs [n, …] and labels [n] (int32). They belong to the data set: they must not be changed or finalised.
+	// Arrays returns the raw inputs [n, …] and labels [n] (int32, or another integer type; what else Task.Loss takes). They belong to the data set: they must not be changed or finalised.
 	Arrays() (inputs, labels *tensors.Tensor)
 	// Order returns the indices of an epoch's examples, a pure function of the data set's seed and the epoch.
 	Order(epoch int) []int32
@@ -88,18 +90,29 @@ func (t Task) complete() (Task, error) {
 	return t, nil
 }
 
-// labelled returns a *ConfigError for the first example of a data set whose label is the number of no logit.
-func labelled(r Resident, logits int) error {
-	_, of := r.Arrays()
+// sized returns a *ConfigError unless a data set has as many labels as examples. XLA would take the last label for those that are missing.
+func sized(r Resident) error {
+	inputs, labels := r.Arrays()
+	if inputs.Rank() == 0 || labels.Rank() == 0 || inputs.Shape().Dimensions[0] != labels.Shape().Dimensions[0] {
+		return &ConfigError{"labels of " + r.Name(), fmt.Sprintf("they are %s, and the examples %s", labels.Shape(), inputs.Shape()), "give a label for each example, along the first axis"}
+	}
+	return nil
+}
+
+// labelled returns a *ConfigError for the first of a data set's labels, or of those of a batch, that is the number of no logit.
+func labelled(ds train.Dataset, of *tensors.Tensor, logits int) error {
 	at, label, err := labels.Outside(of, logits)
 	if err != nil || at < 0 {
 		return err
 	}
-	return &ConfigError{"labels of " + r.Name(), fmt.Sprintf("example %d has the label %d, and the network has %d logits", at, label, logits), "number the classes from 0, or give the network a logit for each"}
+	return &ConfigError{"labels of " + ds.Name(), fmt.Sprintf("example %d has the label %d, and the network has %d logits", at, label, logits), "number the classes from 0, or give the network a logit for each"}
 }
 
-// meanLoss returns the task's loss as one number, whatever form its function gives it in.
+// meanLoss returns the task's loss as one number, whatever form its function gives it in. It panics with a *ConfigError for logits that have lost an axis: GoMLX would set each of them against each label.
 func (t Task) meanLoss(labels, logits *graph.Node) *graph.Node {
+	if logits.Rank() < 2 {
+		panic(&ConfigError{"Task.Model", fmt.Sprintf("it returns %s", logits.Shape()), "return logits [batch, classes], of a single class [batch, 1]"}) // in graph building, as GoMLX does
+	}
 	f := t.Loss
 	if f == nil {
 		f = loss.SparseCategoricalCrossEntropyLogits
@@ -119,9 +132,22 @@ func column(labels *graph.Node) *graph.Node {
 	return labels
 }
 
-// correct counts the examples whose largest logit is at their label. labels [batch, 1], logits [batch, classes] -> int32 scalar.
-func correct(labels, logits *graph.Node) *graph.Node {
-	predicted := graph.ArgMax(logits, -1, dtypes.Int32) // [batch]
-	same := graph.Equal(predicted, graph.ConvertDType(graph.Reshape(labels, -1), dtypes.Int32))
-	return graph.ReduceAllSum(graph.ConvertDType(same, dtypes.Int32))
+// correct counts the examples whose largest logit is at their label. labels [batch, 1], logits [batch, classes] -> int32 scalar. With a loss of its own a task may have a single logit, which is above
+// 0 for the label 1, or labels [batch, classes], of which the largest counts.
+func (t Task) correct(labels, logits *graph.Node) *graph.Node {
+	batch := logits.Shape().Dimensions[0]
+	var predicted, wanted *graph.Node // int32 [batch]
+	switch own := t.Loss != nil; {
+	case logits.Rank() == 2 && labels.Shape().Size() == batch:
+		wanted = graph.ConvertDType(graph.Reshape(labels, -1), dtypes.Int32)
+		if predicted = graph.ArgMax(logits, -1, dtypes.Int32); own && logits.Shape().Dimensions[1] == 1 {
+			predicted = graph.ConvertDType(graph.GreaterThan(graph.Reshape(logits, -1), graph.ScalarZero(logits.Graph(), logits.DType())), dtypes.Int32)
+		}
+	case own && logits.Rank() == 2 && slices.Equal(labels.Shape().Dimensions, logits.Shape().Dimensions):
+		predicted, wanted = graph.ArgMax(logits, -1, dtypes.Int32), graph.ArgMax(labels, -1, dtypes.Int32)
+	default:
+		panic(&ConfigError{"Task", fmt.Sprintf("labels %s and logits %s make no accuracy", labels.Shape(), logits.Shape()),
+			"return logits [batch, classes], and give labels [batch], or with a Loss of your own [batch, classes]"}) // in graph building, as GoMLX does
+	}
+	return graph.ReduceAllSum(graph.ConvertDType(graph.Equal(predicted, wanted), dtypes.Int32))
 }

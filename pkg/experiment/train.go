@@ -8,7 +8,9 @@ import (
 	"iter"
 	"math"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gomlx/gomlx/ml/model"
@@ -28,7 +30,8 @@ import (
 type Training struct {
 	// Epochs over the training data, or Steps (batches), whichever is set; both is an error. Default: one epoch.
 	Epochs, Steps int
-	// Optimizer. nil: Adam with learning rate 1e-3. Every run starts with fresh optimizer state.
+	// Optimizer. nil: Adam with learning rate 1e-3. Every run starts with fresh optimizer state. Of optimizers that are pointers, only the fields of an *SGD may be changed between two trainings of a
+	// Trainer: what has changed in others is not seen.
 	Optimizer optimizer.Interface
 	// Rate scales the optimizer's learning rate while the run goes on: it is given the share of the run that is done, at least 0 and below
 	// 1, and returns a factor. It is asked every 50 steps (RateSteps). CosineDecay and LinearDecay are such functions. nil: the rate stays.
@@ -48,7 +51,8 @@ type Training struct {
 	// of a step. They depend on the data set's own seed (WithSeed) and not on Seed. Default: 10; for a Topology 1.
 	Batches int
 	// Dir is where runs are saved, each in a subdirectory named by its digest: of all of this configuration, the data (with Validate, also those that it measures on) and the weights it
-	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on. "": nothing is saved.
+	// starts from. A finished run is loaded instead of trained again, an interrupted one goes on: from the same start, or from the weights that the interruption has left in the store. Of data that are neither
+	// Resident nor have a Digest, the digest sees the name only. "": nothing is saved.
 	Dir string
 	// SaveEvery is the time between two saves. Default: 20 seconds. A run is also saved when it is interrupted and when it ends.
 	SaveEvery time.Duration
@@ -117,6 +121,37 @@ type Result struct {
 type Point struct {
 	Step  int
 	Value float64
+}
+
+// MarshalJSON writes values that are no numbers, which JSON does not know, as words.
+func (p Point) MarshalJSON() ([]byte, error) {
+	type plain Point
+	if !math.IsNaN(p.Value) && !math.IsInf(p.Value, 0) {
+		return json.Marshal(plain(p))
+	}
+	return json.Marshal(pointInWords{p.Step, strconv.FormatFloat(p.Value, 'g', -1, 64)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (p *Point) UnmarshalJSON(text []byte) error {
+	type plain Point
+	numbers := json.Unmarshal(text, (*plain)(p))
+	if numbers == nil {
+		return nil
+	}
+	var words pointInWords
+	if json.Unmarshal(text, &words) != nil {
+		return numbers
+	}
+	value, err := strconv.ParseFloat(words.Value, 64)
+	*p = Point{words.Step, value}
+	return err
+}
+
+// pointInWords is a Point whose value is none of JSON's numbers.
+type pointInWords struct {
+	Step  int
+	Value string
 }
 
 // ConfigError says which field of a configuration can't be used.
@@ -190,7 +225,7 @@ type Trainer struct {
 }
 
 type stepKey struct {
-	optimizer   optimizer.Interface
+	optimizer   any // settings of it
 	pruner      *prune.Pruner
 	perDispatch int
 }
@@ -200,6 +235,9 @@ func NewTrainer(task Task, store *model.Store) (*Trainer, error) {
 	task, err := task.complete()
 	if err != nil {
 		return nil, err
+	}
+	if store == nil {
+		return nil, &ConfigError{"store", "there is none", "give the trainer what Init returns"}
 	}
 	return &Trainer{task: task, store: store, adam: optimizer.Adam().LearningRate(1e-3).Done(), evals: map[evalKey]*model.Exec{}}, nil
 }
@@ -258,8 +296,14 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 			return Result{}, &ConfigError{"Training.Keep", fmt.Sprintf("got step %d of a run of %d", step, total), "give steps from 0, before the first, to the last"}
 		}
 	}
+	if err := t.startless(); err != nil {
+		return Result{}, err
+	}
 	if t.Topology != nil {
 		t.Pruner = t.Topology.Pruner()
+	}
+	if t.Pruner != nil && t.Pruner.Store() != tr.store {
+		return Result{}, &ConfigError{"Training.Pruner", "it prunes another store than the one that is trained", "make it, or the topology that brings it, for the store that the trainer was given"}
 	}
 	if err := tr.compile(t); err != nil {
 		return Result{}, err
@@ -287,7 +331,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		result.Dir = filepath.Join(t.Dir, digest[:16])
+		result.Dir = filepath.Join(t.Dir, beganAs(t.Dir, digest[:16]))
 		run.Path = result.Dir
 		goOn := func() error {
 			step, n, err := resume(run, tr.store)
@@ -427,7 +471,7 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 		if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 			return err
 		}
-		if err := last(); err != nil {
+		if err := errors.Join(last(), tr.reached(t, total, result)); err != nil {
 			return err
 		}
 		return &InterruptedError{Step: result.Steps, Steps: total, Dir: result.Dir, causes: []error{ctx.Err(), context.Cause(ctx)}}
@@ -503,10 +547,15 @@ func (tr *Trainer) Train(ctx context.Context, t Training) (Result, error) {
 
 // compile makes the step for t unless the last one serves.
 func (tr *Trainer) compile(t Training) error {
-	key := stepKey{t.Optimizer, t.Pruner, t.StepsPerDispatch}
-	if key.optimizer == nil {
-		key.optimizer = tr.adam
+	opt := t.Optimizer
+	if opt == nil {
+		opt = tr.adam
 	}
+	if sgd, ok := opt.(*SGD); ok && sgd != nil { // a copy, since the step may be built again for batches of another size
+		own := *sgd
+		opt = &own
+	}
+	key := stepKey{settings(opt), t.Pruner, t.StepsPerDispatch}
 	if tr.step != nil && tr.stepFor == key {
 		tr.step.turn = tr.turn
 		return nil
@@ -515,12 +564,23 @@ func (tr *Trainer) compile(t Training) error {
 		tr.step.finalise()
 		tr.step = nil
 	}
-	step, err := newStepper(tr.task, tr.store, key.optimizer, key.pruner, key.perDispatch, tr.turn)
+	step, err := newStepper(tr.task, tr.store, opt, key.pruner, key.perDispatch, tr.turn)
 	if err != nil {
 		return err
 	}
 	tr.step, tr.stepFor = step, key
 	return nil
+}
+
+// settings are what tells whether an optimizer is the one that a step was compiled for.
+func settings(o optimizer.Interface) any {
+	if sgd, ok := o.(*SGD); ok && sgd != nil {
+		return *sgd
+	}
+	if !reflect.ValueOf(o).Comparable() {
+		return new(int) // like no other
+	}
+	return o
 }
 
 // steps checks the configuration and returns the number of steps.
@@ -548,6 +608,21 @@ func (t Training) steps(perEpoch int) (int, error) {
 		return 0, &ConfigError{"Training.Epochs", "the data set does not say how many examples it has", "give Training.Steps instead"}
 	}
 	return max(1, t.Epochs) * perEpoch, nil
+}
+
+// startless returns a *ConfigError if masks are to be changed by what a training does not keep.
+func (t Training) startless() error {
+	field, needs := "Training.Schedule", criterion.Needs(0)
+	switch {
+	case t.Topology != nil:
+		field, needs = "Training.Topology", t.Topology.Needs()
+	case t.Schedule != nil:
+		needs = t.Pruner.Recipe().Criterion.Needs
+	}
+	if needs&criterion.NeedStart != 0 {
+		return &ConfigError{field, "its criterion compares with the weights at the start, which training does not keep", "prune between two trainings, with Trainer.Source and Source.Start, or take another criterion"}
+	}
+	return nil
 }
 
 // CosineDecay falls from 1 to 0 along half a period of the cosine. Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
@@ -694,7 +769,7 @@ func (tr *Trainer) fed(after int) feeder {
 		if err != nil {
 			return 0, err
 		}
-		loss, err := tr.step.feed(batch)
+		loss, err := tr.step.feed(tr.task.Train, batch)
 		return sum + loss, err
 	}}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/espalier-ml/espalier/pkg/experiment"
@@ -14,7 +16,7 @@ import (
 // Branch is a control at a rung of the ladder: what it does otherwise than the ticket. Both parts are functions, so that a control of one's own is a literal.
 type Branch struct {
 	Name string
-	// Masks returns the run's masks. nil: those of the ticket.
+	// Masks returns the run's masks, of all parameters. nil: those of the ticket.
 	Masks func(t *Trial, ticket *Run, rng *rand.Rand) (Masks, error)
 	// Weights returns where the run starts. nil: where the ticket does.
 	Weights func(t *Trial, ticket *Run, rng *rand.Rand) (From, error)
@@ -24,8 +26,9 @@ type Branch struct {
 
 // From is where a run starts.
 type From struct {
+	// Weights are those of a whole network, such as Run.Start, Run.End, one of Run.Kept, or what experiment.Snapshot returns.
 	Weights experiment.Values
-	// Behind is how many steps of the dense network's training lie behind: the run has as many less, and its learning rate goes on from there.
+	// Behind is how many steps of the dense network's training lie behind, at least 0 and fewer than it has: the run has as many less, and its learning rate goes on from there.
 	Behind int
 	// LastRate keeps the learning rate of the last steps of the schedule, as in fine-tuning.
 	LastRate bool
@@ -113,18 +116,37 @@ func (t *Trial) branch(ctx context.Context, ticket *Run, b Branch, order int) (*
 		if diverged := (*experiment.DivergedError)(nil); errors.As(err, &diverged) {
 			return t.failed(p, err), nil
 		}
+		if err == nil && p.masks == nil {
+			err = &experiment.ConfigError{Field: "Branch.Masks", Problem: "it returns none", Remedy: "return a mask for each of Trial.Params, or leave the function out for those of the ticket"}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("branch %s of rung %d: %w", b.label(), n, err)
 		}
 	}
 	if b.Weights != nil {
 		from, err := b.Weights(t, ticket, rng)
+		if err == nil {
+			err = t.usable(from)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("branch %s of rung %d: %w", b.label(), n, err)
 		}
 		p.weights, p.behind, p.last = from.Weights, from.Behind, from.LastRate
 	}
 	return t.train(ctx, p)
+}
+
+// usable returns a *experiment.ConfigError for what a run can't start from. Values that are missing would be those of the run before.
+func (t *Trial) usable(from From) error {
+	if from.Behind < 0 || from.Behind >= t.total {
+		return &experiment.ConfigError{Field: "From.Behind", Problem: fmt.Sprintf("got %d of a training of %d steps", from.Behind, t.total), Remedy: "give a number of steps from 0 to one less than it has"}
+	}
+	for _, path := range slices.Sorted(maps.Keys(t.first)) {
+		if from.Weights[path] == nil {
+			return &experiment.ConfigError{Field: "From.Weights", Problem: fmt.Sprintf("there is no %s among %d values", path, len(from.Weights)), Remedy: "give those of a whole network, such as Run.Start or Run.End"}
+		}
+	}
+	return nil
 }
 
 // behind is how many steps the ticket of a rung leaves out.

@@ -31,6 +31,9 @@ func (t *Trial) Connect(ctx context.Context, n, points int, ds train.Dataset) (L
 	if points < 3 {
 		return Line{}, &experiment.ConfigError{Field: "points", Problem: fmt.Sprintf("got %d", points), Remedy: "give at least 3: both ends and one between them; the paper has 30"}
 	}
+	if ds == nil {
+		return Line{}, &experiment.ConfigError{Field: "ds", Problem: "there are no data to measure on", Remedy: "give a data set, such as Config.Task.Validation"}
+	}
 	ticket, err := t.Rung(ctx, n)
 	if err != nil {
 		return Line{}, err

@@ -33,7 +33,7 @@ import (
 type EarlyBird struct {
 	Task experiment.Task
 	// Training of the dense network, which ends when the ticket is drawn. Epochs, Steps, Optimizer, Rate, Seed, Batches, Dir, SaveEvery, Progress, Watch, Validate,
-	// StepsPerDispatch and Name may be set.
+	// KeepBest, Keep, StepsPerDispatch and Name may be set.
 	Training experiment.Training
 	// Recipe says which masks are looked at. The zero value: the weights of least magnitude, all layers together.
 	Recipe prune.Recipe
@@ -186,7 +186,7 @@ func (w *watcher) Apply(step int, sig *signal.Signals) error {
 	if err == nil {
 		masks, err = masksOf(w.store, w.pruner.Params())
 	}
-	if err := errors.Join(err, experiment.Restore(w.store, before)); err != nil {
+	if err := errors.Join(err, w.keepDraws(before), experiment.Restore(w.store, before)); err != nil {
 		return err
 	}
 	for _, p := range w.pruner.Params() {
@@ -202,6 +202,23 @@ func (w *watcher) Apply(step int, sig *signal.Signals) error {
 		v.SetTrainable(false)
 	}
 	return w.look()
+}
+
+// keepDraws leaves what pruning counts as it is now: how often random numbers were drawn, so that the next mask of a criterion that draws some is another one.
+func (w *watcher) keepDraws(before experiment.Values) error {
+	for v := range w.store.IterVariables() {
+		if !strings.HasPrefix(v.Path(), "/pruning/") || strings.HasPrefix(v.Path(), mask.Scope) {
+			continue
+		}
+		value, err := v.Value()
+		if err != nil {
+			return err
+		}
+		if before[v.Path()], err = value.LocalClone(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // look ends the training if the masks agree.
@@ -282,6 +299,9 @@ func (w *watcher) tell(b *Bird) error {
 			return err
 		}
 		b.Masks[p.Path] = toWeights(layout, units, p.Size())
+	}
+	for _, kept := range b.Kept { // which can then be restored to Store
+		maps.DeleteFunc(kept, func(path string, _ *tensors.Tensor) bool { return strings.HasPrefix(path, seenScope) })
 	}
 	if err := w.store.DeleteVariablesInScope(strings.TrimSuffix(seenScope, model.ScopeSeparator)); err != nil {
 		return err

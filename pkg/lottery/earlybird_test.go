@@ -210,6 +210,28 @@ func TestSlimming(t *testing.T) {
 	}
 }
 
+// Masks at random do not agree with each other, and what is kept on the way fits the network.
+func TestRandomEarlyBird(t *testing.T) {
+	e := bird(t)
+	e.Training.Epochs, e.Training.Steps, e.Every, e.Recipe.Criterion = 0, 40, 5, criterion.Random
+	e.Training.Validate, e.Training.KeepBest, e.Training.Keep = 10, true, []int{0, 20}
+	b, err := e.Draw(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Drawn != 0 {
+		t.Errorf("a ticket is drawn at random after step %d; distances %v", b.Drawn, b.Distances)
+	}
+	if len(b.Kept) < 2 {
+		t.Errorf("%d networks are kept, want those of steps 0 and 20 at least", len(b.Kept))
+	}
+	for step, kept := range b.Kept {
+		if err := experiment.Restore(b.Store, kept); err != nil {
+			t.Errorf("the network of step %d: %v", step, err)
+		}
+	}
+}
+
 func TestEarlyBirdRefusals(t *testing.T) {
 	var config *experiment.ConfigError
 	for what, change := range map[string]func(*EarlyBird){

@@ -27,6 +27,7 @@ import (
 
 	"github.com/espalier-ml/espalier/pkg/criterion"
 	"github.com/espalier-ml/espalier/pkg/experiment"
+	"github.com/espalier-ml/espalier/pkg/internal/scoring"
 	"github.com/espalier-ml/espalier/pkg/mask"
 	"github.com/espalier-ml/espalier/pkg/params"
 	"github.com/espalier-ml/espalier/pkg/prune"
@@ -47,7 +48,7 @@ type Config struct {
 	Recipe prune.Recipe
 	// Share of the living weights that are removed in a round. Default: 0.2
 	Share float64
-	// OutputShare is that of the network's output layer. Default: half of Share.
+	// OutputShare is that of the network's output layer, which params.Select finds by its name, or Params marks (params.Set.MarkOutput). Default: half of Share.
 	OutputShare float64
 	// Params selects what is pruned. nil: all kernels, as params.Select finds them.
 	Params func(store *model.Store) params.Set
@@ -126,6 +127,7 @@ type Trial struct {
 //
 // The error is an *experiment.ConfigError or a *RewindError, or of the recipe: see prune.New.
 func New(cfg Config, seed int64) (*Trial, error) {
+	outputShare := cfg.OutputShare
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err
@@ -152,6 +154,11 @@ func New(cfg Config, seed int64) (*Trial, error) {
 	t.pruner, err = prune.New(t.trainer.Task().Backend, t.store, t.set, cfg.Recipe)
 	if err != nil {
 		return nil, err
+	}
+	isOutput := func(p params.Param) bool { return p.Output }
+	if outputShare != 0 && cfg.layerwise() && !slices.ContainsFunc(t.set, isOutput) {
+		return nil, &experiment.ConfigError{Field: "Config.OutputShare", Problem: fmt.Sprintf("got %v, and none of %s is marked as the network's output", outputShare, strings.Join(t.set.Paths(), ", ")),
+			Remedy: "mark it in Config.Params with params.Set.MarkOutput, or leave OutputShare out"}
 	}
 	t.set = t.pruner.Params() // less the output where the recipe's unit leaves that out
 	// Whether rungs can be made of the recipe is said now, not when the dense network has been trained.
@@ -182,7 +189,7 @@ type Run struct {
 	Round int    // how many times weights had been removed
 	// Record is the run in numbers. Labels: branch; draw, where the branch has one. Values: round; kept, size and density of what is pruned; failed, 1 for a run that
 	// diverged; and, unless it did, earlyStop (the step), validationLoss and validationAccuracy there, validationAccuracyEnd, trainLossEnd and, where there are test data,
-	// testLoss and testAccuracy at the early stop and testAccuracyEnd. Accuracies are between 0 and 1.
+	// testLoss and testAccuracy at the early stop and testAccuracyEnd. Accuracies are between 0 and 1; a loss that is no number is left out.
 	Record report.Record
 	Masks  Masks             // it was trained with
 	Start  experiment.Values // the network before it was trained, masks and all
@@ -372,11 +379,11 @@ func (t *Trial) rate(p plan) func(float64) float64 {
 	return func(done float64) float64 { return full(start + done*(1-start)) }
 }
 
-// network copies what is in the store, but for what belongs to the optimizer.
+// network copies what is in the store, but for what belongs to the optimizer. What a criterion has tracked of the training is the next rung's to rank by.
 func (t *Trial) network() (experiment.Values, error) {
 	values, err := experiment.Snapshot(t.store)
 	for path := range values {
-		if _, own := t.first[path]; !own && !strings.HasPrefix(path, mask.Scope) {
+		if _, own := t.first[path]; !own && !strings.HasPrefix(path, mask.Scope) && !strings.HasPrefix(path, scoring.TrackScope) {
 			delete(values, path)
 		}
 	}
@@ -422,6 +429,9 @@ func (t *Trial) record(p plan, run *Run) report.Record {
 // recordFile is where the record of a finished run lies, in the run's directory.
 const recordFile = "record.json"
 
+// testValues are what is measured on test data.
+var testValues = []string{"testLoss", "testAccuracy", "testAccuracyEnd"}
+
 // testLabel is the label of a record that says which test data its measurements are of.
 const testLabel = "test data"
 
@@ -439,7 +449,13 @@ func (t *Trial) score(ctx context.Context, run *Run) error {
 	file := filepath.Join(run.Dir, recordFile)
 	if run.Loaded {
 		if saved, err := report.ReadRecords(file); err == nil && len(saved) == 1 && saved[0].Labels[testLabel] == of {
-			run.Record = saved[0]
+			// No more than what was measured: ladders that differ in what comes later share their dense network, and its record is of the one that made it.
+			for _, name := range testValues {
+				if x, measured := saved[0].Values[name]; measured {
+					run.Record.Values[name] = x
+				}
+			}
+			run.Record.Labels[testLabel] = of
 			return nil
 		}
 	}
@@ -456,7 +472,10 @@ func (t *Trial) score(ctx context.Context, run *Run) error {
 		if err != nil {
 			return err
 		}
-		run.Record.Values["testLoss"], run.Record.Values["testAccuracy"] = stopped.Loss, stopped.Accuracy
+		run.Record.Values["testAccuracy"] = stopped.Accuracy
+		if !math.IsNaN(stopped.Loss) && !math.IsInf(stopped.Loss, 0) { // which records can't hold
+			run.Record.Values["testLoss"] = stopped.Loss
+		}
 	}
 	run.Record.Values["testAccuracyEnd"] = end.Accuracy
 	if run.Dir == "" {

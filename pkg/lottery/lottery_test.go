@@ -539,6 +539,54 @@ func TestInterruptedLadder(t *testing.T) {
 	}
 }
 
+// What a criterion tracks while a rung trains is what the next one is ranked by.
+func TestTrackedCriteria(t *testing.T) {
+	cfg := tiny(t)
+	cfg.Training.Steps, cfg.Recipe.Criterion = 10, criterion.Movement
+	trial := newTrial(t, cfg, 1)
+	for _, n := range []int{1, 2} {
+		run, err := trial.Rung(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, alive := range run.Masks {
+			kept, removed := math.Inf(1), math.Inf(-1)
+			for i, movement := range floats(t, trial.rungs[n-1].End, "/pruning/track"+path) {
+				switch {
+				case alive[i]:
+					kept = min(kept, float64(movement))
+				case trial.rungs[n-1].Masks[path][i]:
+					removed = max(removed, float64(movement))
+				}
+			}
+			if !(removed < kept) {
+				t.Errorf("rung %d, %s: a weight of movement %v is removed and one of %v is kept", n, path, removed, kept)
+			}
+		}
+	}
+}
+
+// Ladders that differ in what they remove share their dense network, and not its record.
+func TestSharedRunHasItsOwnRecord(t *testing.T) {
+	cfg := tiny(t)
+	cfg.Training.Steps, cfg.Dir = 10, t.TempDir()
+	first, err := newTrial(t, cfg, 1).Rung(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Share = 0.5
+	second, err := newTrial(t, cfg, 1).Rung(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "lottery magnitude steps=10 share=0.5"; !second.Loaded || second.Record.Recipe != want {
+		t.Errorf("loaded: %t; the record is of %q, want %q", second.Loaded, second.Record.Recipe, want)
+	}
+	if diff := cmp.Diff(first.Record.Values, second.Record.Values); diff != "" {
+		t.Errorf("values (-first +second):\n%s", diff)
+	}
+}
+
 // A run that diverges counts as failed, and so does what builds on it.
 func TestDivergenceIsARecord(t *testing.T) {
 	cfg := tiny(t)
@@ -570,9 +618,19 @@ func TestDivergenceIsARecord(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	var config *experiment.ConfigError
 	for what, change := range map[string]func(*Config){
-		"no validation data":   func(c *Config) { c.Task.Validation = nil },
-		"a share of 1":         func(c *Config) { c.Share = 1 },
-		"a negative share":     func(c *Config) { c.OutputShare = -0.1 },
+		"no validation data": func(c *Config) { c.Task.Validation = nil },
+		"a share of 1":       func(c *Config) { c.Share = 1 },
+		"a negative share":   func(c *Config) { c.OutputShare = -0.1 },
+		"a share of an output that is not marked": func(c *Config) {
+			c.OutputShare = 0.1
+			c.Params = func(store *model.Store) params.Set {
+				set, err := params.Select(store, nil).MarkOutput()
+				if err != nil {
+					t.Error(err)
+				}
+				return set
+			}
+		},
 		"a share of NaN":       func(c *Config) { c.Share = math.NaN() },
 		"a pruner":             func(c *Config) { c.Training.Pruner = &prune.Pruner{} },
 		"a seed":               func(c *Config) { c.Training.Seed = 1 },
@@ -618,8 +676,29 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("a branch with the name %q: got %v, want an *experiment.ConfigError", b.Name, err)
 		}
 	}
+	for what, from := range map[string]func(ticket *Run) From{
+		"no weights":          func(*Run) From { return From{} },
+		"some of the weights": func(k *Run) From { return From{Weights: experiment.Values{hidden: k.Start[hidden]}} },
+		"no step left":        func(k *Run) From { return From{Weights: k.Start, Behind: 10} },
+		"more steps":          func(k *Run) From { return From{Weights: k.Start, Behind: -1} },
+	} {
+		b := Branch{Name: "own", Weights: func(_ *Trial, ticket *Run, _ *rand.Rand) (From, error) { return from(ticket), nil }}
+		if _, err := trial.Branch(t.Context(), 0, b); !errors.As(err, &config) {
+			t.Errorf("a start with %s: got %v, want an *experiment.ConfigError", what, err)
+		}
+	}
+	none := Branch{Name: "own", Masks: func(*Trial, *Run, *rand.Rand) (Masks, error) { return nil, nil }}
+	if _, err := trial.Branch(t.Context(), 0, none); !errors.As(err, &config) {
+		t.Errorf("no masks: got %v, want an *experiment.ConfigError", err)
+	}
 	if _, err := trial.Connect(t.Context(), 0, 2, cfg.Task.Validation); !errors.As(err, &config) {
 		t.Errorf("a line of two points: got %v", err)
+	}
+	if _, err := trial.Connect(t.Context(), 0, 3, nil); !errors.As(err, &config) {
+		t.Errorf("a line without data: got %v", err)
+	}
+	if _, err := trial.Supermask(t.Context(), nil, Untrained(2), cfg.Task.Validation); !errors.As(err, &config) {
+		t.Errorf("a supermask of unknown values: got %v", err)
 	}
 	wrong := Branch{Name: "wrong", Masks: func(*Trial, *Run, *rand.Rand) (Masks, error) { return Masks{hidden: {true}}, nil }}
 	var shape *mask.ShapeError
@@ -733,6 +812,9 @@ func TestPaired(t *testing.T) {
 	}
 	if got := Paired([]float64{1}, []float64{0}); got.N != 1 || !math.IsNaN(got.P) {
 		t.Errorf("one pair: %+v", got)
+	}
+	if got := Paired([]float64{1, 2, 3}, []float64{0, 1}); got.N != 0 || !math.IsNaN(got.Mean) || !math.IsNaN(got.P) {
+		t.Errorf("samples of different lengths: %+v", got)
 	}
 	for p, want := range map[float64]string{1: "1.0000", 0.07417: "0.0742", 0.0001: "0.0001", 0.00009: "< 0.0001", 0: "< 0.0001"} {
 		if got := (PairedTest{P: p}).Significance(); got != want {

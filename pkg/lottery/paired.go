@@ -26,9 +26,14 @@ func (t PairedTest) Significance() string {
 	return fmt.Sprintf("%.4f", t.P)
 }
 
-// Paired is Student's t test on the differences of pairs. Differences that are all the same, but not zero, have p 0.
+// Paired is Student's t test on the differences of pairs. Differences that are all the same, but not zero, have p 0. Samples of different lengths, such as where a run of one branch has failed, have no pairs, since
+// which values belong together can't be told: N is 0 then, and all else NaN.
 func Paired(xs, ys []float64) PairedTest {
-	n := min(len(xs), len(ys))
+	if len(xs) != len(ys) {
+		nan := math.NaN()
+		return PairedTest{Interval: experiment.Interval{Mean: nan, Low: nan, High: nan}, T: nan, P: nan}
+	}
+	n := len(xs)
 	d := make([]float64, n)
 	for i := range d {
 		d[i] = xs[i] - ys[i]

@@ -2,6 +2,7 @@ package lottery
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strings"
 
@@ -37,6 +38,9 @@ const (
 // Supermask measures masks on the network that was never trained, on a data set: whether finding them is a training by itself. Zhou et al. 2019, supermasks. Weights that are
 // not pruned, such as biases, are as the network started with.
 func (t *Trial) Supermask(ctx context.Context, masks Masks, values Untrained, ds train.Dataset) (experiment.Metrics, error) {
+	if values != Initial && values != SignedConstant {
+		return experiment.Metrics{}, &experiment.ConfigError{Field: "values", Problem: fmt.Sprintf("got %d", values), Remedy: "give Initial or SignedConstant"}
+	}
 	if err := experiment.Restore(t.store, t.first); err != nil {
 		return experiment.Metrics{}, err
 	}

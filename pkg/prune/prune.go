@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/gomlx/compute"
@@ -162,6 +163,9 @@ func New(b compute.Backend, store *model.Store, set params.Set, r Recipe) (*Prun
 	}
 	p := &Pruner{backend: b, store: store, given: given, set: set, recipe: r, units: make([]int, len(set)), layouts: make([]unit.Layout, len(set))}
 	for i, param := range set { // everything is checked before a mask is made
+		if slices.ContainsFunc(set[:i], func(before params.Param) bool { return before.Path == param.Path }) {
+			return nil, &RecipeError{name, fmt.Sprintf("%s is there twice", param.Path), "give each parameter once: its weights would count twice"}
+		}
 		v := store.GetVariable(param.Path)
 		if v == nil {
 			return nil, &params.UnknownPathError{Path: param.Path, Known: params.Select(store, nil).Paths()}
@@ -231,8 +235,8 @@ func (p *Pruner) Recipe() Recipe { return p.recipe }
 //
 // Errors: *SparsityError, *budget.Error, *ScoreError, *signal.MissingError, before anything is changed.
 func (p *Pruner) Prune(sparsity float64, sig *signal.Signals) ([]mask.Stats, error) {
-	if math.IsNaN(sparsity) || sparsity < 0 || sparsity > 1 || sparsity == 1 && !p.recipe.KeepMin {
-		return nil, &SparsityError{sparsity, "out of range"}
+	if err := p.inRange(sparsity); err != nil {
+		return nil, err
 	}
 	if err := sig.Check(p.recipe.Criterion.Needs); err != nil {
 		return nil, fmt.Errorf("criterion %q: %w", p.recipe.Criterion.Name, err)
@@ -266,6 +270,23 @@ func (p *Pruner) Prune(sparsity float64, sig *signal.Signals) ([]mask.Stats, err
 		}
 	}
 	return stats, nil
+}
+
+// Feasible returns the error with which Prune would refuse a sparsity, of masks as they are: a *SparsityError or one of the budget. Nothing is scored and nothing changed.
+func (p *Pruner) Feasible(sparsity float64) error {
+	if err := p.inRange(sparsity); err != nil {
+		return err
+	}
+	_, _, err := p.divide(sparsity)
+	return err
+}
+
+// inRange returns a *SparsityError for what is no share of units to remove.
+func (p *Pruner) inRange(sparsity float64) error {
+	if math.IsNaN(sparsity) || sparsity < 0 || sparsity > 1 || sparsity == 1 && !p.recipe.KeepMin {
+		return &SparsityError{sparsity, "out of range"}
+	}
+	return nil
 }
 
 // left returns the share of units that may be kept, as the budget counts them.
@@ -324,23 +345,26 @@ func (p *Pruner) remember() (undo func() error, err error) {
 	}, nil
 }
 
-// round scores and removes once.
-func (p *Pruner) round(sparsity float64, sig *signal.Signals) ([]mask.Stats, error) {
-	groups, err := p.recipe.Budget.Divide(p.set, p.units, sparsity)
-	if err != nil {
-		return nil, err
+// divide returns what may be kept at a sparsity, and which units of each parameter are alive, or says why it can't be.
+func (p *Pruner) divide(sparsity float64) (groups []budget.Group, alive [][]bool, err error) {
+	if groups, err = p.recipe.Budget.Divide(p.set, p.units, sparsity); err != nil {
+		return nil, nil, err
 	}
-	alive := make([][]bool, len(p.set)) // by unit
+	alive = make([][]bool, len(p.set)) // by unit
 	for i := range p.set {
 		if alive[i], err = p.aliveUnits(i); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if p.recipe.Unit.M != 0 {
-		err = p.checkNofM(sparsity)
-	} else {
-		err = p.feasible(groups, alive, sparsity)
+		return groups, alive, p.checkNofM(sparsity)
 	}
+	return groups, alive, p.feasible(groups, alive, sparsity)
+}
+
+// round scores and removes once.
+func (p *Pruner) round(sparsity float64, sig *signal.Signals) ([]mask.Stats, error) {
+	groups, alive, err := p.divide(sparsity)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,6 +143,32 @@ func TestSparsityIsChecked(t *testing.T) {
 	}
 }
 
+// Feasible refuses what Prune refuses, and changes nothing.
+func TestFeasible(t *testing.T) {
+	store := small(t)
+	p, err := New(open(t), store, params.Select(store, nil), Recipe{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Prune(0.5, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, sparsity := range []float64{-1, 0.4, 0.5, 0.6, 0.99, 1, math.NaN()} {
+		before, err := mask.Count(store, p.Params())
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := p.Feasible(sparsity)
+		after, err := mask.Count(store, p.Params())
+		if diff := cmp.Diff(before, after); diff != "" || err != nil {
+			t.Errorf("%v changed masks (-before +after):\n%s%v", sparsity, diff, err)
+		}
+		if _, did := p.Prune(sparsity, nil); fmt.Sprint(said) != fmt.Sprint(did) {
+			t.Errorf("%v: Feasible says %v and Prune %v", sparsity, said, did)
+		}
+	}
+}
+
 func TestMasksOnlyShrinkUnlessTheyRevive(t *testing.T) {
 	store := small(t)
 	p, err := New(open(t), store, params.Select(store, nil), Recipe{})
@@ -203,6 +230,9 @@ func TestRecipesAreChecked(t *testing.T) {
 	}
 	if _, err := New(open(t), store, nil, Recipe{}); !errors.As(err, &bad) {
 		t.Errorf("no parameters: got %v", err)
+	}
+	if _, err := New(open(t), store, append(slices.Clone(set), set[0]), Recipe{}); !errors.As(err, &bad) || !strings.Contains(err.Error(), set[0].Path) {
+		t.Errorf("a parameter that is there twice: got %v", err)
 	}
 	if _, err := New(open(t), store, set, Recipe{MinUnits: -1}); !errors.As(err, &bad) {
 		t.Errorf("negative MinUnits: got %v", err)

@@ -84,7 +84,8 @@ const (
 	memorySize = 8
 )
 
-// New returns an engine, and makes the store sparse: masks at random places with the update's budget, exactly Density of all weights alive, the others zero.
+// New returns an engine, and makes the store sparse: masks at random places with the update's budget, exactly Density of all weights alive, the others zero. A store that is sparse already is refused, unless
+// KeepMasks is set: what its dead weights were is gone, and those that came to life would be zero.
 // Errors: *UpdateError, *DensityError, *MaskError, *prune.RecipeError, before anything is changed.
 func New(b compute.Backend, store *model.Store, set params.Set, u Update, c Config) (*Engine, error) {
 	u = u.complete()
@@ -97,6 +98,11 @@ func New(b compute.Backend, store *model.Store, set params.Set, u Update, c Conf
 	recipe := prune.Recipe{Criterion: criterion.Random, Budget: u.Budget, Revive: true, Seed: c.Seed}
 	if !c.KeepMasks && c.Density < 1 {
 		if err := feasible(set, recipe, c.Density); err != nil {
+			return nil, err
+		}
+	}
+	if !c.KeepMasks {
+		if err := dense(store, set); err != nil {
 			return nil, err
 		}
 	}
@@ -144,6 +150,21 @@ func New(b compute.Backend, store *model.Store, set params.Set, u Update, c Conf
 		}
 	}
 	return e, e.remember(living)
+}
+
+// dense returns a *MaskError if a weight is dead.
+func dense(store *model.Store, set params.Set) error {
+	stats, err := mask.Count(store, set)
+	if err != nil {
+		return err
+	}
+	for _, s := range stats {
+		if s.Kept < s.Size {
+			return &MaskError{s.Path, fmt.Sprintf("%d of its %d weights are dead before the start", s.Size-s.Kept, s.Size),
+				"start from a store as experiment.Init makes it, bring one back by experiment.Restore, or set Config.KeepMasks to go on from these masks"}
+		}
+	}
+	return nil
 }
 
 // feasible returns a *DensityError if a layer would be left empty.
@@ -320,12 +341,19 @@ func ask(rule, path string, f func() error) (err error) {
 			err = &RuleError{rule, path, fmt.Sprintf("it panics: %v; a rule has only what it asks for of a layer's Momentum, Gradient and Positive: set its Needs", r)}
 		}
 	}()
-	return f()
+	if err = f(); err != nil && !errors.As(err, new(*RuleError)) { // the rule's own
+		err = fmt.Errorf("rule %q: %w", rule, err)
+	}
+	return err
 }
 
 // drop marks what goes.
 func (e *Engine) drop(r *Round) error {
+	same := r.order()
 	if err := ask(e.update.Drop.Name, "", func() error { return e.update.Drop.Mark(r) }); err != nil {
+		return err
+	}
+	if err := same(e.update.Drop.Name); err != nil {
 		return err
 	}
 	for _, l := range r.Layers {
@@ -348,11 +376,15 @@ func (e *Engine) drop(r *Round) error {
 
 // counts returns how many weights each layer grows.
 func (e *Engine) counts(r *Round) (counts []int, err error) {
+	same := r.order()
 	err = ask(e.update.Redistribute.Name, "", func() (err error) {
 		counts, err = e.update.Redistribute.counts(r)
 		return err
 	})
-	return counts, err
+	if err != nil {
+		return nil, err
+	}
+	return counts, same(e.update.Redistribute.Name)
 }
 
 // grow finds the places where a layer grows.
@@ -444,7 +476,7 @@ func (e *Engine) round(step int, sig *signal.Signals) (*Round, []float64, error)
 			l.criteria[role] = byPath[p.Path]
 		}
 	}
-	r.Layers = e.layers
+	r.Layers = slices.Clone(e.layers)
 	return r, memory, nil
 }
 
@@ -513,6 +545,9 @@ func (e *Engine) move(l *Layer, m *move) (LayerChange, error) {
 			if e.update.Init.Value != nil {
 				m.values[j] = e.update.Init.Value(l, int(i))
 			}
+		}
+		if slices.ContainsFunc(m.values, func(x float32) bool { return math.IsInf(float64(x), 0) }) {
+			return &RuleError{e.update.Init.Name, l.Param.Path, "it starts weights at infinity: give a number"}
 		}
 		return numbers(e.update.Init.Name, l, m.values)
 	})

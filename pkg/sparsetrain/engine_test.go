@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -477,6 +478,48 @@ func started(t *testing.T, task experiment.Task, u sparsetrain.Update) (*sparset
 	return engine, store
 }
 
+// A store that is sparse is not made sparse a second time: what would come to life is zero.
+func TestSparseStoreIsRefused(t *testing.T) {
+	task := digits(t)
+	_, store := started(t, task, sparsetrain.Update{})
+	set := params.Select(store, nil)
+	before, err := mask.Count(store, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused *sparsetrain.MaskError
+	if _, err := sparsetrain.New(task.Backend, store, set, sparsetrain.Update{}, sparsetrain.Config{Density: 0.1, Seed: 2}); !errors.As(err, &refused) {
+		t.Errorf("got %v, want a *MaskError", err)
+	}
+	after, err := mask.Count(store, set)
+	if diff := cmp.Diff(before, after); diff != "" || err != nil {
+		t.Errorf("masks (-before +after):\n%s%v", diff, err)
+	}
+	fresh, err := experiment.Init(task, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, err := experiment.Snapshot(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := experiment.Restore(store, start); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sparsetrain.New(task.Backend, store, set, sparsetrain.Update{}, sparsetrain.Config{Density: 0.1, Seed: 2}); err != nil {
+		t.Errorf("a store that was brought back: %v", err)
+	}
+}
+
+// A rule's own error says whose it is.
+func TestErrorOfARule(t *testing.T) {
+	mine := errors.New("no idea")
+	engine, _ := started(t, digits(t), sparsetrain.Update{Drop: sparsetrain.Drop{Name: "guess", Mark: func(*sparsetrain.Round) error { return mine }}})
+	if err := engine.Apply(100, nil); !errors.Is(err, mine) || !strings.Contains(err.Error(), `rule "guess"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A rule that panics, as one that reads what it has not asked for, that gives no numbers, or that spoils what it sees, is an error, and the network stays as it was.
 func TestRulesAtFault(t *testing.T) {
 	task := digits(t)
@@ -493,11 +536,20 @@ func TestRulesAtFault(t *testing.T) {
 		u    sparsetrain.Update
 		says string
 	}{
-		"drop":              {sparsetrain.Update{Drop: sparsetrain.DropBy("mine", 0, forgetful)}, "Needs"},
-		"grow":              {sparsetrain.Update{Grow: sparsetrain.GrowBy("mine", 0, forgetful)}, "Needs"},
-		"share":             {sparsetrain.Update{Redistribute: sparsetrain.Share{Name: "mine", Claim: func(r *sparsetrain.Round) []float64 { return []float64{float64(r.Layers[0].Gradient[0]), 1} }}}, "Needs"},
-		"init":              {sparsetrain.Update{Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { panic("no value") }}}, "Needs"},
-		"NaN":               {sparsetrain.Update{Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { return float32(math.NaN()) }}}, "no numbers"},
+		"drop":     {sparsetrain.Update{Drop: sparsetrain.DropBy("mine", 0, forgetful)}, "Needs"},
+		"grow":     {sparsetrain.Update{Grow: sparsetrain.GrowBy("mine", 0, forgetful)}, "Needs"},
+		"share":    {sparsetrain.Update{Redistribute: sparsetrain.Share{Name: "mine", Claim: func(r *sparsetrain.Round) []float64 { return []float64{float64(r.Layers[0].Gradient[0]), 1} }}}, "Needs"},
+		"init":     {sparsetrain.Update{Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { panic("no value") }}}, "Needs"},
+		"NaN":      {sparsetrain.Update{Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { return float32(math.NaN()) }}}, "no numbers"},
+		"infinity": {sparsetrain.Update{Init: sparsetrain.Init{Name: "mine", Value: func(*sparsetrain.Layer, int) float32 { return float32(math.Inf(1)) }}}, "infinity"},
+		"layers in another order": {sparsetrain.Update{Redistribute: sparsetrain.Share{Name: "mine", Claim: func(r *sparsetrain.Round) []float64 {
+			slices.Reverse(r.Layers)
+			return []float64{1, 2}
+		}}}, "Round.Layers"},
+		"fewer layers": {sparsetrain.Update{Drop: sparsetrain.Drop{Name: "mine", Mark: func(r *sparsetrain.Round) error {
+			r.Layers = r.Layers[:1]
+			return nil
+		}}}, "Round.Layers"},
 		"a Drop of its own": {sparsetrain.Update{Drop: marks(func(l *sparsetrain.Layer) { l.Drop = []bool{true} })}, "Drop of 1"},
 		"the mask": {sparsetrain.Update{Name: "mine", Drop: marks(func(l *sparsetrain.Layer) { // says of all but one that they are dead, and drops this one
 			kept := false

@@ -2,6 +2,7 @@ package sparsetrain
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"github.com/espalier-ml/espalier/pkg/params"
 )
@@ -36,6 +37,17 @@ func (r *Round) hold() func() {
 		for i, l := range r.Layers {
 			l.Living, l.Dropped = numbers[i][0], numbers[i][1]
 		}
+	}
+}
+
+// order remembers the layers, and returns what tells by a *RuleError whether a rule has left them alone: a rule's numbers are taken in their order.
+func (r *Round) order() (same func(rule string) error) {
+	layers := slices.Clone(r.Layers)
+	return func(rule string) error {
+		if slices.Equal(layers, r.Layers) {
+			return nil
+		}
+		return &RuleError{rule, "", "it has changed Round.Layers: leave all of them there, in their order; sort a copy"}
 	}
 }
 

@@ -13,18 +13,28 @@ func Outside(of *tensors.Tensor, logits int) (at int, label int64, err error) {
 	at = -1
 	err = of.ConstFlatData(func(flat any) {
 		switch all := flat.(type) {
+		case []int8:
+			at, label = first(all, logits)
+		case []int16:
+			at, label = first(all, logits)
 		case []int32:
 			at, label = first(all, logits)
 		case []int64:
 			at, label = first(all, logits)
 		case []uint8:
 			at, label = first(all, logits)
+		case []uint16:
+			at, label = first(all, logits)
+		case []uint32:
+			at, label = first(all, logits)
+		case []uint64:
+			at, label = first(all, logits)
 		}
 	})
 	return at, label, err
 }
 
-func first[T int32 | int64 | uint8](labels []T, logits int) (at int, label int64) {
+func first[T int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64](labels []T, logits int) (at int, label int64) {
 	if at = slices.IndexFunc(labels, func(l T) bool { return l < 0 || int64(l) >= int64(logits) }); at >= 0 {
 		label = int64(labels[at])
 	}

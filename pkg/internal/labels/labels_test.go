@@ -17,6 +17,11 @@ func TestOutside(t *testing.T) {
 		{"one too many", tensors.FromValue([]int32{0, 3, 4}), 1, 3},
 		{"below 0", tensors.FromValue([]int64{0, 1, -1}), 2, -1},
 		{"a column of bytes", tensors.FromValue([][]uint8{{2}, {255}}), 1, 255},
+		{"short ones", tensors.FromValue([]int16{2, 3}), 1, 3},
+		{"single bytes with a sign", tensors.FromValue([]int8{0, -1}), 1, -1},
+		{"short ones without a sign", tensors.FromValue([]uint16{3}), 0, 3},
+		{"words without a sign", tensors.FromValue([]uint32{1, 4}), 1, 4},
+		{"long ones without a sign", tensors.FromValue([]uint64{2, 5}), 1, 5},
 		{"no integers", tensors.FromValue([]float32{7}), -1, 0},
 	} {
 		at, label, err := Outside(test.labels, 3)
