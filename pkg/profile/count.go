@@ -89,14 +89,21 @@ func (c *counter) count(op *trace.Op) {
 		}
 		c.product("dense", op, macs)
 	case "ConvGeneral":
-		dilated := slices.ContainsFunc(op.Attributes.Ints("inputDilations"), func(d int) bool { return d > 1 })
-		if dilated || op.Attributes.Int("batchGroupCount") > 1 { // transposed convolutions and gradients: positions differ in what they multiply
+		above1 := func(name string) bool {
+			return slices.ContainsFunc(op.Attributes.Ints(name), func(d int) bool { return d > 1 })
+		}
+		dilated := above1("inputDilations")
+		if dilated && above1("strides") || op.Attributes.Int("batchGroupCount") > 1 { // places differ in what they multiply
 			c.skip(op.Type, op.Inputs[1])
 			return
 		}
-		kernel := op.Inputs[1].Shape // [spatial…, in / groups, out], in any order
-		out := kernel.Dimensions[op.Attributes.ConvolveAxes("axes").KernelOutputChannels]
-		c.product("conv", op, int64(op.Outputs[0].Shape.Size())*int64(kernel.Size()/out))
+		kernel, axes := op.Inputs[1].Shape, op.Attributes.ConvolveAxes("axes") // [spatial…, in / groups, out], in any order
+		if dilated {                                                           // a transposed convolution: each place of the input is multiplied with the whole kernel, also where padding crops what comes out
+			in := op.Inputs[0].Shape
+			c.product("conv", op, int64(in.Size()/in.Dimensions[axes.InputChannels])*int64(kernel.Size()))
+			return
+		}
+		c.product("conv", op, int64(op.Outputs[0].Shape.Size())*int64(kernel.Size()/kernel.Dimensions[axes.KernelOutputChannels]))
 	case "Call", "While", "If", "FFT": // they run functions, whose products are not seen, or multiply by constants of their own
 		c.skip(op.Type, op.Outputs[0])
 	case "Add", "Sub", "Max", "Min", "Where", "Concatenate", "Gather", "Slice", "DynamicSlice", "DynamicUpdateSlice":

@@ -335,9 +335,9 @@ func TestUnknown(t *testing.T) {
 			w := graph.InsertAxes(matrix(scope, x, "w", 4, 5), 0)            // [1, 4, 5]
 			return graph.ReduceSum(graph.Mul(graph.InsertAxes(x, -1), w), 1) // [2, 4, 1] · [1, 4, 5] -> [2, 5]
 		}, []string{"Mul with /w"}},
-		{"a transposed convolution", func(scope *model.Scope, x *graph.Node) *graph.Node {
+		{"a convolution of a dilated input with strides", func(scope *model.Scope, x *graph.Node) *graph.Node {
 			x = graph.Reshape(x, 2, 2, 2, 1)
-			return graph.Convolve(x, matrix(scope, x, "w", 2, 2, 1, 3)).InputDilationPerAxis(2, 2).Done()
+			return graph.Convolve(x, matrix(scope, x, "w", 2, 2, 1, 3)).InputDilationPerAxis(2, 2).StridePerAxis(2, 1).Done()
 		}, []string{"ConvGeneral with /w"}},
 		{"biases, layer normalisation, positions, look-ups, prepared weights", func(scope *model.Scope, x *graph.Node) *graph.Node {
 			x = norm.LayerNorm(scope, layers.Dense(scope, x, true, 4), -1).Done()

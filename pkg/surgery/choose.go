@@ -88,7 +88,7 @@ func (n *Network) Choose(cfg Config, importance map[string][]float32) (*Plan, er
 		p.notes = append(p.notes, c.note)
 	}
 	if n := n.costs.uncounted; n > 0 && cfg.MACs != 0 {
-		p.notes = append(p.notes, fmt.Sprintf("transposed convolutions (%d) are not among the MACs, and so not in the budget: Config.Params and Config.Units count what they hold", n))
+		p.notes = append(p.notes, fmt.Sprintf("%d convolutions, of a dilated input with strides or of groups of the batch, are not among the MACs, and so not in the budget: Config.Params and Config.Units count what they hold", n))
 	}
 	for i, l := range c.ladders {
 		for _, u := range l.order {

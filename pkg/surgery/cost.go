@@ -17,7 +17,7 @@ type costs struct {
 	axes      []axis // that can get shorter, each once
 	products  []factors
 	params    []factors
-	uncounted int // transposed convolutions, and the like, which MACs leaves out
+	uncounted int // convolutions that MACs leaves out
 }
 
 // factors is a product of a number and of the lengths that axes keep.
@@ -57,10 +57,22 @@ func newCosts(a *analysis, t *trace.Trace) *costs {
 		switch op.Type {
 		case "ConvGeneral":
 			at := op.Attributes.ConvolveAxes("axes")
-			dilated := slices.ContainsFunc(op.Attributes.Ints("inputDilations"), func(d int) bool { return d > 1 })
-			if dilated || op.Attributes.Int("batchGroupCount") > 1 { // positions differ in what they multiply: not counted, as in pkg/profile
+			above1 := func(name string) bool {
+				return slices.ContainsFunc(op.Attributes.Ints(name), func(d int) bool { return d > 1 })
+			}
+			dilated := above1("inputDilations")
+			if dilated && above1("strides") || op.Attributes.Int("batchGroupCount") > 1 { // places differ in what they multiply: not counted, as in pkg/profile
 				c.uncounted++
 				continue
+			}
+			if dilated { // a transposed convolution: each place of the input with the whole kernel
+				axes = append([]axis{}, a.of(op.Inputs[1]).axes...)
+				for k, ax := range a.of(op.Inputs[0]).axes {
+					if k != at.InputChannels {
+						axes = append(axes, ax)
+					}
+				}
+				break
 			}
 			for k, ax := range a.of(op.Inputs[1]).axes {
 				if k != at.KernelOutputChannels {

@@ -111,7 +111,7 @@ func (p *Plan) Indices() (map[string]map[int][]int, error) {
 // Cost is what a network holds and does.
 type Cost struct {
 	Params int64 // elements of the variables that the network reads: statistics of normalisations too, with the weight of their averages, which only training reads and profile.Of leaves out; masks and the state of random numbers not
-	// MACs are multiply-accumulates in inference, for the traced inputs. Transposed convolutions are not counted, as in pkg/profile.
+	// MACs are multiply-accumulates in inference, for the traced inputs. Of transposed convolutions each place of the input counts with the whole kernel, as in pkg/profile.
 	MACs int64
 }
 
