@@ -98,7 +98,8 @@ func (c *counter) count(op *trace.Op) {
 			return
 		}
 		kernel, axes := op.Inputs[1].Shape, op.Attributes.ConvolveAxes("axes") // [spatial…, in / groups, out], in any order
-		if dilated {                                                           // a transposed convolution: each place of the input is multiplied with the whole kernel, also where padding crops what comes out
+		// Of a transposed convolution each place of the input is multiplied with the whole kernel, also where padding crops what comes out.
+		if dilated {
 			in := op.Inputs[0].Shape
 			c.product("conv", op, int64(in.Size()/in.Dimensions[axes.InputChannels])*int64(kernel.Size()))
 			return
