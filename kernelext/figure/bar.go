@@ -146,10 +146,24 @@ func (b Bar) drawBody(p painter, body rect) {
 		if slanted {
 			p.text(at+4, bottom+textSize+2, shorten(l, longest, textSize, false), style{size: textSize, color: p.muted, align: right, rotate: slant})
 		} else {
-			p.text(at, bottom+4+textSize, shorten(l, slot-6, textSize, false), style{size: textSize, color: p.muted, align: center})
+			p.text(at, bottom+4+textSize, shorten(l, b.room(i, pl, body), textSize, false), style{size: textSize, color: p.muted, align: center})
 		}
 	}
 	b.drawBars(p, pl)
+}
+
+// room is how wide a label may be that stands below its group: as wide as its neighbours leave it, within the body.
+func (b Bar) room(i int, pl plane, body rect) float64 {
+	const gap = 6
+	slot := pl.w / float64(len(b.Labels))
+	at := pl.at(float64(i), 0).x
+	half := math.Min(at-body.x, body.x+body.w-at)
+	for _, k := range []int{i - 1, i + 1} {
+		if k >= 0 && k < len(b.Labels) { // what the neighbour takes of the way between their middles, but for what is ours
+			half = math.Min(half, slot-gap-math.Min(textWidth(b.Labels[k], textSize, false), slot-gap)/2)
+		}
+	}
+	return 2 * half
 }
 
 func (b Bar) drawBars(p painter, pl plane) {

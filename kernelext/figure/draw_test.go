@@ -5,6 +5,7 @@ import (
 	"image"
 	"image/color"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -360,7 +361,7 @@ func TestBarLabelsStayApart(t *testing.T) {
 	for i := range many {
 		many[i] = fmt.Sprintf("layer %d", i)
 	}
-	for _, labels := range [][]string{{long, long, "layer"}, {"layer a", "layer b"}, many} {
+	for _, labels := range [][]string{{long, long, "layer"}, {"layer a", "layer b"}, many, {"layer a", long[:60], "layer c", long[:60], long[:60], "layer d"}} {
 		f := Bar{Labels: labels, Series: []Series{{Y: make([]float64, len(labels))}}}
 		w := &writer{recorder: &recorder{fills: map[color.Color][][]point{}, strokes: map[color.Color][][]point{}}}
 		drawCard(painter{w, &light}, f, cardWidth(f), cardHeight(f))
@@ -380,6 +381,24 @@ func TestBarLabelsStayApart(t *testing.T) {
 		}
 		if last == nil {
 			t.Errorf("%d labels: none is written", len(labels))
+		}
+	}
+}
+
+// A label that is wider than its group is written whole where its neighbours leave it the room.
+func TestWideBarLabel(t *testing.T) {
+	wide := "layers keep their number"
+	labels := []string{"as published", "drops by momentum", wide, "grows at random", "grows at random, layers keep", "static"}
+	f := Bar{Labels: labels, Series: []Series{{Y: make([]float64, len(labels))}}, Width: 900}
+	w := &writer{recorder: &recorder{fills: map[color.Color][][]point{}, strokes: map[color.Color][][]point{}}}
+	drawCard(painter{w, &light}, f, cardWidth(f), cardHeight(f))
+	var written []string
+	for _, l := range w.lines {
+		written = append(written, l.text)
+	}
+	for _, l := range labels {
+		if !slices.Contains(written, l) {
+			t.Errorf("%q is not among the texts %q", l, written)
 		}
 	}
 }
