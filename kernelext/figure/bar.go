@@ -134,15 +134,13 @@ func (b Bar) drawBody(p painter, body rect) {
 		p.text(pl.rect.x+pl.w/2, body.y+body.h-2, shorten(b.XLabel, pl.w, textSize, false), style{size: textSize, color: p.muted, align: center})
 	}
 	bottom := pl.rect.y + pl.h
-	every := 1
-	if slanted {
-		every = max(1, int(math.Ceil(textSize/(slot*math.Sin(slant)))))
-	}
+	last := math.Inf(-1)
 	for i, l := range b.Labels {
-		if i%every != 0 {
+		at := pl.at(float64(i), y.lo).x
+		if l == "" || slanted && (at-last)*math.Sin(slant) < textSize { // no room beside the one that was written last
 			continue
 		}
-		at := pl.at(float64(i), y.lo).x
+		last = at
 		if slanted {
 			p.text(at+4, bottom+textSize+2, shorten(l, longest, textSize, false), style{size: textSize, color: p.muted, align: right, rotate: slant})
 		} else {

@@ -403,6 +403,26 @@ func TestWideBarLabel(t *testing.T) {
 	}
 }
 
+// Labels that are left empty, as between those of every fourth group, take none of the others' room.
+func TestEmptyBarLabels(t *testing.T) {
+	labels := make([]string, 48)
+	for i := 3; i < len(labels); i += 4 {
+		labels[i] = fmt.Sprint(i + 1)
+	}
+	f := Bar{Labels: labels, Series: []Series{{Y: make([]float64, len(labels))}}, Width: 400}
+	w := &writer{recorder: &recorder{fills: map[color.Color][][]point{}, strokes: map[color.Color][][]point{}}}
+	drawCard(painter{w, &light}, f, cardWidth(f), cardHeight(f))
+	var written []string
+	for _, l := range w.lines {
+		if l.rotate != 0 {
+			written = append(written, l.text)
+		}
+	}
+	if diff := cmp.Diff(strings.Fields("4 8 12 16 20 24 28 32 36 40 44 48"), written); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestCharactersThatTheFontLacks(t *testing.T) {
 	if got := visible("π 日本é"); got != "π □□é" {
 		t.Errorf("%q", got)
