@@ -26,7 +26,7 @@ func (d Difference) what() string {
 }
 
 // compare returns how many cells of a notebook that was executed had output before, and which of these have another now. It is the text of figures, tables and prints that is
-// compared: of the same numbers, pictures are the same.
+// compared: how numbers are drawn is no other result (see redrawn).
 func compare(before, after *Notebook) (compared int, differences []Difference) {
 	for i, c := range after.Cells {
 		if i >= len(before.Cells) || c.Type != "code" {
@@ -56,6 +56,20 @@ func compare(before, after *Notebook) (compared int, differences []Difference) {
 	return compared, differences
 }
 
+// redrawn returns the cells that have the text that they had before, and other vector graphics.
+func redrawn(before, after *Notebook) (cells []int) {
+	for i, c := range after.Cells {
+		if i >= len(before.Cells) || slices.Contains(c.Tags, measured) {
+			continue
+		}
+		old := before.Cells[i]
+		if drawn := old.drawn(); len(drawn) > 0 && slices.Equal(old.said(), c.said()) && !slices.Equal(drawn, c.drawn()) {
+			cells = append(cells, i+1)
+		}
+	}
+	return cells
+}
+
 // others are the differences that are failures where outputs should be the same, and that there is nothing to compare with.
 func others(compared int, differences []Difference) []Failure {
 	if compared == 0 {
@@ -83,6 +97,17 @@ func (c *Cell) said() []string {
 		}
 	}
 	return lines
+}
+
+// drawn returns a cell's figures as vector graphics. Pictures of pixels hang on how they are compressed.
+func (c *Cell) drawn() []string {
+	var all []string
+	for _, o := range c.Outputs {
+		if svg := text(o.Data["image/svg+xml"]); svg != "" {
+			all = append(all, svg)
+		}
+	}
+	return all
 }
 
 func short(line string) string {

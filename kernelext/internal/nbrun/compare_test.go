@@ -44,6 +44,37 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// Figures of the same numbers that look otherwise are no other results, and are said.
+func TestRedrawn(t *testing.T) {
+	figure := func(svg, text string) map[string]any {
+		return map[string]any{"output_type": "display_data", "data": map[string]any{"image/svg+xml": svg, "image/png": svg, "text/plain": text}}
+	}
+	one := func(tags []string, outputs ...map[string]any) *Notebook {
+		return notebook(t, map[string]any{}, tags, outputs...)
+	}
+	for _, test := range []struct {
+		name          string
+		before, after *Notebook
+		want          []int
+	}{
+		{"the same", one(nil, figure("<svg>a", "1")), one(nil, figure("<svg>a", "1")), nil},
+		{"drawn otherwise", one(nil, figure("<svg>a", "1")), one(nil, figure("<svg>b", "1")), []int{1}},
+		{"another number", one(nil, figure("<svg>a", "1")), one(nil, figure("<svg>b", "2")), nil}, // compare tells
+		{"a time", one([]string{measured}, figure("<svg>a", "1")), one([]string{measured}, figure("<svg>b", "1")), nil},
+		{"pixels alone", one(nil, display("image/png", "a")), one(nil, display("image/png", "b")), nil},
+		{"a figure less", one(nil, figure("<svg>a", "1"), figure("<svg>b", "")), one(nil, figure("<svg>a", "1")), []int{1}},
+	} {
+		if diff := cmp.Diff(test.want, redrawn(test.before, test.after)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+	var out strings.Builder
+	tell(&out, Result{Compared: 1, Redrawn: []int{7}}, true)
+	if !strings.Contains(out.String(), "cell 7 draws the same numbers otherwise") {
+		t.Errorf("told: %q", out.String())
+	}
+}
+
 // Prose in between does not count, and cells have the numbers that a reader counts.
 func TestCompareCountsAllCells(t *testing.T) {
 	cells := func(text string) *Notebook {

@@ -54,6 +54,8 @@ type Result struct {
 	// Compared is how many cells had output before, in full mode, and Differences are those that have another now.
 	Compared    int
 	Differences []Difference
+	// Redrawn are the cells, from 1, whose figures look otherwise though their text is the same: the code that draws has changed.
+	Redrawn []int
 }
 
 // Run is `espalier run`. In full mode a notebook is written in place, unless -o names a directory; in fast mode it goes to runs below the
@@ -325,6 +327,7 @@ func Execute(ctx context.Context, p setup.Paths, path string, o Options, progres
 	}
 	if !o.Fast && ctx.Err() == nil {
 		r.Compared, r.Differences = compare(source, nb)
+		r.Redrawn = redrawn(source, nb)
 		if o.Same {
 			r.Failures = append(r.Failures, others(r.Compared, r.Differences)...)
 		}
@@ -372,6 +375,9 @@ func tell(progress io.Writer, r Result, failures bool) {
 		case !failures:
 			fmt.Fprintf(progress, "  %s\n", d)
 		}
+	}
+	for _, cell := range r.Redrawn {
+		fmt.Fprintf(progress, "  cell %d draws the same numbers otherwise\n", cell)
 	}
 }
 
