@@ -44,7 +44,8 @@ type Config struct {
 	// Validate and StepsPerDispatch may be set; the rest is the ladder's own business.
 	Training experiment.Training
 	// Recipe says what is removed after a round; by default the weights of least magnitude, in each layer by itself: Share of the weights that it has left, and
-	// OutputShare in the layer that is the network's output. With a Budget, such as budget.Global, that divides what Share leaves over all layers.
+	// OutputShare in the layer that is the network's output. With a Budget, such as budget.Global, that divides what Share leaves over all layers. With
+	// a Seed of 0 each trial draws by its own, where the criterion draws.
 	Recipe prune.Recipe
 	// Share of the living weights that are removed in a round. Default: 0.2
 	Share float64
@@ -273,6 +274,9 @@ func (t *Trial) next(n int) (Masks, error) {
 
 // prune applies a recipe to the network in the store and returns its masks.
 func (t *Trial) prune(recipe prune.Recipe, sparsity float64) (Masks, error) {
+	if recipe.Seed == 0 { // or all trials would have the same masks of a criterion that draws them, and their spread nothing of the draw
+		recipe.Seed = derive("masks", t.seed)
+	}
 	p, err := prune.New(t.trainer.Task().Backend, t.store, t.pruner.Given(), recipe)
 	if err != nil {
 		return nil, err

@@ -349,6 +349,29 @@ func TestTrialsDiffer(t *testing.T) {
 	}
 }
 
+// Trials of other seeds draw other masks, unless the recipe says by which seed; the same trial draws the same again.
+func TestRandomLadders(t *testing.T) {
+	masks := func(trial, recipe int64) Masks {
+		cfg := tiny(t)
+		cfg.Training.Steps, cfg.Recipe = 5, prune.Recipe{Criterion: criterion.Random, Seed: recipe}
+		run, err := newTrial(t, cfg, trial).Rung(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return run.Masks
+	}
+	first := masks(1, 0)
+	if diff := cmp.Diff(first, masks(1, 0)); diff != "" {
+		t.Errorf("the same trial again (-first +second):\n%s", diff)
+	}
+	if cmp.Equal(first, masks(2, 0)) {
+		t.Error("two trials have the same masks")
+	}
+	if diff := cmp.Diff(masks(1, 7), masks(2, 7)); diff != "" {
+		t.Errorf("with a seed of the recipe (-trial 1 +trial 2):\n%s", diff)
+	}
+}
+
 // All layers together, and any criterion.
 func TestRecipes(t *testing.T) {
 	for _, r := range []prune.Recipe{
