@@ -523,6 +523,10 @@ func (b *bench) do(ctx context.Context, r run) (record report.Record, made bool,
 		return record, false, &InterruptedError{Dir: b.Dir, causes: []error{ctx.Err(), context.Cause(ctx)}}
 	}
 	if record, err = b.result(ctx, r); err != nil {
+		var stopped *InterruptedError
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.As(err, &stopped) { // while it was measured
+			err = &InterruptedError{Dir: b.Dir, causes: []error{err, context.Cause(ctx)}}
+		}
 		return record, false, err
 	}
 	record.Labels["key"] = key

@@ -174,6 +174,28 @@ func TestCompareGoesOnAfterAnInterrupt(t *testing.T) {
 	}
 }
 
+// An interrupt while a network is measured is one like any other: what was trained is kept, and measured when the comparison goes on.
+func TestCompareIsInterruptedWhileItMeasures(t *testing.T) {
+	c := quick(t, Contender{})
+	ctx, cancel := context.WithCancel(t.Context())
+	data := &slow{of: newPoints(100, 16), pass: 3, cancel: cancel}
+	c.Task.Validation = data
+	_, err := Compare(ctx, c)
+	var interrupted *InterruptedError
+	if !errors.As(err, &interrupted) || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "run it again to go on") {
+		t.Fatalf("got %v, want an *InterruptedError", err)
+	}
+	data.pass = 0
+	want := compare(t, func() Comparison { whole := quick(t, Contender{}); whole.Task.Validation = data; return whole }())
+	got := compare(t, c)
+	if got.Done != len(got.Records)-2 {
+		t.Errorf("%d of %d runs were made after the interrupt, want all but two", got.Done, len(got.Records))
+	}
+	if diff := cmp.Diff(want.Records, got.Records); diff != "" {
+		t.Errorf("the interrupt changed the records (-want +got):\n%s", diff)
+	}
+}
+
 // Two comparisons at once in one directory would take each other's work away.
 func TestOneComparesInADirectory(t *testing.T) {
 	c := quick(t, Contender{})

@@ -163,12 +163,18 @@ func (e *ConfigError) Error() string {
 
 // InterruptedError says that a run was stopped by its context. errors.Is(err, context.Canceled) holds for it.
 type InterruptedError struct {
-	Step, Steps int
+	Step, Steps int    // 0: it was not in a training, but before one or while a network was measured
 	Dir         string // where the run is saved; "": nowhere
 	causes      []error
 }
 
 func (e *InterruptedError) Error() string {
+	if e.Steps == 0 { // between two trainings
+		if e.Dir == "" {
+			return "interrupted; nothing was saved: set Dir to be able to go on"
+		}
+		return "interrupted; what was done is saved: run it again to go on"
+	}
 	if e.Dir == "" {
 		return fmt.Sprintf("interrupted at step %d of %d; nothing was saved: set Training.Dir to be able to go on", e.Step, e.Steps)
 	}

@@ -206,7 +206,7 @@ func (r *Run) EarlyStop() experiment.Values { return r.Kept[r.Best] }
 // yet are trained first, or loaded.
 //
 // A run that diverges is returned with Failed set, and so are the rungs above it, which it leaves no weights to rank. Other errors: *LadderError, before anything is
-// trained; *experiment.InterruptedError, after which the same call goes on; *experiment.SaveError and what else Train returns.
+// trained; *experiment.InterruptedError, or ctx.Err() while a run is measured, after which the same call goes on; *experiment.SaveError and what else Train returns.
 func (t *Trial) Rung(ctx context.Context, n int) (*Run, error) {
 	if err := t.check(n); err != nil {
 		return nil, err
