@@ -91,6 +91,7 @@ func (j *job) train(ctx context.Context, small *surgery.Small, fits bool) (*accu
 	}
 	learning := task
 	if j.distill {
+		j.say("asking the large network about %d images …", j.images.Train.Len())
 		lesson, err := distill.Teach(ctx, distill.Config{
 			Backend: j.backend, Student: task.Model, Store: small.Store, Train: j.images.Train,
 			Teachers: []distill.Teacher{{Name: "the large network", Model: large.Model, Store: j.large.Store}},
