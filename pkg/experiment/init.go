@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
+	"github.com/gomlx/compute/dtypes/gotype"
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
@@ -196,7 +197,7 @@ func replaceMark(v *model.Variable, start Initializer, seed int64) error {
 	return fmt.Errorf("variable %q has type %s, which has no default initialiser here: give it one with Scope.WithInitializer, or use float32", v.Path(), shape.DType)
 }
 
-func fill[T dtypes.Supported](n int, next func() float64, as func(float64) T) []T {
+func fill[T gotype.Supported](n int, next func() float64, as func(float64) T) []T {
 	values := make([]T, n)
 	for i := range values {
 		values[i] = as(next())

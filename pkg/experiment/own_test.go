@@ -13,6 +13,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
+	"github.com/gomlx/compute/dtypes/gotype"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -238,7 +239,7 @@ type relabel struct {
 func (r relabel) Arrays() (inputs, labels *tensors.Tensor) { return r.inputs, r.labels }
 
 // classes returns the classes of a data set, each as one wants it.
-func classes[T dtypes.Supported](p *points, as func(class int32) []T) *tensors.Tensor {
+func classes[T gotype.Supported](p *points, as func(class int32) []T) *tensors.Tensor {
 	var flat []T
 	for _, class := range tensors.MustCopyFlatData[int32](p.labels) {
 		flat = append(flat, as(class)...)
