@@ -458,7 +458,7 @@ func (c GAL) step(n *surgery.Network, student *model.Store, fn trace.ModelFn, ma
 		switch {
 		case c.Compatible:
 			mimic = graph.ReduceAllMean(difference)
-		case len(classes) == 1:
+		case len(classes) == 1: // the same as below but for the last bits, which plans of networks with one head have
 			mimic = graph.Div(graph.ReduceAllMean(difference), variance)
 		default:
 			mimic = graph.ReduceAllMean(graph.Div(difference, variance))

@@ -1,6 +1,7 @@
 package labels
 
 import (
+	"math"
 	"testing"
 
 	"github.com/gomlx/gomlx/core/tensors"
@@ -22,6 +23,7 @@ func TestOutside(t *testing.T) {
 		{"short ones without a sign", tensors.FromValue([]uint16{3}), 0, 3},
 		{"words without a sign", tensors.FromValue([]uint32{1, 4}), 1, 4},
 		{"long ones without a sign", tensors.FromValue([]uint64{2, 5}), 1, 5},
+		{"longer than with a sign", tensors.FromValue([]uint64{2, 1 << 63}), 1, math.MinInt64},
 		{"no integers", tensors.FromValue([]float32{7}), -1, 0},
 	} {
 		at, label, err := Outside(test.labels, 3)
